@@ -1,0 +1,137 @@
+"""The one family of exceptions: each names the thing, what was expected, what was found and what to do next."""
+
+DATA_DID_NOT_PASS = 1
+WRONG_USE = 2
+
+
+class LakehouseError(Exception):
+    """Base of every error this library raises on purpose.
+
+    Args:
+        subject: the thing that is wrong: a file, row, column, table or setting.
+        problem: what is wrong with it, in one clause.
+        expected: what would have been right.
+        found: what was there instead.
+        fix: what the reader does next.
+    """
+
+    exit_code = WRONG_USE
+
+    def __init__(
+        self,
+        subject: str,
+        problem: str,
+        *,
+        expected: str | None = None,
+        found: str | None = None,
+        fix: str | None = None,
+    ) -> None:
+        self.subject = subject
+        self.problem = problem
+        self.expected = expected
+        self.found = found
+        self.fix = fix
+        super().__init__(self._message())
+
+    def _message(self) -> str:
+        text = f"{self.subject}: {self.problem}"
+        details = [f"{label} {value}" for label, value in (("expected", self.expected), ("found", self.found)) if value]
+        if details:
+            text += f" ({'; '.join(details)})"
+        if self.fix:
+            text += f". {self.fix}"
+        return text
+
+    def as_dict(self) -> dict[str, str | None]:
+        """The error as the CLI prints it under --json."""
+        return {
+            "error": type(self).__name__,
+            "subject": self.subject,
+            "problem": self.problem,
+            "expected": self.expected,
+            "found": self.found,
+            "fix": self.fix,
+            "message": str(self),
+        }
+
+
+class SettingsError(LakehouseError):
+    """A setting is missing, malformed or contradicts another."""
+
+
+class MissingExtra(LakehouseError):
+    """A feature needs an optional dependency that is not installed."""
+
+
+class ContractError(LakehouseError):
+    """A data or model contract is not valid."""
+
+
+class ContractNotFound(LakehouseError):
+    """No contract has this name."""
+
+
+class ContractViolation(LakehouseError):
+    """Data broke its contract in a way that stops the work."""
+
+    exit_code = DATA_DID_NOT_PASS
+
+
+class FileRefused(LakehouseError):
+    """A file can't be read as rows of its dataset; nothing of it was ingested."""
+
+    exit_code = DATA_DID_NOT_PASS
+
+
+class SourceError(LakehouseError):
+    """A source (folder, repository, service, topic) can't be read."""
+
+
+class TableError(LakehouseError):
+    """Base of what can go wrong with one table."""
+
+
+class TableNotFound(TableError):
+    """No such table, or no such version of it."""
+
+
+class SchemaMismatch(TableError):
+    """Rows don't fit the table's columns or types."""
+
+
+class ConstraintViolated(TableError):
+    """Rows break a NOT NULL or CHECK constraint of the table."""
+
+    exit_code = DATA_DID_NOT_PASS
+
+
+class ConcurrentWrite(TableError):
+    """Another writer changed the table; nothing was written."""
+
+
+class TransformError(LakehouseError):
+    """dbt could not parse, build or test the project."""
+
+    exit_code = DATA_DID_NOT_PASS
+
+
+class FeatureError(LakehouseError):
+    """A feature view is declared or used wrongly."""
+
+
+class ModelError(LakehouseError):
+    """A model can't be trained, loaded or used."""
+
+
+class ModelNotFound(ModelError):
+    """No model or model version has this name."""
+
+
+class ModelRejected(ModelError):
+    """A model did not reach what its contract demands."""
+
+    exit_code = DATA_DID_NOT_PASS
+
+
+class QueryError(LakehouseError):
+    """A query given by the user can't be run."""

@@ -1,0 +1,150 @@
+"""Every setting, from LAKEHOUSE_* variables or `.env`, with embedded defaults that need nothing but Python."""
+
+import os
+from functools import cached_property
+from pathlib import Path
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from lakehouse.errors import SettingsError
+
+_PROJECT_MARKS = ("workspace.yaml", "dbt/dbt_project.yml")
+
+
+def find_project(start: Path | None = None) -> Path:
+    """The project a command works on: LAKEHOUSE_PROJECT, the nearest enclosing folder, or the installed checkout.
+
+    Raises:
+        SettingsError: none of them holds a workspace.yaml beside a dbt project.
+    """
+    pinned = os.environ.get("LAKEHOUSE_PROJECT")
+    origin = Path(pinned) if pinned else (start or Path.cwd())
+    checkout = Path(__file__).resolve().parent.parent
+    for folder in (origin.resolve(), *origin.resolve().parents, checkout):
+        if all((folder / mark).is_file() for mark in _PROJECT_MARKS):
+            return folder
+    raise SettingsError(
+        f"project folder {origin}",
+        "is not inside a lakehouse project",
+        expected=" and ".join(_PROJECT_MARKS),
+        fix="Change into the project, or set LAKEHOUSE_PROJECT to it",
+    )
+
+
+class Settings(BaseSettings):
+    """What differs between a laptop and a cluster; code never asks which of them it runs on.
+
+    Relative paths are resolved against the project folder, so that every process of a run agrees on them.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="LAKEHOUSE_", env_file=".env", extra="ignore", frozen=True)
+
+    project: Path = Field(default_factory=find_project, description="Folder of contracts/, dbt/ and workspace.yaml.")
+    home: Path = Field(default=Path("data"), description="Everything that is written: tables, landing, registry.")
+    uri: str | None = Field(default=None, description="Root of the tables; default <home>/tables, or s3://bucket/prefix.")
+    landing: Path | None = Field(default=None, description="Folder of arriving files; default <home>/landing.")
+    memory_limit: str = Field(default="2GB", description="DuckDB's memory limit; it spills to disk above it.")
+    threads: int = Field(default_factory=lambda: os.cpu_count() or 2, ge=1, description="DuckDB's and dbt's threads.")
+    s3_endpoint: str | None = Field(default=None, description="S3 endpoint URL; none means AWS.")
+    s3_region: str = Field(default="us-east-1")
+    s3_access_key_id: str | None = None
+    s3_secret_access_key: SecretStr | None = None
+    mlflow_uri: str | None = Field(default=None, description="MLflow tracking URI; default SQLite under home.")
+    secret_key_file: Path | None = Field(default=None, description="Key of pseudonyms and encryption; made on first use.")
+    github_token: SecretStr | None = None
+    github_api: str = "https://api.github.com"
+    settle_s: float = Field(default=1.0, ge=0, description="A landing file must rest unchanged this long to be read.")
+    schedule_main: str = Field(default="0 2 * * 0", description="Cron, UTC.")
+    schedule_quality: str = Field(default="0 1 * * *", description="Cron, UTC.")
+    schedule_performance: str = Field(default="0 3 * * *", description="Cron, UTC.")
+    schedule_archive: str = Field(default="0 5 * * 0", description="Cron, UTC.")
+    sensor_interval_s: int = Field(default=30, ge=1, description="How often sensors and automation look.")
+
+    @classmethod
+    def load(cls) -> "Settings":
+        """The settings of this process.
+
+        Raises:
+            SettingsError: a variable has a value that its setting can't take.
+        """
+        project = find_project()
+        try:
+            return cls(project=project, _env_file=project / ".env")  # pyright: ignore[reportCallIssue]
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = "LAKEHOUSE_" + "_".join(str(part) for part in first["loc"]).upper()
+            raise SettingsError(name, first["msg"], found=repr(first["input"]), fix="Correct it in the environment or .env") from error
+
+    def _under_project(self, path: Path) -> Path:
+        return (self.project / path.expanduser()).resolve()
+
+    @cached_property
+    def home_dir(self) -> Path:
+        """Absolute folder that holds everything written."""
+        return self._under_project(self.home)
+
+    @cached_property
+    def tables_uri(self) -> str:
+        """Root of the tables, without a trailing slash."""
+        if self.uri is None:
+            return str(self.home_dir / "tables")
+        return self.uri.rstrip("/") if "://" in self.uri else str(self._under_project(Path(self.uri)))
+
+    @cached_property
+    def landing_dir(self) -> Path:
+        """Folder with one sub-folder of arriving files per dataset."""
+        return self._under_project(self.landing) if self.landing else self.home_dir / "landing"
+
+    @cached_property
+    def spill_dir(self) -> Path:
+        """Where DuckDB spills what does not fit into memory."""
+        return self.home_dir / "tmp"
+
+    @cached_property
+    def dagster_home(self) -> Path:
+        """Dagster's instance folder."""
+        return self.home_dir / "dagster"
+
+    @cached_property
+    def contract_dirs(self) -> tuple[Path, ...]:
+        """Where contracts are looked up: the project's own, then those added to this home."""
+        return (self.project / "contracts", self.home_dir / "contracts")
+
+    @cached_property
+    def dbt_home(self) -> Path:
+        """What dbt reads and writes for this home alone: generated models, manifest, logs."""
+        return self.home_dir / "dbt"
+
+    @cached_property
+    def mlflow_tracking_uri(self) -> str:
+        """Where runs and registered models are recorded."""
+        return self.mlflow_uri or f"sqlite:///{self.home_dir / 'registry' / 'mlflow.db'}"
+
+    @cached_property
+    def key_file(self) -> Path:
+        """File that holds the secret key of this home."""
+        return self._under_project(self.secret_key_file) if self.secret_key_file else self.home_dir / "keys" / "secret.key"
+
+    @cached_property
+    def storage_options(self) -> dict[str, str]:
+        """What delta-rs needs to reach the root; empty for a folder."""
+        if "://" not in self.tables_uri:
+            return {}
+        options = {"AWS_REGION": self.s3_region}
+        if self.s3_endpoint:
+            options["AWS_ENDPOINT_URL"] = self.s3_endpoint
+            options["AWS_ALLOW_HTTP"] = str(self.s3_endpoint.startswith("http://")).lower()
+        if self.s3_access_key_id and self.s3_secret_access_key:
+            options["AWS_ACCESS_KEY_ID"] = self.s3_access_key_id
+            options["AWS_SECRET_ACCESS_KEY"] = self.s3_secret_access_key.get_secret_value()
+        return options
+
+    def child_environment(self) -> dict[str, str]:
+        """The environment for a child process (dbt, dagster) that must see the same home."""
+        return {
+            **os.environ,
+            "LAKEHOUSE_PROJECT": str(self.project),
+            "LAKEHOUSE_HOME": str(self.home_dir),
+            "DAGSTER_HOME": str(self.dagster_home),
+        }

@@ -1,0 +1,46 @@
+"""Fixtures shared by every test: a fresh home, its lake, and real data where it is present."""
+
+import os
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from lakehouse.settings import Settings
+
+PROJECT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty LAKEHOUSE_HOME that this process and its children use."""
+    folder = tmp_path / "home"
+    for name in [name for name in os.environ if name.startswith(("LAKEHOUSE_", "DAGSTER_HOME"))]:
+        if name != "LAKEHOUSE_TEST_DATA":
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("LAKEHOUSE_HOME", str(folder))
+    monkeypatch.setenv("LAKEHOUSE_PROJECT", str(PROJECT))
+    monkeypatch.setenv("DAGSTER_HOME", str(folder / "dagster"))
+    yield folder
+
+
+@pytest.fixture
+def settings(home: Path) -> Settings:
+    """The settings of the fresh home."""
+    return Settings.load()
+
+
+@pytest.fixture
+def now() -> datetime:
+    """A fixed instant, for whatever takes the time as an argument."""
+    return datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real data; tests that need it skip where it is absent."""
+    folder = Path(os.environ.get("LAKEHOUSE_TEST_DATA", PROJECT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"real data is absent: {folder} (set LAKEHOUSE_TEST_DATA)")
+    return folder
