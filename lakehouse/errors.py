@@ -87,6 +87,10 @@ class SourceError(LakehouseError):
     """A source (folder, repository, service, topic) can't be read."""
 
 
+class PrivacyError(LakehouseError):
+    """A key, a protected value or an encrypted file can't be used."""
+
+
 class TableError(LakehouseError):
     """Base of what can go wrong with one table."""
 

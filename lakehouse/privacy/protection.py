@@ -1,0 +1,95 @@
+"""Protecting columns in SQL: rows never pass through Python, and the key never gets into SQL text.
+
+A DuckDB session that protects is given the key once, by `install`, as session variables whose names carry the key's id.
+Expressions refer to the variables, so compiled SQL, logs, views and commit metadata hold the id alone. A session without
+the key fails loudly instead of writing NULL. Don't run EXPLAIN in such a session: DuckDB prints variables as constants.
+"""
+
+import hashlib
+import hmac
+
+import duckdb
+
+from lakehouse.errors import PrivacyError
+from lakehouse.privacy.keys import Key
+from lakehouse.privacy.redaction import redact_sql
+from lakehouse.privacy.sealing import seal
+from lakehouse.sql import quote_identifier, quote_literal
+
+PROTECTIONS = ("none", "pseudonym", "redact", "encrypt", "drop")
+_BLOCK_BYTES = 64
+_DIGITS = 32
+_PURPOSE = "pseudonym"
+
+
+def install(con: duckdb.DuckDBPyConnection, key: Key) -> None:
+    """Give this connection what `protect_sql` refers to; it lasts as long as the connection and is written nowhere.
+
+    A cursor of the connection is a session of its own: install into the one that runs the SQL.
+    """
+    inner, outer = _padded(key.derive(_PURPOSE))
+    con.execute(f"SET VARIABLE {quote_identifier(_variable(key, 'inner'))} = ?", [inner])
+    con.execute(f"SET VARIABLE {quote_identifier(_variable(key, 'outer'))} = ?", [outer])
+    name = _seal_function(key)
+    known = con.execute("SELECT count(*) FROM duckdb_functions() WHERE function_name = ?", [name]).fetchall()
+    if not known[0][0]:
+        con.create_function(name, lambda text: seal(text, key), ["VARCHAR"], "VARCHAR")  # pyright: ignore[reportArgumentType]
+
+
+def protect_sql(column_sql: str, kind: str, key: Key) -> str:
+    """An expression for the protected value of `column_sql`; NULL stays NULL.
+
+    Args:
+        column_sql: an SQL expression, already quoted; cast to text.
+        kind: "pseudonym" gives `pn_` and 32 hexadecimal digits of HMAC-SHA256, the same for the same text under the same
+            key; "redact" takes people out of free text; "encrypt" gives sealed text that `unseal` reads; "drop" gives
+            NULL; "none" gives the expression itself.
+        key: names the variables; the session must have been given it by `install`.
+
+    Raises:
+        PrivacyError: there is no such kind.
+    """
+    text = f"CAST({column_sql} AS VARCHAR)"
+    match kind:
+        case "none":
+            return column_sql
+        case "pseudonym":
+            return _pseudonym_sql(text, key)
+        case "redact":
+            return redact_sql(text)
+        case "encrypt":
+            return f"{_seal_function(key)}({text})"
+        case "drop":
+            return "CAST(NULL AS VARCHAR)"
+        case _:
+            raise PrivacyError(f"protection {kind!r}", "is not known", expected=", ".join(PROTECTIONS), fix="Correct the contract")
+
+
+def pseudonym(value: str, key: Key) -> str:
+    """What `protect_sql(..., "pseudonym", key)` makes of the text, for looking a known person up."""
+    digest = hmac.new(key.derive(_PURPOSE), value.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()
+    return f"pn_{digest[:_DIGITS]}"
+
+
+def _pseudonym_sql(text: str, key: Key) -> str:
+    """HMAC (RFC 2104) from two nested digests: H(outer || H(inner || text))."""
+    inside = f"unhex(sha256({_pad_sql(key, 'inner')} || encode({text})))"
+    return f"'pn_' || left(sha256({_pad_sql(key, 'outer')} || {inside}), {_DIGITS})"
+
+
+def _pad_sql(key: Key, side: str) -> str:
+    missing = f"This session was not given key {key.id}: call lakehouse.privacy.install first"
+    return f"coalesce(CAST(getvariable({quote_literal(_variable(key, side))}) AS BLOB), error({quote_literal(missing)}))"
+
+
+def _padded(secret: bytes) -> tuple[bytes, bytes]:
+    block = secret.ljust(_BLOCK_BYTES, b"\0")
+    return bytes(byte ^ 0x36 for byte in block), bytes(byte ^ 0x5C for byte in block)
+
+
+def _variable(key: Key, side: str) -> str:
+    return f"lakehouse_{key.id}_{side}"
+
+
+def _seal_function(key: Key) -> str:
+    return f"lakehouse_seal_{key.id}"
