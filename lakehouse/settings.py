@@ -3,6 +3,7 @@
 import os
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -59,6 +60,7 @@ class Settings(BaseSettings):
     schedule_quality: str = Field(default="0 1 * * *", description="Cron, UTC.")
     schedule_performance: str = Field(default="0 3 * * *", description="Cron, UTC.")
     schedule_archive: str = Field(default="0 5 * * 0", description="Cron, UTC.")
+    executor: Literal["in_process", "multiprocess"] = Field(default="in_process", description="How Dagster runs the steps of a run.")
     sensor_interval_s: int = Field(default=30, ge=1, description="How often sensors and automation look.")
 
     @classmethod
