@@ -9,7 +9,7 @@ def quote_identifier(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def quote_literal(value: str | float | Decimal | bool | date | datetime | None) -> str:
+def quote_literal(value: str | float | Decimal | bool | date | datetime | None) -> str:  # noqa: PLR0911 - one line per type.
     """The value as one DuckDB literal; text can't end the literal early.
 
     Raises:

@@ -1,0 +1,187 @@
+"""A model contract: the schema of its YAML, published for editors, and the typed object."""
+
+import json
+from collections.abc import Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from lakehouse.contracts import document as documents
+from lakehouse.contracts.objects import FeatureWarning, ModelContract, Split
+from lakehouse.errors import ContractError
+
+Scalar = str | int | float | bool | None
+Names = str | list[str]
+_METRICS = {
+    "classification": (
+        "roc_auc",
+        "average_precision",
+        "f1",
+        "f1_macro",
+        "f1_weighted",
+        "accuracy",
+        "balanced_accuracy",
+        "precision",
+        "recall",
+        "log_loss",
+    ),
+    "regression": ("r2", "rmse", "mae", "mape", "median_ae"),
+}
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
+
+
+class _Split(_Part):
+    strategy: Literal["time", "random", "group"] = Field(
+        "random", description="time: test on the newest rows; group: never divide an entity; random: stratified."
+    )
+    test_fraction: float = Field(0.2, gt=0, lt=1, description="Share of the rows kept for the final test.")
+    column: str | None = Field(None, description="Column of the time or group; default the event timestamp or the entity.")
+
+
+class _Warning(_Part):
+    feature: str
+    reason: str
+
+
+class _Document(_Part):
+    apiVersion: Literal["lakehouse/v1"]
+    kind: Literal["ModelContract"]
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", description="Name of the model, its tables and its registry entry.")]
+    version: str = Field("1.0.0", description="Version of this contract.")
+    description: str = ""
+    owner: str | None = Field(None, description="team:NAME or an e-mail address.")
+    problem: Literal["classification", "regression"]
+    dataset: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", description="Dataset whose entities are predicted.")]
+    label_table: str | None = Field(
+        None, pattern=r"^[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*$", description="layer.table that holds the label; default staging.<dataset>."
+    )
+    target_column: str | None = Field(None, description="Column that is predicted; or give target_sql.")
+    target_sql: str | None = Field(None, description="SQL expression over the label table's columns; or give target_column.")
+    positive_class: str | int | bool | None = Field(None, description="Of two classes the one that probability and F1 are about.")
+    entity: Names = Field(default_factory=list, description="Column or columns that say who a row is about.")
+    event_timestamp: str | None = Field(None, description="Column that says when the label was known; features must not be newer.")
+    feature_views: list[str] = Field(default_factory=list, description="dbt feature views to join; none: the label table's own columns.")
+    include_features: list[str] = Field(default_factory=list, description="Only these features; empty means all.")
+    exclude_features: list[str] = Field(default_factory=list, description="Never these.")
+    split: _Split = Field(default_factory=_Split)
+    algorithms: Literal["auto"] | list[str] = Field("auto", description="Names of the candidates, or auto.")
+    folds: int = Field(5, ge=2, le=20, description="Folds of the cross-validation.")
+    metric: str | None = Field(None, description="Metric that chooses the algorithm; default roc_auc, f1_macro or r2.")
+    minimums: dict[str, float] = Field(default_factory=dict, description="Least value of each metric on the test rows for promotion.")
+    seed: int = Field(7, ge=0, lt=2**32)
+    max_rows: int | None = Field(None, ge=10, description="Train on a deterministic sample of at most this many rows.")
+    rollout: dict[str, Scalar] = Field(default_factory=dict, description="How a promoted model takes over.")
+    retraining: dict[str, Scalar] = Field(default_factory=dict, description="What makes the model train again.")
+    warnings: list[_Warning] = Field(default_factory=list, description="Features a person should look at, written by inference.")
+
+    @model_validator(mode="after")
+    def _one_target(self) -> "_Document":
+        if (self.target_column is None) == (self.target_sql is None):
+            raise ValueError("exactly one of target_column and target_sql is needed")
+        return self
+
+    @model_validator(mode="after")
+    def _known_metrics(self) -> "_Document":
+        known = _METRICS[self.problem]
+        unknown = next((name for name in (*([self.metric] if self.metric else []), *self.minimums) if name not in known), None)
+        if unknown:
+            close = get_close_matches(unknown, known, n=1)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            raise ValueError(f"{unknown} is not a metric of {self.problem}: one of {', '.join(known)}{hint}")
+        return self
+
+
+def model_json_schema() -> dict[str, Any]:
+    """The JSON schema of a model contract, as published in contracts/model-contract.schema.json."""
+    schema = _Document.model_json_schema()
+    schema.pop("title", None)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Lakehouse model contract", **schema}
+
+
+def model_json_schema_text() -> str:
+    """The schema file's exact text."""
+    return json.dumps(model_json_schema(), indent=2, ensure_ascii=False) + "\n"
+
+
+def load_model(path: Path) -> ModelContract:
+    """The model contract in a file.
+
+    Raises:
+        ContractError: the file is not a valid contract; the message names file, line, key, expected and found.
+    """
+    return parse_model(documents.read(path), path=path)
+
+
+def parse_model(text: str, *, path: Path) -> ModelContract:
+    """The model contract in a text; `path` is only named in errors.
+
+    Raises:
+        ContractError: as `load_model`.
+    """
+    parsed = documents.parse(text, path=path)
+    try:
+        spec = _Document.model_validate(parsed)
+    except ValidationError as error:
+        raise _explained(error, parsed, text=text, path=path) from error
+    binary = spec.positive_class is not None
+    metric = spec.metric or {"regression": "r2"}.get(spec.problem, "roc_auc" if binary else "f1_macro")
+    positive = spec.positive_class
+    return ModelContract(
+        name=spec.name,
+        version=spec.version,
+        problem=spec.problem,
+        dataset=spec.dataset,
+        label_table=spec.label_table or f"staging.{spec.dataset}",
+        target_sql=spec.target_sql,
+        target_column=spec.target_column,
+        positive_class=str(positive).lower() if isinstance(positive, bool) else (str(positive) if positive is not None else None),
+        description=spec.description,
+        owner=spec.owner,
+        entity=_names(spec.entity),
+        event_timestamp=spec.event_timestamp,
+        feature_views=tuple(spec.feature_views),
+        include_features=tuple(spec.include_features),
+        exclude_features=tuple(spec.exclude_features),
+        split=Split(spec.split.strategy, spec.split.test_fraction, spec.split.column),
+        algorithms=() if spec.algorithms == "auto" else tuple(spec.algorithms),
+        folds=spec.folds,
+        metric=metric,
+        minimums=dict(spec.minimums),
+        seed=spec.seed,
+        max_rows=spec.max_rows,
+        rollout=dict(spec.rollout),
+        retraining=dict(spec.retraining),
+        warnings=tuple(FeatureWarning(one.feature, one.reason) for one in spec.warnings),
+        digest=documents.digest(parsed),
+        path=path,
+    )
+
+
+def _names(value: Names) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else tuple(value)
+
+
+def _explained(error: ValidationError, parsed: Mapping[str, Any], *, text: str, path: Path) -> ContractError:
+    # An unknown key explains the missing one it was meant to be.
+    details = sorted(error.errors(), key=lambda one: one["type"] != "extra_forbidden")[0]
+    parts = tuple(part for part in details["loc"] if not (isinstance(part, str) and part.startswith(("list[", "literal[", "dict["))))
+    place = documents.blame(path, text, parts, parsed)
+    if details["type"] == "extra_forbidden":
+        model = {"split": _Split, "warnings": _Warning}.get(str(parts[0]), _Document) if len(parts) > 1 else _Document
+        known = list(model.model_fields)
+        close = get_close_matches(str(parts[-1]), known, n=1, cutoff=0.6)
+        expected = f"did you mean {close[0]}?" if close else f"one of {', '.join(known)}"
+        return ContractError(place, "is not a key of a model contract", expected=expected, fix="Correct or remove it")
+    if details["type"] == "missing":
+        return ContractError(documents.blame(path, text, parts[:-1], parsed), "lacks a required key", expected=str(parts[-1]), fix="Add it")
+    message = details["msg"].removeprefix("Value error, ")
+    found = details.get("input")
+    shown = (
+        None if isinstance(found, dict) and details["type"] == "value_error" else json.dumps(found, ensure_ascii=False, default=str)[:80]
+    )
+    return ContractError(place, "is not valid here", expected=message, found=shown, fix="Correct it")

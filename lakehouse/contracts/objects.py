@@ -1,0 +1,402 @@
+"""What a contract says, as typed objects: every other part of the lakehouse reads these and never the YAML."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from enum import StrEnum
+from functools import cached_property
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal
+
+from lakehouse.errors import ContractError, ContractNotFound
+
+Protection = Literal["none", "pseudonym", "redact", "encrypt", "drop"]
+PROTECTIONS: tuple[Protection, ...] = ("none", "pseudonym", "redact", "encrypt", "drop")
+_EMPTY: Mapping[str, Any] = MappingProxyType({})
+
+
+class Level(StrEnum):
+    """The four questions of validation: is it a row, is each value possible, do the values agree, is the batch like the others."""
+
+    STRUCTURAL = "structural"
+    SEMANTIC = "semantic"
+    BUSINESS = "business"
+    STATISTICAL = "statistical"
+
+
+class Severity(StrEnum):
+    """An error quarantines the row (or fails the batch); a warning is counted and reported."""
+
+    ERROR = "error"
+    WARNING = "warning"
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of a dataset: how it is found in the file, which type it has and how it is protected.
+
+    Attributes:
+        name: its name in every table.
+        source: its name in the file; for nested JSON a dotted path.
+        sql_type: DuckDB type of a valid value, before protection.
+        formats: strptime formats tried after ISO.
+        null_values: texts that mean "no value", besides the empty text.
+        decimal: the decimal separator of the text.
+        timezone: zone of timestamps whose text names none.
+        trim: surrounding blanks are not part of the value.
+    """
+
+    name: str
+    source: str
+    logical_type: str
+    sql_type: str
+    required: bool = False
+    unique: bool = False
+    primary_key: bool = False
+    classification: str | None = None
+    protection: Protection = "none"
+    description: str = ""
+    options: Mapping[str, Any] = field(default_factory=lambda: _EMPTY)
+    allowed: tuple[Any, ...] = ()
+    formats: tuple[str, ...] = ()
+    null_values: tuple[str, ...] = ()
+    decimal: str = "."
+    timezone: str = "UTC"
+    trim: bool = True
+    pii: str | None = None
+    tags: tuple[str, ...] = ()
+
+    @property
+    def protected(self) -> bool:
+        """Its values must not be shown, stored or logged as they arrived."""
+        return self.protection != "none"
+
+    @property
+    def stored_type(self) -> str:
+        """DuckDB type in the raw table: protected values are text."""
+        return "VARCHAR" if self.protected else self.sql_type
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One question to every row.
+
+    Attributes:
+        id: `<column>.<what>` or the name the contract gave it; unique within the contract.
+        valid_sql: boolean SQL over the typed columns; NULL counts as valid.
+        describe_sql: SQL that gives, for a bad row, what was found and what was expected; never a protected value.
+        description: what the rule expects, for people.
+    """
+
+    id: str
+    level: Level
+    severity: Severity
+    columns: tuple[str, ...]
+    valid_sql: str
+    describe_sql: str
+    description: str
+
+
+Operator = Literal["equal", "not_equal", "greater", "at_least", "less", "at_most", "between", "not_between"]
+
+
+@dataclass(frozen=True, slots=True)
+class Must:
+    """The condition a measured number has to meet."""
+
+    operator: Operator
+    value: float | tuple[float, float]
+
+    def holds(self, measured: float | None) -> bool:
+        """Whether the number meets it; a number that could not be measured does (there was nothing to judge)."""
+        if measured is None:
+            return True
+        if isinstance(self.value, tuple):
+            low, high = self.value
+            return (low <= measured <= high) == (self.operator == "between")
+        comparisons: dict[str, bool] = {
+            "equal": measured == self.value,
+            "not_equal": measured != self.value,
+            "greater": measured > self.value,
+            "at_least": measured >= self.value,
+            "less": measured < self.value,
+            "at_most": measured <= self.value,
+        }
+        return comparisons[self.operator]
+
+    def __str__(self) -> str:
+        if isinstance(self.value, tuple):
+            return f"{'' if self.operator == 'between' else 'not '}{self.value[0]:g} to {self.value[1]:g}"
+        words = {
+            "equal": "",
+            "not_equal": "not ",
+            "greater": "more than ",
+            "at_least": "at least ",
+            "less": "less than ",
+            "at_most": "at most ",
+        }
+        return f"{words[self.operator]}{self.value:g}"
+
+
+@dataclass(frozen=True, slots=True)
+class StatisticalRule:
+    """One question to a whole batch.
+
+    Attributes:
+        metric: nullValues, missingValues, invalidValues, duplicateValues, rowCount, sql, or the name of a check that needs
+            the batches before (`mean_drift`, ...), whose arguments are in `options`.
+        measure_sql: aggregate over the typed rows that gives the number `must` judges; None for checks that need history.
+            For the metric `sql` it is a whole query over the table named as the dataset.
+        must: None for checks that bring their own condition.
+    """
+
+    id: str
+    column: str | None
+    metric: str
+    must: Must | None
+    severity: Severity
+    description: str
+    measure_sql: str | None = None
+    options: Mapping[str, Any] = field(default_factory=lambda: _EMPTY)
+
+
+@dataclass(frozen=True, slots=True)
+class Landing:
+    """Where a dataset's files arrive and what they look like; None means that the reader finds out.
+
+    Attributes:
+        paths: globs; relative ones are under the dataset's landing folder.
+        encodings: tried in this order.
+        records: dotted path of the list of records inside a JSON document.
+    """
+
+    paths: tuple[str, ...] = ()
+    format: str | None = None
+    encodings: tuple[str, ...] = ()
+    delimiter: str | None = None
+    quote: str | None = None
+    escape: str | None = None
+    header: bool | None = None
+    sheet: str | None = None
+    skip_rows: int = 0
+    decimal: str = "."
+    records: str | None = None
+    options: Mapping[str, Any] = field(default_factory=lambda: _EMPTY)
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaChanges:
+    """What happens when a file's columns are not the contract's.
+
+    Attributes:
+        new_columns: `ignore` reports them, `rescue` keeps their values as JSON, `reject` refuses the file.
+        missing_columns: `null` fills optional ones (a missing required column always refuses the file), `reject` refuses the file.
+        type_change: `quarantine` judges each row; `reject` refuses a file in which a column has no valid value at all.
+    """
+
+    new_columns: Literal["ignore", "rescue", "reject"] = "ignore"
+    missing_columns: Literal["null", "reject"] = "null"
+    type_change: Literal["quarantine", "reject"] = "quarantine"
+
+
+@dataclass(frozen=True)
+class DatasetContract:
+    """One dataset: columns, rules, where it arrives and what may happen to it.
+
+    Attributes:
+        name: the dataset's and its tables' name.
+        primary_key: columns in key order; empty for a dataset without one (rows are told apart by file and row number).
+        rules: semantic and business rules and `required`, over the typed columns.
+        entity: columns that say who or what a row is about.
+        event_timestamp: column that says when it happened.
+        quarantine_limit_percent: above this share of bad rows the whole file is refused.
+        digest: sha256 of the parsed document: comments and the order of keys don't change it.
+    """
+
+    name: str
+    version: str
+    columns: tuple[Column, ...]
+    status: str = "active"
+    domain: str = "default"
+    description: str = ""
+    owner: str | None = None
+    primary_key: tuple[str, ...] = ()
+    rules: tuple[Rule, ...] = ()
+    statistical_rules: tuple[StatisticalRule, ...] = ()
+    entity: tuple[str, ...] = ()
+    event_timestamp: str | None = None
+    quarantine_limit_percent: float | None = None
+    source_priority: tuple[str, ...] = ()
+    landing: Landing = field(default_factory=Landing)
+    schema_changes: SchemaChanges = field(default_factory=SchemaChanges)
+    null_values: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    digest: str = ""
+    path: Path | None = None
+    document: Mapping[str, Any] = field(default_factory=lambda: _EMPTY, repr=False, compare=False)
+
+    @property
+    def raw(self) -> str:
+        """Table of accepted rows."""
+        return f"raw.{self.name}"
+
+    @property
+    def quarantine(self) -> str:
+        """Table of rejected rows."""
+        return f"quarantine.{self.name}"
+
+    @property
+    def staging(self) -> str:
+        """Table of deduplicated rows."""
+        return f"staging.{self.name}"
+
+    @cached_property
+    def _by_name(self) -> dict[str, Column]:
+        return {column.name: column for column in self.columns}
+
+    def column(self, name: str) -> Column:
+        """The column of this name.
+
+        Raises:
+            ContractError: there is none; the message lists the nearest.
+        """
+        if name not in self._by_name:
+            raise ContractError(f"dataset {self.name}", f"has no column {name}", expected=_nearest(name, self._by_name))
+        return self._by_name[name]
+
+    def has_column(self, name: str) -> bool:
+        """Whether the contract declares the column."""
+        return name in self._by_name
+
+    @property
+    def protected_columns(self) -> tuple[Column, ...]:
+        """Columns whose values are stored only in protected form."""
+        return tuple(column for column in self.columns if column.protected)
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """How rows are divided into training and test.
+
+    Attributes:
+        strategy: `time` tests on the newest, `group` never divides an entity, `random` is stratified for classes.
+        column: of the time or group; default the event timestamp or the entity.
+    """
+
+    strategy: Literal["time", "random", "group"] = "random"
+    test_fraction: float = 0.2
+    column: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureWarning:
+    """A feature that a person should look at before trusting the model."""
+
+    feature: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class ModelContract:
+    """One model: what it predicts, from what, how it is tested, and what it must reach.
+
+    Attributes:
+        label_table: table that holds the label; default the dataset's staging table.
+        target_sql: expression over the label table's columns; exactly one of it and `target_column` is set.
+        feature_views: dbt feature views joined point-in-time; empty means the label table's own columns.
+        include_features: only these; empty means all.
+        algorithms: empty means `auto`.
+        minimums: metric -> least value a model must reach on the test rows to be promoted.
+        max_rows: train on a deterministic sample of at most this many rows.
+        warnings: features to look at, written by inference.
+    """
+
+    name: str
+    version: str
+    problem: Literal["classification", "regression"]
+    dataset: str
+    label_table: str
+    target_sql: str | None = None
+    target_column: str | None = None
+    positive_class: str | None = None
+    description: str = ""
+    owner: str | None = None
+    entity: tuple[str, ...] = ()
+    event_timestamp: str | None = None
+    feature_views: tuple[str, ...] = ()
+    include_features: tuple[str, ...] = ()
+    exclude_features: tuple[str, ...] = ()
+    split: Split = field(default_factory=Split)
+    algorithms: tuple[str, ...] = ()
+    folds: int = 5
+    metric: str = ""
+    minimums: Mapping[str, float] = field(default_factory=lambda: _EMPTY)
+    seed: int = 7
+    max_rows: int | None = None
+    rollout: Mapping[str, Any] = field(default_factory=lambda: _EMPTY)
+    retraining: Mapping[str, Any] = field(default_factory=lambda: _EMPTY)
+    warnings: tuple[FeatureWarning, ...] = ()
+    digest: str = ""
+    path: Path | None = None
+
+    @property
+    def target(self) -> str:
+        """The target as SQL: the expression, or the column's quoted name."""
+        from lakehouse.sql import quote_identifier
+
+        return self.target_sql if self.target_sql is not None else quote_identifier(self.target_column or "")
+
+
+@dataclass(frozen=True)
+class Contracts:
+    """Every contract of a project and its home."""
+
+    datasets: Mapping[str, DatasetContract] = field(default_factory=lambda: _EMPTY)
+    models: Mapping[str, ModelContract] = field(default_factory=lambda: _EMPTY)
+
+    def dataset(self, name: str) -> DatasetContract:
+        """The dataset contract of this name.
+
+        Raises:
+            ContractNotFound: there is none; the message lists those there are.
+        """
+        if name not in self.datasets:
+            raise ContractNotFound(
+                f"dataset {name}",
+                "has no contract",
+                expected=_nearest(name, self.datasets),
+                fix="Run `lakehouse add FILE --name NAME` to infer one",
+            )
+        return self.datasets[name]
+
+    def model(self, name: str) -> ModelContract:
+        """The model contract of this name.
+
+        Raises:
+            ContractNotFound: there is none; the message lists those there are.
+        """
+        if name not in self.models:
+            raise ContractNotFound(
+                f"model {name}",
+                "has no contract",
+                expected=_nearest(name, self.models),
+                fix="Run `lakehouse add FILE --name NAME --target COLUMN` to infer one",
+            )
+        return self.models[name]
+
+    def models_of(self, dataset: str) -> tuple[ModelContract, ...]:
+        """The models trained from a dataset."""
+        return tuple(model for model in self.models.values() if model.dataset == dataset)
+
+
+def _nearest(name: str, known: Mapping[str, Any]) -> str:
+    close = get_close_matches(name, known, n=1, cutoff=0.75)
+    if close:
+        return f"did you mean {close[0]}? There are {_listed(known)}"
+    return f"one of {_listed(known)}" if known else "none exists yet"
+
+
+def _listed(names: Mapping[str, Any], limit: int = 20) -> str:
+    shown = sorted(names)[:limit]
+    return ", ".join(shown) + (f" and {len(names) - limit} more" if len(names) > limit else "")
