@@ -1,0 +1,90 @@
+"""A table's commits, read from its Delta log.
+
+The newest N cost N small reads, and a commit that was read once is remembered: it never changes.
+"""
+
+import json
+import re
+import threading
+from datetime import UTC, datetime
+
+from lakehouse.errors import TableNotFound
+from lakehouse.tables.names import TableName
+from lakehouse.tables.stamp import CommitInfo
+from lakehouse.tables.storage import Storage
+
+_COMMIT_FILE = re.compile(r"(\d{20})\.json")
+_MARK = b'{"commitInfo":'
+
+
+class CommitLog:
+    """The commits of one table."""
+
+    def __init__(self, storage: Storage, table: TableName) -> None:
+        self._storage = storage
+        self._table = table
+        self._folder = f"{table.layer}/{table.name}/_delta_log"
+        self._known: dict[int, CommitInfo] = {}
+        self._lock = threading.Lock()
+
+    def versions(self) -> list[int]:
+        """Versions whose commit is still in the log, oldest first."""
+        return [int(found[1]) for name in self._storage.files(self._folder) if (found := _COMMIT_FILE.fullmatch(name))]
+
+    def commit_metadata(self, version: int) -> dict[str, object] | None:
+        """The `commitInfo` of one version, or None if there is no such commit."""
+        content = self._storage.read(f"{self._folder}/{version:020d}.json")
+        return None if content is None else _commit_info(content)
+
+    def commits(self, versions: list[int]) -> list[CommitInfo]:
+        """The given versions' commits, in the order asked for; those that are gone are left out."""
+        missing = [version for version in versions if version not in self._known]
+        contents = self._storage.read_all([f"{self._folder}/{version:020d}.json" for version in missing])
+        with self._lock:
+            for version, content in zip(missing, contents, strict=True):
+                if content is not None:
+                    self._known[version] = CommitInfo.from_log(self._table, version, _commit_info(content))
+            return [self._known[version] for version in versions if version in self._known]
+
+    def history(self, limit: int | None = None) -> list[CommitInfo]:
+        """Newest first."""
+        versions = self.versions()[::-1]
+        return self.commits(versions if limit is None else versions[:limit])
+
+    def version_at(self, instant: datetime) -> int:
+        """The version that was current at an instant; one without a zone is taken as UTC.
+
+        Raises:
+            TableNotFound: the instant is before the oldest version that is left.
+        """
+        at = instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant
+        versions = self.versions()
+        low, high = 0, len(versions)
+        while low < high:
+            middle = (low + high) // 2
+            if self._time_of(versions[middle]) <= at:
+                low = middle + 1
+            else:
+                high = middle
+        if low == 0:
+            oldest = (
+                f"the oldest is version {versions[0]} of {self._time_of(versions[0]).isoformat()}" if versions else "it has no versions"
+            )
+            raise TableNotFound(
+                str(self._table),
+                f"did not exist at {at.isoformat()}",
+                expected="a time at or after its first version",
+                found=oldest,
+                fix="Ask for a later time",
+            )
+        return versions[low - 1]
+
+    def _time_of(self, version: int) -> datetime:
+        return self.commits([version])[0].timestamp
+
+
+def _commit_info(content: bytes) -> dict[str, object]:
+    for line in content.splitlines():
+        if line.startswith(_MARK):
+            return json.loads(line)["commitInfo"]
+    return {}

@@ -1,0 +1,310 @@
+"""Writes that depend on what the table holds: merge, delete and insert, replace where, delete.
+
+Copy on write: only the files that hold an affected row are written again, all in one commit. When another writer was first
+it is done over on the new version.
+"""
+
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import duckdb
+
+from lakehouse.errors import ConstraintViolated, SchemaMismatch, TableError, TableNotFound
+from lakehouse.sql import quote_identifier, quote_literal
+from lakehouse.tables.operations import check_same_partition, evolved, made, skipped
+from lakehouse.tables.snapshot import FILE_COLUMN, DataFile, Snapshot
+from lakehouse.tables.sql import quote_identifiers
+from lakehouse.tables.stamp import Commit
+from lakehouse.tables.types import TableColumn
+from lakehouse.tables.writing import (
+    Conflict,
+    Intent,
+    Source,
+    TableWriter,
+    align,
+    check_constraints,
+    check_partition,
+    copy_rows,
+    inner,
+    is_done,
+    prepare_source,
+    wait_after_conflict,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Affected:
+    """Which rows of the table go: `condition` over the alias `t`; `bounds` are the lowest and highest value by column."""
+
+    condition: str
+    bounds: dict[str, tuple[Any, Any]]
+
+
+@contextmanager
+def staged(con: duckdb.DuckDBPyConnection, source: Source) -> Iterator[Source]:
+    """The source's rows as they are now, in a temporary table (which spills to disk): they are needed more than once."""
+    name = quote_identifier(f"__lakehouse_source_{uuid.uuid4().hex}")
+    con.execute(f"CREATE TEMP TABLE {name} AS {source.sql}")
+    try:
+        yield replace(source, sql=f"SELECT * FROM {name}")
+    finally:
+        con.execute(f"DROP TABLE IF EXISTS {name}")
+
+
+def merge_rows(
+    writer: TableWriter,
+    con: duckdb.DuckDBPyConnection,
+    sql: str,
+    *,
+    key: Sequence[str],
+    is_unique: bool,
+    partition_by: Sequence[str],
+    evolve: bool,
+    intent: Intent,
+) -> Commit:
+    """Rows whose key is in the query go, the query's rows come.
+
+    Args:
+        is_unique: a merge: each key may come once, and columns that the query lacks keep their value.
+    """
+    prepared = prepare_source(con, sql, writer.table)
+    for name in key:
+        if prepared.column(name) is None:
+            raise SchemaMismatch(
+                f"{writer.table}, key {name}",
+                "is not a column of the query",
+                expected=", ".join(column.name for column in prepared.columns),
+                found=name,
+                fix="Add it to the query, or name another key",
+            )
+    if not key:
+        raise SchemaMismatch(str(writer.table), "needs a key to find rows by", fix="Name the columns that identify a row")
+    snapshot = writer.open()
+    if snapshot is not None and is_done(snapshot, intent.transaction):
+        return skipped(writer, snapshot)
+    with staged(con, prepared) as source:
+        if is_unique:
+            _refuse_duplicates(writer, con, source, key)
+        match = " AND ".join(f"s.{quote_identifier(name)} IS NOT DISTINCT FROM t.{quote_identifier(name)}" for name in key)
+        affected = Affected(f"EXISTS (SELECT 1 FROM {inner(source.sql)} s WHERE {match})", _key_bounds(con, source, key))
+        return _rewrite(
+            writer, con, source, affected, key=key if is_unique else (), partition_by=partition_by, evolve=evolve, intent=intent
+        )
+
+
+def replace_rows_where(
+    writer: TableWriter,
+    con: duckdb.DuckDBPyConnection,
+    sql: str,
+    *,
+    where: str,
+    partition_by: Sequence[str],
+    evolve: bool,
+    intent: Intent,
+) -> Commit:
+    """Rows that satisfy `where` go, the query's rows, which must all satisfy it, come."""
+    prepared = prepare_source(con, sql, writer.table)
+    snapshot = writer.open()
+    if snapshot is not None and is_done(snapshot, intent.transaction):
+        return skipped(writer, snapshot)
+    with staged(con, prepared) as source:
+        outside = con.execute(f"SELECT count(*) FROM {inner(source.sql)} t WHERE ({where}) IS NOT TRUE").fetchall()[0][0]
+        if outside:
+            raise ConstraintViolated(
+                str(writer.table),
+                f"{outside} rows to be written do not satisfy the condition they replace",
+                expected=where,
+                fix="Filter the query by it",
+            )
+        affected = Affected(f"({where}) IS TRUE", {})
+        return _rewrite(writer, con, source, affected, key=(), partition_by=partition_by, evolve=evolve, intent=intent)
+
+
+def delete_rows(writer: TableWriter, con: duckdb.DuckDBPyConnection, *, where: str, intent: Intent) -> Commit:
+    """Rows that satisfy `where` go."""
+    snapshot = writer.open()
+    if snapshot is None:
+        raise TableNotFound(str(writer.table), "does not exist", fix="Create it before deleting from it")
+    if is_done(snapshot, intent.transaction):
+        return skipped(writer, snapshot)
+    return _rewrite(writer, con, None, Affected(f"({where}) IS TRUE", {}), key=(), partition_by=(), evolve=False, intent=intent)
+
+
+def _rewrite(
+    writer: TableWriter,
+    con: duckdb.DuckDBPyConnection,
+    source: Source | None,
+    affected: Affected,
+    *,
+    key: Sequence[str],
+    partition_by: Sequence[str],
+    evolve: bool,
+    intent: Intent,
+) -> Commit:
+    attempt = 1
+    while True:
+        snapshot = writer.open()
+        if snapshot is not None and is_done(snapshot, intent.transaction):
+            return skipped(writer, snapshot, attempt)
+        writer.check_expected(snapshot, intent)
+        try:
+            if snapshot is not None:
+                return _rewrite_version(
+                    writer,
+                    con,
+                    source,
+                    affected,
+                    snapshot,
+                    key=key,
+                    partition_by=partition_by,
+                    evolve=evolve,
+                    intent=intent,
+                    attempt=attempt,
+                )
+            if source is None:
+                raise TableNotFound(str(writer.table), "does not exist", fix="Create it first")
+            return _create(writer, con, source, partition_by=partition_by, intent=intent, attempt=attempt)
+        except Conflict:
+            wait_after_conflict(writer.table, attempt)
+            attempt += 1
+
+
+def _create(
+    writer: TableWriter, con: duckdb.DuckDBPyConnection, source: Source, *, partition_by: Sequence[str], intent: Intent, attempt: int
+) -> Commit:
+    partition = check_partition(writer.table, partition_by, source.columns)
+    written = copy_rows(con, source, writer.storage, writer.table, partition)
+    try:
+        version = writer.create(written, source.columns, partition, intent)
+    except Conflict:
+        writer.discard(written)
+        raise
+    return made(writer, version, written, removed=0, attempt=attempt)
+
+
+def _rewrite_version(
+    writer: TableWriter,
+    con: duckdb.DuckDBPyConnection,
+    source: Source | None,
+    affected: Affected,
+    snapshot: Snapshot,
+    *,
+    key: Sequence[str],
+    partition_by: Sequence[str],
+    evolve: bool,
+    intent: Intent,
+    attempt: int,
+) -> Commit:
+    if snapshot.has_dead_rows:
+        raise TableError(
+            str(writer.table), "has deletion vectors that another engine wrote", fix="Rewrite it with overwrite, then try again"
+        )
+    ready = snapshot
+    aligned: Source | None = None
+    if source is not None:
+        ready = evolved(writer, snapshot, source, evolve=evolve, intent=intent)
+        check_same_partition(writer, ready, partition_by)
+        aligned = align(source, ready)
+    touched = _touched_files(con, ready, affected)
+    scan = ready.scan_sql(con, files=[file.uri for file in touched])
+    names = quote_identifiers(column.name for column in ready.columns)
+    parts = [f"SELECT {names} FROM {inner(scan)} t WHERE NOT ({affected.condition})"] if touched else []
+    if aligned is not None and source is not None:
+        new_rows = aligned.sql if not key or not touched else _keep_missing(source, aligned, ready.columns, scan, key)
+        check_constraints(con, ready, Source(new_rows, ready.columns))
+        parts.append(f"SELECT {names} FROM {inner(new_rows)}")
+    if not parts:
+        return skipped(writer, ready, attempt)
+    combined = Source("\nUNION ALL\n".join(parts), ready.columns)
+    written = copy_rows(con, combined, writer.storage, writer.table, ready.partition_by)
+    rows = _affected_rows(con, source, touched, written.rows)
+    if not written.actions and not touched and intent.transaction is None:
+        return skipped(writer, ready, attempt)
+    try:
+        version = writer.change(ready, written, touched, intent, rows=rows)
+    except Conflict:
+        writer.discard(written)
+        raise
+    return made(writer, version, written, removed=len(touched), attempt=attempt, rows=rows)
+
+
+def _affected_rows(con: duckdb.DuckDBPyConnection, source: Source | None, touched: Sequence[DataFile], kept: int) -> int:
+    if source is None:
+        return sum(file.rows or 0 for file in touched) - kept
+    return con.execute(f"SELECT count(*) FROM {inner(source.sql)}").fetchall()[0][0]
+
+
+def _keep_missing(source: Source, aligned: Source, columns: Sequence[TableColumn], scan: str, key: Sequence[str]) -> str:
+    """A merge's rows, where columns that the query lacks keep the value that the table has for the key."""
+    missing = [column.name for column in columns if source.column(column.name) is None]
+    if not missing:
+        return aligned.sql
+    match = " AND ".join(f"s.{quote_identifier(name)} IS NOT DISTINCT FROM o.{quote_identifier(name)}" for name in key)
+    old = f"SELECT DISTINCT ON ({quote_identifiers(key)}) {quote_identifiers([*key, *missing])} FROM {inner(scan)}"
+    picked = ", ".join(f"{'o' if column.name in missing else 's'}.{quote_identifier(column.name)}" for column in columns)
+    return f"SELECT {picked} FROM {inner(aligned.sql)} s LEFT JOIN {inner(old)} o ON {match}"
+
+
+def _touched_files(con: duckdb.DuckDBPyConnection, snapshot: Snapshot, affected: Affected) -> list[DataFile]:
+    candidates = [file for file in snapshot.files if _may_hold(file, affected.bounds)]
+    if not candidates:
+        return []
+    scan = snapshot.scan_sql(con, files=[file.uri for file in candidates], with_file=True)
+    column = quote_identifier(FILE_COLUMN)
+    found = con.execute(f"SELECT DISTINCT {column} FROM {inner(scan)} t WHERE {affected.condition}").fetchall()
+    by_uri = {file.uri: file for file in candidates}
+    return [by_uri[row[0]] for row in found]
+
+
+def _may_hold(file: DataFile, bounds: dict[str, tuple[Any, Any]]) -> bool:
+    """False if the log's bounds say that no row of the file can have a key between the source's lowest and highest."""
+    for name, (lowest, highest) in bounds.items():
+        low = _comparable(file.facts.get(f"min.{name}"))
+        high = _comparable(file.facts.get(f"max.{name}"))
+        if low is None or high is None or type(low) is not type(lowest) or type(high) is not type(highest):
+            continue
+        # Some engines cut a timestamp's upper bound to milliseconds.
+        slack = timedelta(milliseconds=1) if isinstance(high, datetime) else None
+        if low > highest or (high + slack if slack else high) < lowest:
+            return False
+    return True
+
+
+def _comparable(value: Any) -> Any:
+    return value.replace(tzinfo=None) if isinstance(value, datetime) else value
+
+
+def _key_bounds(con: duckdb.DuckDBPyConnection, source: Source, key: Sequence[str]) -> dict[str, tuple[Any, Any]]:
+    """Lowest and highest of each key column; none for a column with NULLs, which bounds say nothing about."""
+    bounds: dict[str, tuple[Any, Any]] = {}
+    for name in key:
+        column = source.column(name)
+        if column is None or column.sql_type not in ("BIGINT", "INTEGER", "SMALLINT", "TINYINT", "VARCHAR", "DATE", "TIMESTAMP"):
+            continue
+        quoted = quote_identifier(column.name)
+        query = f"SELECT min({quoted}), max({quoted}), count(*) - count({quoted}) FROM {inner(source.sql)}"
+        low, high, nulls = con.execute(query).fetchall()[0]
+        if not nulls and low is not None:
+            bounds[column.name] = (low, high)
+    return bounds
+
+
+def _refuse_duplicates(writer: TableWriter, con: duckdb.DuckDBPyConnection, source: Source, key: Sequence[str]) -> None:
+    names = quote_identifiers(key)
+    query = f"SELECT count(*), any_value(shown) FROM (SELECT CAST(ROW({names}) AS VARCHAR) AS shown FROM {inner(source.sql)} GROUP BY {names} HAVING count(*) > 1)"
+    count, shown = con.execute(query).fetchall()[0]
+    if count:
+        raise ConstraintViolated(
+            f"{writer.table}, key {', '.join(key)}",
+            f"{count} keys come more than once in the rows to merge",
+            expected="each key once",
+            found=f"for example {shown}",
+            fix="Deduplicate the query, or use delete_insert",
+        )
+
+
+__all__ = ["delete_rows", "merge_rows", "quote_literal", "replace_rows_where"]

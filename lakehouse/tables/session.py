@@ -1,0 +1,140 @@
+"""A DuckDB session over tables pinned to exact versions."""
+
+import os
+import uuid
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+
+import duckdb
+
+from lakehouse.errors import MissingExtra
+from lakehouse.sql import quote_identifier, quote_literal
+from lakehouse.tables.names import TableName
+from lakehouse.tables.snapshot import Snapshot
+from lakehouse.tables.storage import Storage, remove_stale_spill
+
+
+def open_connection(*, memory_limit: str, threads: int | None, spill_dir: Path | None) -> duckdb.DuckDBPyConnection:
+    """An in-memory DuckDB in UTC that spills under `spill_dir`.
+
+    DuckDB makes the folder when it first spills and removes it when it closes; each session has its own, because two processes
+    in one folder would overwrite each other's files.
+    """
+    config: dict[str, str | bool | int | float | list[str]] = {"memory_limit": memory_limit, "preserve_insertion_order": False}
+    if threads is not None:
+        config["threads"] = threads
+    if spill_dir is not None:
+        remove_stale_spill(spill_dir)
+        spill_dir.mkdir(parents=True, exist_ok=True)
+        config["temp_directory"] = str(spill_dir / f"{os.getpid()}-{uuid.uuid4().hex[:8]}")
+    con = duckdb.connect(":memory:", config=config)
+    prepare_connection(con)
+    return con
+
+
+def prepare_connection(con: duckdb.DuckDBPyConnection) -> None:
+    """What every connection that reads or writes tables needs, whoever opened it."""
+    con.execute("SET TimeZone = 'UTC'")
+    # A table name in a query must never mean a variable of the program that runs it.
+    con.execute("SET python_enable_replacements = false")
+    con.execute("SET enable_progress_bar = false")
+    # Data files never change, so their footers can be kept.
+    con.execute("SET parquet_metadata_cache = true")
+
+
+def reach_storage(con: duckdb.DuckDBPyConnection, storage: Storage) -> None:
+    """Give the connection what it needs to read and write the root itself; nothing for a local folder.
+
+    Raises:
+        MissingExtra: the root is on S3 and DuckDB's httpfs can't be loaded.
+    """
+    if storage.is_local:
+        return
+    _load_httpfs(con)
+    options = {name.upper(): value for name, value in storage.options.items()}
+    endpoint = options.get("AWS_ENDPOINT_URL", "")
+    parts = ["TYPE s3", f"REGION {quote_literal(options.get('AWS_REGION', 'us-east-1'))}", f"SCOPE {quote_literal(storage.root)}"]
+    if "AWS_ACCESS_KEY_ID" in options:
+        parts += [
+            f"KEY_ID {quote_literal(options['AWS_ACCESS_KEY_ID'])}",
+            f"SECRET {quote_literal(options.get('AWS_SECRET_ACCESS_KEY', ''))}",
+        ]
+    if options.get("AWS_SESSION_TOKEN"):
+        parts.append(f"SESSION_TOKEN {quote_literal(options['AWS_SESSION_TOKEN'])}")
+    if endpoint:
+        is_plain = endpoint.startswith("http://")
+        parts += [
+            f"ENDPOINT {quote_literal(endpoint.split('://')[-1].rstrip('/'))}",
+            f"USE_SSL {str(not is_plain).lower()}",
+            "URL_STYLE 'path'",
+        ]
+    con.execute(f"CREATE OR REPLACE SECRET lakehouse_root ({', '.join(parts)})")
+
+
+def _load_httpfs(con: duckdb.DuckDBPyConnection) -> None:
+    try:
+        con.execute("LOAD httpfs")
+    except duckdb.IOException:
+        pass
+    else:
+        return
+    try:
+        from duckdb_extensions import import_extension
+
+        import_extension("httpfs", con=con)
+        con.execute("LOAD httpfs")
+    except (ImportError, duckdb.IOException) as error:
+        raise MissingExtra(
+            "tables on S3", f"need DuckDB's httpfs extension: {error}", fix="Install it with: pip install 'lakehouse[s3]'"
+        ) from error
+
+
+class Session:
+    """An in-memory DuckDB with a view `layer.name` per table, each over exactly the files of one version.
+
+    Attributes:
+        con: the connection; what it holds of its own ends with the session.
+        versions: the version each view is pinned to, by `layer.name`: the `inputs` of a Stamp.
+    """
+
+    def __init__(self, con: duckdb.DuckDBPyConnection, look_up: Callable[[TableName], Snapshot]) -> None:
+        self.con = con
+        self.versions: dict[str, int] = {}
+        self._look_up = look_up
+
+    def register(self, snapshot: Snapshot) -> int:
+        """Make or replace the view of a table, over this version of it."""
+        register_view(self.con, snapshot)
+        self.versions[str(snapshot.table)] = snapshot.version
+        return snapshot.version
+
+    def refresh(self, table: TableName | str) -> int:
+        """Pin a table's view to its newest version, which is returned; registers the table if it is new here.
+
+        Raises:
+            TableNotFound: there is no such table.
+        """
+        return self.register(self._look_up(TableName.parse(table)))
+
+    def inputs(self, *tables: TableName | str) -> Mapping[str, int]:
+        """The versions of the given tables (of all, if none is given) as a Stamp wants them."""
+        names = [str(TableName.parse(table)) for table in tables] or list(self.versions)
+        return {name: self.versions[name] for name in names}
+
+    def close(self) -> None:
+        """Close the connection and remove what it spilled."""
+        self.con.close()
+
+    def __enter__(self) -> "Session":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+
+def register_view(con: duckdb.DuckDBPyConnection, snapshot: Snapshot) -> None:
+    """Make or replace the view `layer.name` over the snapshot's files."""
+    schema, name = quote_identifier(snapshot.table.layer), quote_identifier(snapshot.table.name)
+    con.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
+    con.execute(f"CREATE OR REPLACE VIEW {schema}.{name} AS {snapshot.scan_sql(con)}")

@@ -1,0 +1,108 @@
+"""The few things that are asked of a folder or bucket directly: list, read and delete. Delta and DuckDB do the rest."""
+
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pyarrow.fs import FileSystem
+
+_PARALLEL = 16
+
+
+class Storage:
+    """A root that holds the tables: a local folder, or an address that delta-rs can reach.
+
+    Args:
+        uri: a path, `file://...`, or `s3://bucket/prefix`.
+        options: what delta-rs needs to reach it.
+    """
+
+    def __init__(self, uri: str, options: Mapping[str, str]) -> None:
+        self.options = dict(options)
+        self.is_local = "://" not in uri or uri.startswith("file://")
+        self.root = str(Path(uri.removeprefix("file://")).absolute()) if self.is_local else uri.rstrip("/")
+
+    def address(self, *parts: str) -> str:
+        """The full address of something under the root."""
+        return "/".join((self.root, *parts))
+
+    @cached_property
+    def _remote(self) -> "FileSystem":
+        from deltalake.fs import DeltaStorageHandler
+        from pyarrow.fs import PyFileSystem
+
+        return PyFileSystem(DeltaStorageHandler(self.root, self.options))
+
+    def make_folder(self, path: str) -> None:
+        """Make a folder where folders exist; a bucket has none."""
+        if self.is_local:
+            Path(self.address(path)).mkdir(parents=True, exist_ok=True)
+
+    def folders(self, path: str = "") -> list[str]:
+        """Names of the folders directly in `path`."""
+        if self.is_local:
+            folder = Path(self.address(path)) if path else Path(self.root)
+            return sorted(entry.name for entry in folder.iterdir() if entry.is_dir()) if folder.is_dir() else []
+        from pyarrow.fs import FileSelector, FileType
+
+        entries = self._remote.get_file_info(FileSelector(path, allow_not_found=True))
+        return sorted(entry.base_name for entry in entries if entry.type == FileType.Directory)
+
+    def folders_of(self, paths: Sequence[str]) -> list[list[str]]:
+        """Names of the folders directly in each of the paths; a bucket is asked for many at once."""
+        if self.is_local or len(paths) < 2:
+            return [self.folders(path) for path in paths]
+        with ThreadPoolExecutor(_PARALLEL) as pool:
+            return list(pool.map(self.folders, paths))
+
+    def files(self, path: str) -> list[str]:
+        """Names of the files directly in `path`."""
+        if self.is_local:
+            folder = Path(self.address(path))
+            return sorted(entry.name for entry in folder.iterdir() if not entry.is_dir()) if folder.is_dir() else []
+        from pyarrow.fs import FileSelector, FileType
+
+        entries = self._remote.get_file_info(FileSelector(path, allow_not_found=True))
+        return sorted(entry.base_name for entry in entries if entry.type == FileType.File)
+
+    def read(self, path: str) -> bytes | None:
+        """The bytes of one file, or None if there is none."""
+        try:
+            if self.is_local:
+                return Path(self.address(path)).read_bytes()
+            with self._remote.open_input_stream(path) as stream:
+                return stream.read()
+        except FileNotFoundError:
+            return None
+
+    def read_all(self, paths: Sequence[str]) -> list[bytes | None]:
+        """The bytes of each file; a bucket is asked for many at once."""
+        if self.is_local or len(paths) < 2:
+            return [self.read(path) for path in paths]
+        with ThreadPoolExecutor(_PARALLEL) as pool:
+            return list(pool.map(self.read, paths))
+
+    def delete(self, paths: Iterable[str]) -> None:
+        """Remove files; one that is gone already is no error."""
+        for path in paths:
+            if self.is_local:
+                Path(self.address(path)).unlink(missing_ok=True)
+            else:
+                try:
+                    self._remote.delete_file(path)
+                except FileNotFoundError:
+                    continue
+
+
+def remove_stale_spill(spill_dir: Path) -> None:
+    """Remove what sessions of processes that no longer live have spilled; folders are named `<process id>-<anything>`."""
+    if not spill_dir.is_dir():
+        return
+    for folder in spill_dir.iterdir():
+        process, dash, _ = folder.name.partition("-")
+        if dash and process.isdigit() and Path("/proc/self").exists() and not Path("/proc", process).exists():
+            shutil.rmtree(folder, ignore_errors=True)

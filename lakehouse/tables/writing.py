@@ -1,0 +1,411 @@
+"""The one write path: DuckDB writes Parquet files into the table's folder, one Delta commit makes them visible.
+
+A commit is tried on exactly the version that was looked at. Whoever comes second looks again: two writers can never both
+build on the same version, whatever they do.
+"""
+
+import json
+import random
+import time
+import uuid
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import duckdb
+from deltalake import CommitProperties, Schema
+from deltalake.exceptions import CommitFailedError, DeltaError
+from deltalake.table import TableFeatures
+from deltalake.transaction import AddAction, RemoveAction, create_table_with_add_actions
+from deltalake.transaction import Transaction as DeltaTransaction
+
+from lakehouse.errors import ConcurrentWrite, ConstraintViolated, SchemaMismatch, TableError
+from lakehouse.sql import quote_identifier, quote_literal
+from lakehouse.tables.log import CommitLog
+from lakehouse.tables.names import TableName
+from lakehouse.tables.snapshot import DataFile, Snapshot
+from lakehouse.tables.sql import quote_identifiers
+from lakehouse.tables.stamp import Stamp, Transaction
+from lakehouse.tables.statistics import file_statistics
+from lakehouse.tables.storage import Storage
+from lakehouse.tables.types import TableColumn, delta_type, fits, has_local_timestamp, is_nested, refused_names
+
+MAX_ATTEMPTS = 60
+SERIAL = "lakehouse.serial"
+"""Application transaction in every commit: writers other than ours that honour conflicts also conflict with us."""
+
+_COMMIT_ID = "lakehouse.commit"
+_COMPRESSION = "zstd"
+_FILE_SIZE_BYTES = 256 * 1024 * 1024
+# Commits carry the stamps that lineage is made of: they outlive Delta's default of 30 days.
+_PROPERTIES = {"delta.enableExpiredLogCleanup": "false"}
+
+
+class Conflict(Exception):
+    """Another writer's commit came first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A query whose columns all have types that Delta can store."""
+
+    sql: str
+    columns: list[TableColumn]
+
+    def column(self, name: str) -> TableColumn | None:
+        """The column of this name, told apart as DuckDB does."""
+        return next((column for column in self.columns if column.key == name.casefold()), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """Data files that are in the table's folder but in no version yet."""
+
+    actions: list[AddAction]
+    rows: int
+    size_bytes: int
+    paths: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """What is asked of a write beyond its rows."""
+
+    operation: str
+    stamp: Stamp
+    transaction: Transaction | None = None
+    expect_version: int | None = None
+
+
+def inner(sql: str) -> str:
+    """A query as it can stand inside another one, even if it ends in a comment or a semicolon."""
+    return f"(\n{sql.strip().rstrip(';')}\n)"
+
+
+def prepare_source(con: duckdb.DuckDBPyConnection, sql: str, table: TableName) -> Source:
+    """Bind the query and cast what Delta has no type for.
+
+    Raises:
+        SchemaMismatch: a name or type that a Delta table can't have.
+    """
+    relation = con.sql(f"SELECT * FROM {inner(sql)}")
+    columns: list[TableColumn] = []
+    selected: list[str] = []
+    for name, duck in zip(relation.columns, relation.types, strict=True):
+        try:
+            kind = delta_type(duck)
+        except ValueError as error:
+            raise SchemaMismatch(f"{table}, column {name}", str(error), found=str(duck), fix="Cast it to another type") from error
+        refused = refused_names(name, kind)
+        if refused:
+            raise SchemaMismatch(
+                f"{table}, column {refused[0]!r}",
+                "has a name that a Delta table can't have",
+                expected="no space, comma, semicolon, brace, parenthesis, tab, line break or equals sign",
+                found=repr(refused[0]),
+                fix="Give it another name in the query",
+            )
+        column = TableColumn(name, kind)
+        if any(column.key == other.key for other in columns):
+            raise SchemaMismatch(f"{table}, column {name}", "is there twice: names differ by more than case", fix="Rename one of the two")
+        columns.append(column)
+        selected.append(_cast(name, str(duck), column.sql_type))
+    return Source(f"SELECT {', '.join(selected)} FROM {inner(sql)}", columns)
+
+
+def _cast(name: str, found: str, wanted: str) -> str:
+    quoted = quote_identifier(name)
+    return quoted if found == wanted else f"CAST({quoted} AS {wanted}) AS {quoted}"
+
+
+def check_partition(table: TableName, partition_by: Sequence[str], columns: Sequence[TableColumn]) -> tuple[str, ...]:
+    """The partition columns as the columns spell them.
+
+    Raises:
+        SchemaMismatch: one is not a column, is nested, or nothing else is left.
+    """
+    by_key = {column.key: column for column in columns}
+    chosen: list[str] = []
+    for name in partition_by:
+        column = by_key.get(name.casefold())
+        if column is None or is_nested(column.type) or column.sql_type in ("BLOB", "FLOAT", "DOUBLE"):
+            raise SchemaMismatch(
+                f"{table}, partition column {name}",
+                "can't partition the table",
+                expected=f"one of its plain columns: {', '.join(other.name for other in columns)}",
+                found="no such column" if column is None else column.sql_type,
+                fix="Partition by another column",
+            )
+        chosen.append(column.name)
+    if len(chosen) == len(columns):
+        raise SchemaMismatch(str(table), "would have partition columns only", fix="Leave at least one column that does not partition")
+    return tuple(chosen)
+
+
+def align(source: Source, snapshot: Snapshot) -> Source:
+    """The source in the table's columns, order and types; columns it lacks are NULL.
+
+    Raises:
+        SchemaMismatch: a type of the source does not fit the table's without loss.
+    """
+    selected: list[str] = []
+    for column in snapshot.columns:
+        given = source.column(column.name)
+        quoted = quote_identifier(column.name)
+        if given is None:
+            selected.append(f"CAST(NULL AS {column.sql_type}) AS {quoted}")
+            continue
+        if not fits(given.type, column.type):
+            raise SchemaMismatch(
+                f"{snapshot.table}, column {column.name}",
+                "has another type than the table's",
+                expected=column.sql_type,
+                found=given.sql_type,
+                fix=f"Cast it to {column.sql_type} in the query, or replace the table with overwrite (dbt: --full-refresh)",
+            )
+        is_same = given.sql_type == column.sql_type and given.name == column.name
+        selected.append(quoted if is_same else f"CAST({quote_identifier(given.name)} AS {column.sql_type}) AS {quoted}")
+    return Source(f"SELECT {', '.join(selected)} FROM {inner(source.sql)}", snapshot.columns)
+
+
+def new_columns(source: Source, snapshot: Snapshot) -> list[TableColumn]:
+    """Columns of the source that the table has not."""
+    have = {column.key for column in snapshot.columns}
+    return [column for column in source.columns if column.key not in have]
+
+
+def check_constraints(con: duckdb.DuckDBPyConnection, snapshot: Snapshot, source: Source) -> None:
+    """NOT NULL and CHECK of the table, which a commit of our own files would not enforce.
+
+    Raises:
+        ConstraintViolated: names each constraint and how many rows break it.
+    """
+    conditions = {
+        f"{column.name} IS NOT NULL": f"{quote_identifier(column.name)} IS NOT NULL"
+        for column in snapshot.columns
+        if not column.is_nullable
+    }
+    prefix = "delta.constraints."
+    conditions |= {f"{name.removeprefix(prefix)}: {text}": text for name, text in snapshot.configuration.items() if name.startswith(prefix)}
+    if not conditions:
+        return
+    counts = ", ".join(f"count(*) FILTER (WHERE ({condition}) IS NOT TRUE)" for condition in conditions.values())
+    found = con.execute(f"SELECT {counts}, count(*) FROM {inner(source.sql)}").fetchall()[0]
+    broken = [f"{name} ({count} of {found[-1]} rows)" for name, count in zip(conditions, found[:-1], strict=True) if count]
+    if broken:
+        raise ConstraintViolated(
+            str(snapshot.table), "rows break its constraints", found="; ".join(broken), fix="Correct or leave out those rows"
+        )
+
+
+def copy_rows(con: duckdb.DuckDBPyConnection, source: Source, storage: Storage, table: TableName, partition_by: Sequence[str]) -> Written:
+    """Write the rows as data files into the table's folder; no version has them yet."""
+    folder = f"{table.layer}/{table.name}"
+    storage.make_folder(folder)
+    base = storage.address(folder) + "/"
+    options = [f"FORMAT parquet, COMPRESSION {_COMPRESSION}, RETURN_STATS, OVERWRITE_OR_IGNORE, FILENAME_PATTERN 'part-{{uuid}}'"]
+    options.append(f"PARTITION_BY ({quote_identifiers(partition_by)})" if partition_by else f"FILE_SIZE_BYTES {_FILE_SIZE_BYTES}")
+    returned = con.execute(f"COPY ({source.sql}) TO {quote_literal(base.rstrip('/'))} ({', '.join(options)})").fetchall()
+    in_file = [column for column in source.columns if column.name not in partition_by]
+    actions: list[AddAction] = []
+    empty: list[str] = []
+    now_ms = int(time.time() * 1000)
+    for address, rows, size, _footer, statistics, keys, *_ in returned:
+        path = str(address).removeprefix(base)
+        if rows == 0:
+            empty.append(path)
+            continue
+        values: dict[str, str | None] = {name: (keys or {}).get(name) for name in partition_by}
+        _refuse_empty_partition(table, values)
+        actions.append(AddAction(path, size, values, now_ms, True, file_statistics(rows, statistics or {}, in_file)))
+    storage.delete(f"{folder}/{path}" for path in empty)
+    return Written(
+        actions,
+        rows=sum(json.loads(action.stats)["numRecords"] for action in actions),
+        size_bytes=sum(action.size for action in actions),
+        paths=[f"{folder}/{action.path}" for action in actions],
+    )
+
+
+def _refuse_empty_partition(table: TableName, values: dict[str, str | None]) -> None:
+    for name, value in values.items():
+        if value == "":
+            raise SchemaMismatch(
+                f"{table}, partition column {name}",
+                "has an empty text, which a Delta partition can't tell from NULL",
+                fix=f"Write nullif({name}, '') or another value in the query",
+            )
+
+
+def removal(file: DataFile) -> RemoveAction:
+    """The action that takes a file of the current version out of the next."""
+    return RemoveAction(file.path, True, int(time.time() * 1000), file.size, dict(file.partition))
+
+
+class TableWriter:
+    """Commits to one table, each on exactly the version it was prepared for."""
+
+    def __init__(self, storage: Storage, table: TableName, log: CommitLog) -> None:
+        self.storage = storage
+        self.table = table
+        self.log = log
+        self.uri = storage.address(table.layer, table.name)
+
+    def open(self) -> Snapshot | None:
+        """The newest version, or None if there is no table."""
+        return Snapshot.open(self.storage, self.table)
+
+    def discard(self, written: Written | None) -> None:
+        """Remove data files that no version will have."""
+        if written is not None:
+            self.storage.delete(written.paths)
+
+    def check_expected(self, snapshot: Snapshot | None, intent: Intent) -> None:
+        """Raise ConcurrentWrite if the table is not at the version that the caller's rows were made from."""
+        found = -1 if snapshot is None else snapshot.version
+        if intent.expect_version is not None and found != intent.expect_version:
+            raise ConcurrentWrite(
+                str(self.table),
+                "was changed by another writer after it was read; nothing was written",
+                expected=f"version {intent.expect_version}",
+                found="no table" if snapshot is None else f"version {found}",
+                fix="Read it again and write again",
+            )
+
+    def create(self, written: Written, columns: Sequence[TableColumn], partition_by: Sequence[str], intent: Intent) -> int:
+        """Make version 0.
+
+        Raises:
+            Conflict: somebody else has made it.
+        """
+        properties, commit_id = self._properties(-1, intent, written.rows)
+        try:
+            create_table_with_add_actions(
+                self.uri, _schema(columns), written.actions, mode="error", partition_by=list(partition_by), configuration=dict(_PROPERTIES),
+                storage_options=self.storage.options or None, commit_properties=properties,
+            )  # fmt: skip
+        except (CommitFailedError, DeltaError) as error:
+            return self._after_failure(-1, commit_id, error)
+        return 0
+
+    def replace(
+        self, snapshot: Snapshot, written: Written, columns: Sequence[TableColumn], partition_by: Sequence[str], intent: Intent
+    ) -> int:
+        """Make a version that holds the written files only, with these columns and partitions.
+
+        Raises:
+            Conflict: somebody else has committed.
+        """
+        nullable = {column.key: column.is_nullable for column in snapshot.columns}
+        kept = [TableColumn(column.name, column.type, nullable.get(column.key, True)) for column in columns]
+        properties, commit_id = self._properties(snapshot.version, intent, written.rows)
+        try:
+            if tuple(partition_by) == snapshot.partition_by:
+                snapshot.delta.create_write_transaction(
+                    written.actions, "overwrite", _schema(kept), list(partition_by), commit_properties=properties
+                )
+            else:
+                create_table_with_add_actions(
+                    self.uri, _schema(kept), written.actions, mode="overwrite", partition_by=list(partition_by),
+                    configuration=snapshot.configuration, storage_options=self.storage.options or None, commit_properties=properties,
+                )  # fmt: skip
+        except CommitFailedError as error:
+            return self._after_failure(snapshot.version, commit_id, error)
+        return snapshot.version + 1
+
+    def change(self, snapshot: Snapshot, written: Written, removed: Sequence[DataFile], intent: Intent, *, rows: int) -> int:
+        """Make a version with the written files added and others removed.
+
+        Raises:
+            Conflict: somebody else has committed.
+        """
+        properties, commit_id = self._properties(snapshot.version, intent, rows)
+        actions = [*written.actions, *(removal(file) for file in removed)]
+        try:
+            snapshot.delta.create_write_transaction(
+                actions, "append", snapshot.delta.schema(), list(snapshot.partition_by), commit_properties=properties
+            )
+        except CommitFailedError as error:
+            return self._after_failure(snapshot.version, commit_id, error)
+        return snapshot.version + 1
+
+    def add_columns(self, snapshot: Snapshot, columns: Sequence[TableColumn], intent: Intent) -> None:
+        """Make a version that has more columns, all NULL.
+
+        Raises:
+            Conflict: somebody else has committed.
+        """
+        snapshot = self.allow_types(snapshot, columns, intent)
+        properties, commit_id = self._properties(snapshot.version, intent, 0, operation="add_columns")
+        try:
+            snapshot.delta.alter.add_columns([column.field(is_everywhere=False) for column in columns], commit_properties=properties)
+        except CommitFailedError as error:
+            self._after_failure(snapshot.version, commit_id, error)
+
+    def allow_types(self, snapshot: Snapshot, columns: Iterable[TableColumn], intent: Intent) -> Snapshot:
+        """The table able to hold the columns' types: timestamps without zone are a feature that a table must declare."""
+        if "timestampNtz" in snapshot.features or not any(has_local_timestamp(column.type) for column in columns):
+            return snapshot
+        properties, commit_id = self._properties(snapshot.version, intent, 0, operation="add_feature")
+        try:
+            snapshot.delta.alter.add_feature(
+                TableFeatures.TimestampWithoutTimezone, allow_protocol_versions_increase=True, commit_properties=properties
+            )
+        except CommitFailedError as error:
+            self._after_failure(snapshot.version, commit_id, error)
+        return self.open() or snapshot
+
+    def _properties(self, version: int, intent: Intent, rows: int, *, operation: str | None = None) -> tuple[CommitProperties, str]:
+        commit_id = uuid.uuid4().hex
+        transactions = [DeltaTransaction(SERIAL, version + 1)]
+        # Columns and features are prepared ahead of the rows: only the commit with the rows settles the transaction.
+        if intent.transaction is not None and operation is None:
+            transactions.append(DeltaTransaction(intent.transaction.app_id, intent.transaction.version))
+        metadata = intent.stamp.metadata() | {
+            "lakehouse.operation": operation or intent.operation,
+            "lakehouse.rows": str(rows),
+            _COMMIT_ID: commit_id,
+        }
+        # No retry inside delta-rs: it would put our files on top of a version that we have not looked at.
+        return CommitProperties(custom_metadata=metadata, max_commit_retries=0, app_transactions=transactions), commit_id
+
+    def _after_failure(self, version: int, commit_id: str, error: Exception) -> int:
+        """Find out what became of a commit that failed: ours after all, somebody else's, or an error of another kind."""
+        made = self.log.commit_metadata(version + 1)
+        if made is None:
+            raise error
+        if made.get(_COMMIT_ID) == commit_id:
+            return version + 1
+        raise Conflict from error
+
+
+def _schema(columns: Sequence[TableColumn]) -> Schema:
+    return Schema([column.field(is_everywhere=True) for column in columns])
+
+
+def wait_after_conflict(table: TableName, attempt: int) -> None:
+    """Pause before the next attempt, at random so that writers do not meet again.
+
+    Raises:
+        ConcurrentWrite: there were too many attempts.
+    """
+    if attempt >= MAX_ATTEMPTS:
+        raise ConcurrentWrite(
+            str(table),
+            f"was changed by other writers {attempt} times in a row; nothing was written",
+            fix="Run again when fewer processes write to it",
+        )
+    time.sleep(random.uniform(0, min(0.005 * 2 ** min(attempt, 10), 0.5)))  # noqa: S311
+
+
+def is_done(snapshot: Snapshot | None, transaction: Transaction | None) -> bool:
+    """True if the transaction, or a later one of the same source, is in the table."""
+    if snapshot is None or transaction is None:
+        return False
+    found = snapshot.transaction(transaction.app_id)
+    return found is not None and found >= transaction.version
+
+
+__all__ = [
+    "Conflict", "Intent", "Source", "TableError", "TableWriter", "Written", "align", "check_constraints", "check_partition", "copy_rows",
+    "inner", "is_done", "new_columns", "prepare_source", "wait_after_conflict",
+]  # fmt: skip
