@@ -1,0 +1,45 @@
+"""Everything Dagster knows, put together. Nothing is decided here: contracts and the dbt project say what there is."""
+
+import dagster as dg
+
+from assets.datasets import build_dataset_assets, landing_spec
+from assets.jobs import build_jobs, executor
+from assets.models import build_model_assets
+from assets.monitoring import build_monitoring_assets
+from assets.transform import build_dbt_assets
+from lakehouse.pipeline.workspace import Workspace
+from lakehouse.settings import Settings
+from resources.workspace import RESOURCE_KEY, workspace_resource
+from sensors.alerts import build_alert_sensors
+from sensors.landing import build_landing_sensors
+from sensors.lost_runs import build_lost_run_sensor
+from sensors.schedules import build_schedules
+
+
+def build_definitions(settings: Settings) -> dg.Definitions:
+    """The definitions of one home: assets of every contract found in it and of every dbt model."""
+    from lakehouse.transform import prepare
+
+    workspace = Workspace(settings)
+    contracts = workspace.contracts
+    datasets, models = contracts.datasets.values(), contracts.models.values()
+    return dg.Definitions(
+        assets=[
+            *(landing_spec(dataset) for dataset in datasets),
+            *(build_dataset_assets(dataset) for dataset in datasets),
+            *build_dbt_assets(contracts, prepare(settings, contracts)),
+            *(asset for model in models for asset in build_model_assets(model, contracts)),
+            *build_monitoring_assets(contracts),
+        ],
+        jobs=build_jobs(contracts),
+        schedules=build_schedules(settings),
+        sensors=[*build_landing_sensors(datasets, settings), *build_alert_sensors(settings), build_lost_run_sensor(settings)],
+        resources={RESOURCE_KEY: workspace_resource(workspace)},
+        executor=executor(settings),
+    )
+
+
+@dg.definitions
+def defs() -> dg.Definitions:
+    """The definitions of this process's home, read from the settings when Dagster asks for them."""
+    return build_definitions(Settings.load())

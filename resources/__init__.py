@@ -1,0 +1,1 @@
+"""Dagster resources: the settings' objects, made once."""

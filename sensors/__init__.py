@@ -1,0 +1,1 @@
+"""Dagster sensors and schedules: they only start runs; correctness never depends on them."""
