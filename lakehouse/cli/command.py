@@ -1,0 +1,99 @@
+"""What every command shares: --json, --debug, exit codes, and one line instead of a traceback."""
+
+import functools
+import inspect
+import json
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+
+from lakehouse.cli.screen import Screen
+from lakehouse.errors import WRONG_USE, LakehouseError
+
+INTERRUPTED = 130
+BROKEN_PIPE = 141
+
+_JSON = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout (see docs/cli.md).")]
+_DEBUG = Annotated[bool, typer.Option("--debug", help="Show tracebacks and the log of libraries.")]
+
+
+def command(app: typer.Typer, name: str, *, panel: str | None = None) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Register a function as a command that has --json and --debug and never shows a traceback without the latter.
+
+    The function takes the `Screen` first; its other parameters are the command's arguments and options. It returns
+    normally (exit code 0), raises `typer.Exit`, or raises a `LakehouseError`, which carries its own exit code.
+    """
+
+    def register(function: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(function)
+        def run(*, json: bool, debug: bool, **arguments: Any) -> None:
+            _quieten(debug=debug)
+            screen = Screen(json=json, debug=debug)
+            with _errors_as_exit_codes(screen), screen.reserved_stdout():
+                function(screen, **arguments)
+
+        signature = inspect.signature(function)
+        own = list(signature.parameters.values())[1:]
+        shared = [
+            inspect.Parameter("json", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=_JSON),
+            inspect.Parameter("debug", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=_DEBUG),
+        ]
+        parameters = [*(one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in own), *shared]
+        run.__signature__ = signature.replace(parameters=parameters)  # pyright: ignore[reportAttributeAccessIssue]
+        run.__annotations__ = {one.name: one.annotation for one in parameters}
+        app.command(name, rich_help_panel=panel)(run)
+        return function
+
+    return register
+
+
+class _errors_as_exit_codes:
+    """Turns what a command raises into a message and an exit code."""
+
+    def __init__(self, screen: Screen) -> None:
+        self.screen = screen
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if error is None or isinstance(error, SystemExit | typer.Exit | typer.TyperException):
+            return
+        if isinstance(error, BrokenPipeError):
+            # The reader has gone. Python would complain once more when it flushes stdout at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno() if sys.__stdout__ else 1)
+            raise typer.Exit(BROKEN_PIPE) from error
+        if isinstance(error, KeyboardInterrupt):
+            self.screen.say("Interrupted. Tables hold whole commits only; run the command again to go on.")
+            raise typer.Exit(INTERRUPTED) from error
+        if isinstance(error, LakehouseError):
+            self.screen.fail(str(error), error.as_dict(), error)
+            raise typer.Exit(error.exit_code) from error
+        if isinstance(error, Exception):
+            line = " ".join(str(error).split()) or "no message"
+            message = f"unexpected {type(error).__name__}: {line[:500]}"
+            hint = "This is a bug: run again with --debug and report what it prints"
+            self.screen.fail(f"{message}. {hint}", {"error": "Unexpected", "message": message, "fix": hint}, error)
+            raise typer.Exit(WRONG_USE) from error
+
+
+def _quieten(*, debug: bool) -> None:
+    """Keep libraries' own chatter off the screen: what matters reaches the user as a result or an error."""
+    if debug:
+        logging.basicConfig(level=logging.INFO, stream=sys.stderr)
+        return
+    warnings.simplefilter("ignore")
+    for name in ("mlflow", "alembic", "dbt", "matplotlib", "py4j", "httpx"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def usage_error_as_json(message: str) -> None:
+    """Print a wrong command line the way --json promises errors."""
+    document = {"error": "UsageError", "message": message, "fix": "See lakehouse COMMAND --help"}
+    sys.stdout.write(json.dumps(document) + "\n")
+    sys.stderr.write(message + "\n")

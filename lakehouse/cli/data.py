@@ -1,0 +1,236 @@
+"""Commands that bring files in and read tables: ingest, query, tables, history."""
+
+import csv
+import io
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from lakehouse.cli.command import command
+from lakehouse.cli.completion import dataset_names, table_names
+from lakehouse.cli.screen import Screen, human_size, json_value
+from lakehouse.errors import DATA_DID_NOT_PASS, QueryError
+
+_SHOWN_ROWS = 50
+
+
+def register(app: typer.Typer) -> None:
+    """Add this group's commands."""
+    command(app, "ingest", panel="Data")(ingest)
+    command(app, "query", panel="Tables")(query)
+    command(app, "tables", panel="Tables")(tables)
+    command(app, "history", panel="Tables")(history)
+
+
+def ingest(
+    screen: Screen,
+    *,
+    name: Annotated[str, typer.Argument(help="The dataset, as its contract is called.", autocompletion=dataset_names)],
+    paths: Annotated[list[str], typer.Argument(help="Files, folders (with everything below) or globs.")],
+) -> None:
+    """Ingest files into a dataset: accepted rows to raw, the others to quarantine, each file exactly once."""
+    from rich.table import Table
+
+    from lakehouse.pipeline.files import expand_paths
+    from lakehouse.pipeline.ingestion import ingest_files
+    from lakehouse.pipeline.workspace import Workspace
+
+    workspace = Workspace.load()
+    contract = workspace.contracts.dataset(name)
+    files = expand_paths(paths)
+    with screen.progress() as progress:
+        report = ingest_files(workspace, contract, files, now=datetime.now(UTC), progress=progress)
+
+    def show(out: Any) -> None:
+        table = Table(box=None, pad_edge=False)
+        for column, justify in (("file", "left"), ("status", "left"), ("read", "right"), ("accepted", "right"), ("quarantined", "right")):
+            table.add_column(column, justify=justify)  # pyright: ignore[reportArgumentType]
+        for file in report.files:
+            counts = [f"{count:,}" for count in (file.rows_read, file.rows_accepted, file.rows_quarantined)]
+            table.add_row(Path(file.path).name, str(file.status), *counts)
+        out.print(table)
+        out.print(f"{report.table} is at version {report.version}" if report.version is not None else f"{report.table} does not exist yet")
+        if any(file.rows_quarantined for file in report.files):
+            out.print(f"Why rows were quarantined: lakehouse quarantine show {name}")
+
+    screen.emit(report.as_dict(), show)
+    refused = [file for file in report.files if str(file.status) == "refused"]
+    for file in refused:
+        screen.say(f"lakehouse: {file.error}")
+    if refused:
+        raise typer.Exit(DATA_DID_NOT_PASS)
+
+
+def query(
+    screen: Screen,
+    *,
+    sql: Annotated[str, typer.Argument(help='One SELECT; tables are layer.name. "-" reads it from stdin.')],
+    as_of: Annotated[
+        list[str] | None, typer.Option("--as-of", help="table@version or table@instant; may be repeated.", autocompletion=table_names)
+    ] = None,
+    limit: Annotated[int | None, typer.Option("--limit", min=0, help="At most this many rows (50 on a terminal, else all).")] = None,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+) -> None:
+    """Run one read-only SELECT over the tables, now or as they were."""
+    import sys
+
+    from lakehouse.pipeline.query import parse_as_of, rows_as_dicts
+    from lakehouse.pipeline.query import query as run_query
+    from lakehouse.pipeline.workspace import Workspace
+
+    if as_csv and screen.json:
+        raise QueryError("--csv and --json", "can't both be given", fix="Choose one")
+    machine = as_csv or screen.json
+    rows_shown = limit if limit is not None or machine else _SHOWN_ROWS
+    text = sys.stdin.read() if sql == "-" else sql
+    result = run_query(Workspace.load().lake, text, as_of=parse_as_of(as_of or []), limit=rows_shown)
+    if as_csv:
+        buffer = io.StringIO()
+        writer = csv.writer(buffer, lineterminator="\n")
+        writer.writerow(result.columns)
+        writer.writerows([_cell(value) for value in row] for row in result.rows)
+        screen.write(buffer.getvalue())
+        return
+    document = {
+        "columns": [{"name": name, "type": kind} for name, kind in zip(result.columns, result.types, strict=True)],
+        "rows": list(rows_as_dicts(result)),
+        "truncated": result.truncated,
+        "versions": result.versions,
+    }
+
+    def show(out: Any) -> None:
+        from rich.table import Table
+
+        table = Table(box=None, pad_edge=False)
+        for name, kind in zip(result.columns, result.types, strict=True):
+            numeric = kind.upper().split("(")[0] in {
+                "NUMBER",
+                "BIGINT",
+                "INTEGER",
+                "SMALLINT",
+                "TINYINT",
+                "DOUBLE",
+                "FLOAT",
+                "DECIMAL",
+                "HUGEINT",
+            }
+            table.add_column(name, justify="right" if numeric else "left", overflow="fold")
+        for row in result.rows:
+            table.add_row(*("NULL" if value is None else _plain(value) for value in row))
+        out.print(table)
+        rows = f"{len(result.rows):,} row{'' if len(result.rows) == 1 else 's'}"
+        screen.say(f"{rows}, and there are more: --limit N shows N" if result.truncated else rows)
+
+    screen.emit(document, show)
+
+
+def _cell(value: Any) -> Any:
+    """A CSV cell: empty for NULL, JSON text for nested values."""
+    import json
+
+    plain = json_value(value)
+    return json.dumps(plain, ensure_ascii=False) if isinstance(plain, dict | list) else plain
+
+
+def _plain(value: Any) -> str:
+    from rich.markup import escape
+
+    return escape(str(_cell(value)))
+
+
+def tables(
+    screen: Screen,
+    *,
+    layer: Annotated[str | None, typer.Option("--layer", help="Only this layer.")] = None,
+) -> None:
+    """List the tables: rows, version, size and last commit."""
+    from lakehouse.pipeline.overview import list_tables
+    from lakehouse.pipeline.workspace import Workspace
+
+    found = [one for one in list_tables(Workspace.load().lake) if layer in (None, one.layer)]
+    document = {
+        "tables": [
+            {
+                "table": f"{one.layer}.{one.name}",
+                "layer": one.layer,
+                "name": one.name,
+                "rows": one.rows,
+                "version": one.version,
+                "files": one.files,
+                "size_bytes": one.size_bytes,
+                "last_commit": one.last_commit,
+                "last_run": one.last_run,
+            }
+            for one in found
+        ]
+    }
+
+    def show(out: Any) -> None:
+        from rich.table import Table
+
+        if not found:
+            out.print("No tables yet. lakehouse demo makes some; lakehouse add FILE brings yours.")
+            return
+        table = Table(box=None, pad_edge=False)
+        table.add_column("layer")
+        table.add_column("table")
+        for name in ("rows", "version", "size", "last commit (UTC)"):
+            table.add_column(name, justify="right")
+        for one in found:
+            when = f"{one.last_commit:%Y-%m-%d %H:%M:%S}" if one.last_commit else ""
+            table.add_row(one.layer, one.name, f"{one.rows:,}", str(one.version), human_size(one.size_bytes), when)
+        out.print(table)
+
+    screen.emit(document, show)
+
+
+def history(
+    screen: Screen,
+    *,
+    table: Annotated[str, typer.Argument(help="layer.name", autocompletion=table_names)],
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only the newest commits.")] = None,
+) -> None:
+    """Show a table's versions, newest first: when, what, and from which versions of which tables."""
+    from lakehouse.pipeline.overview import table_history
+    from lakehouse.pipeline.workspace import Workspace
+
+    commits = table_history(Workspace.load().lake, table, limit=limit)
+    document = {
+        "table": table,
+        "versions": [
+            {
+                "version": one.version,
+                "timestamp": one.timestamp,
+                "operation": one.operation,
+                "rows": one.rows,
+                "asset": one.stamp.asset if one.stamp else None,
+                "run": one.stamp.run if one.stamp else None,
+                "inputs": dict(one.stamp.inputs) if one.stamp else {},
+                "code": one.stamp.code if one.stamp else None,
+                "source": one.stamp.source if one.stamp else None,
+            }
+            for one in commits
+        ],
+    }
+
+    def show(out: Any) -> None:
+        from rich.table import Table
+
+        grid = Table(box=None, pad_edge=False)
+        for name, justify in (
+            ("version", "right"),
+            ("committed (UTC)", "left"),
+            ("operation", "left"),
+            ("rows", "right"),
+            ("from", "left"),
+        ):
+            grid.add_column(name, justify=justify, overflow="fold")  # pyright: ignore[reportArgumentType]
+        for one in commits:
+            inputs = ", ".join(f"{name}@{version}" for name, version in one.stamp.inputs.items()) if one.stamp else ""
+            rows = "" if one.rows is None else f"{one.rows:,}"
+            grid.add_row(str(one.version), f"{one.timestamp:%Y-%m-%d %H:%M:%S}", one.operation, rows, inputs)
+        out.print(grid)
+
+    screen.emit(document, show)

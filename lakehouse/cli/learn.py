@@ -1,0 +1,120 @@
+"""Commands about models: train, predict."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from lakehouse.cli.command import command
+from lakehouse.cli.completion import model_names
+from lakehouse.cli.screen import Screen
+from lakehouse.errors import DATA_DID_NOT_PASS
+
+
+def register(app: typer.Typer) -> None:
+    """Add this group's commands."""
+    command(app, "train", panel="Models")(train)
+    command(app, "predict", panel="Models")(predict)
+
+
+def train(
+    screen: Screen,
+    *,
+    name: Annotated[str, typer.Argument(help="The model, as its contract is called.", autocompletion=model_names)],
+    force: Annotated[bool, typer.Option("--force", help="Train although data, contract and code are unchanged.")] = False,
+) -> None:
+    """Train a model on the features as they are, compare the algorithms, and register the best."""
+    from lakehouse.learning import train as train_model
+    from lakehouse.pipeline.report import model_outcome
+    from lakehouse.pipeline.runs import new_run
+    from lakehouse.pipeline.workspace import Workspace
+
+    workspace = Workspace.load()
+    contract = workspace.contracts.model(name)
+    from lakehouse.pipeline.events import Event, State
+
+    with screen.progress() as progress:
+        progress(Event("train", name, State.STARTED))
+        report = train_model(workspace.settings, workspace.lake, contract, run=new_run(), now=datetime.now(UTC), force=force)
+        progress(Event("train", name, State.FINISHED, f"{report.algorithm}, version {report.version}"))
+    failed = [check for check in report.checks if not check.passed and str(check.severity) == "error"]
+    document = {
+        "model": report.model,
+        **model_outcome(report).as_dict(),
+        "checks": [
+            {"id": check.id, "severity": str(check.severity), "passed": check.passed, "detail": check.detail} for check in report.checks
+        ],
+    }
+
+    def show(out: Any) -> None:
+        out.print(f"{report.model} version {report.version}: {report.algorithm}", markup=False, style="bold")
+        for metric, value in report.metrics.items():
+            baseline = report.baseline.get(metric)
+            beside = "" if baseline is None else f"  (baseline {baseline:.4f})"
+            out.print(f"  {metric:<18} {value:.4f}{beside}", markup=False)
+        for check in report.checks:
+            out.print(f"  {'passed' if check.passed else 'FAILED'} {check.id}: {check.detail}", markup=False, soft_wrap=True)
+
+    screen.emit(document, show)
+    if failed:
+        raise typer.Exit(DATA_DID_NOT_PASS)
+
+
+def predict(
+    screen: Screen,
+    *,
+    name: Annotated[str, typer.Argument(help="The model.", autocompletion=model_names)],
+    file: Annotated[Path | None, typer.Option("--file", help="A file of the model's dataset; with or without the target.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Where to write: .csv or .parquet.")] = None,
+) -> None:
+    """Predict every row of a file; without --file, the predictions table for all current features."""
+    from lakehouse.errors import SettingsError
+    from lakehouse.pipeline.workspace import Workspace
+
+    if (file is None) != (out is None):
+        raise SettingsError("--file and --out", "go together", fix="Give both, or neither to fill the predictions table")
+    workspace = Workspace.load()
+    contract = workspace.contracts.model(name)
+    if file is None or out is None:
+        _predict_table(screen, workspace, contract)
+        return
+    from lakehouse.learning import predict_file
+    from lakehouse.pipeline.files import expand_paths
+
+    if out.suffix.lower() not in {".csv", ".parquet"}:
+        raise SettingsError(f"--out {out}", "has an ending that says no format", expected=".csv or .parquet")
+    source = expand_paths([file])[0]
+    with screen.progress():
+        report = predict_file(workspace.settings, workspace.lake, contract, source, out, now=datetime.now(UTC))
+    document = {
+        "model": name,
+        "version": report.version,
+        "file": str(file),
+        "out": str(out),
+        "rows_read": report.rows_read,
+        "rows_predicted": report.rows_predicted,
+        "columns": list(report.columns),
+    }
+
+    def show(console: Any) -> None:
+        console.print(f"{report.rows_predicted:,} of {report.rows_read:,} rows predicted by {name} version {report.version}", markup=False)
+        console.print(f"Written to {out}: {', '.join(report.columns)}", markup=False, soft_wrap=True)
+
+    screen.emit(document, show)
+
+
+def _predict_table(screen: Screen, workspace: Any, contract: Any) -> None:
+    from lakehouse.learning import predict_batch
+    from lakehouse.pipeline.runs import new_run
+
+    with screen.progress():
+        commit = predict_batch(workspace.settings, workspace.lake, contract, run=new_run(), now=datetime.now(UTC))
+    document = {
+        "model": contract.name,
+        "table": str(commit.table),
+        "version": commit.version,
+        "rows": commit.rows,
+        "skipped": commit.skipped,
+    }
+    screen.emit(document, lambda out: out.print(f"{commit.table} version {commit.version}: {commit.rows:,} rows", markup=False))

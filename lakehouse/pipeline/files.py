@@ -1,0 +1,51 @@
+"""Paths as people give them: files, folders and globs."""
+
+import difflib
+import glob
+from collections.abc import Sequence
+from pathlib import Path
+
+from lakehouse.errors import SourceError
+
+_MAGIC = frozenset("*?[")
+# Files that are still being written, and what systems leave lying about.
+UNFINISHED = (".tmp", ".part", ".partial", ".crdownload", ".swp", "~")
+
+
+def expand_paths(paths: Sequence[str | Path]) -> tuple[Path, ...]:
+    """The files that the paths name, each once, sorted within a folder or glob, in the order given.
+
+    Hidden and unfinished files in a folder are left out; a file that is named itself never is.
+
+    Raises:
+        SourceError: a path does not exist, or a folder or glob holds no file.
+    """
+    found: dict[Path, None] = {}
+    for given in paths:
+        path = Path(given).expanduser()
+        if path.is_dir():
+            files = sorted(one for one in path.rglob("*") if one.is_file() and is_finished(one.relative_to(path)))
+            if not files:
+                raise SourceError(str(given), "is a folder without files", fix="Give a folder that holds data files")
+        elif path.exists():
+            files = [path]
+        elif _MAGIC & set(str(given)):
+            files = sorted(Path(one) for one in glob.glob(str(path), recursive=True) if Path(one).is_file())
+            if not files:
+                raise SourceError(str(given), "matches no file", fix="Check the pattern; quote it if the shell should leave it alone")
+        else:
+            raise _missing(path, given)
+        found.update(dict.fromkeys(file.absolute() for file in files))
+    return tuple(found)
+
+
+def is_finished(path: Path) -> bool:
+    """Whether a file in a folder is data: neither hidden nor still being written."""
+    return not any(part.startswith(".") for part in path.parts) and not path.name.endswith(UNFINISHED)
+
+
+def _missing(path: Path, given: str | Path) -> SourceError:
+    siblings = [one.name for one in path.parent.iterdir()] if path.parent.is_dir() else []
+    close = difflib.get_close_matches(path.name, siblings, n=1)
+    fix = f"Did you mean {path.parent / close[0]}?" if close else "Check the path"
+    return SourceError(str(given), "does not exist", expected="a file, folder or glob", fix=fix)

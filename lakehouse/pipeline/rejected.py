@@ -1,0 +1,97 @@
+"""Quarantined rows: how many by rule, and the rows themselves."""
+
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from lakehouse.sql import quote_identifier, quote_literal
+from lakehouse.tables import Lake, Session
+
+
+@dataclass(frozen=True, slots=True)
+class RuleCount:
+    """Rows that broke one rule, and one reason as it was given."""
+
+    rule: str
+    rows: int
+    example: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class QuarantineCount:
+    """Quarantined rows of one dataset. A row that broke several rules counts once here and under each rule."""
+
+    rows: int
+    rules: tuple[RuleCount, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class QuarantinedRow:
+    """One row as it arrived, and why it was not accepted."""
+
+    file: str
+    sha256: str
+    row: int
+    batch: int
+    ingested_at: datetime
+    level: str
+    rules: tuple[str, ...]
+    reasons: tuple[str, ...]
+    status: str
+    record: Any
+
+
+def count_by_rule(lake: Lake) -> Mapping[str, QuarantineCount]:
+    """Quarantined rows of every dataset that has any, by rule, most frequent first."""
+    counts: dict[str, QuarantineCount] = {}
+    for table in lake.tables():
+        if table.layer != "quarantine":
+            continue
+        with _session(lake, table.name) as session:
+            source = _valid_rows(lake, table.name)
+            total = session.con.execute(f"SELECT count(*) FROM {source}").fetchone()
+            if not total or not total[0]:
+                continue
+            rules = session.con.execute(
+                "SELECT rule, count(*), arg_min(reason, (_batch, _file, _row)) FROM "
+                f"(SELECT _batch, _file, _row, unnest(rules) AS rule, unnest(reasons) AS reason FROM {source}) "
+                "GROUP BY rule ORDER BY 2 DESC, 1"
+            ).fetchall()
+        counts[table.name] = QuarantineCount(total[0], tuple(RuleCount(*row) for row in rules))
+    return counts
+
+
+def quarantined_rows(lake: Lake, dataset: str, *, rule: str | None, file: str | None, limit: int) -> list[QuarantinedRow]:
+    """Quarantined rows of a dataset, newest batch first, in file order."""
+    if not lake.exists(f"quarantine.{dataset}"):
+        return []
+    conditions = ["true"]
+    if rule is not None:
+        conditions.append(f"list_contains(rules, {quote_literal(rule)})")
+    if file is not None:
+        conditions.append(f"_file = {quote_literal(file)}")
+    with _session(lake, dataset) as session:
+        rows = session.con.execute(
+            "SELECT _file, _sha256, _row, _batch, _ingested_at, level, rules, reasons, status, record "
+            f"FROM {_valid_rows(lake, dataset)} WHERE {' AND '.join(conditions)} ORDER BY _batch DESC, _file, _row LIMIT {int(limit)}"
+        ).fetchall()
+    return [QuarantinedRow(*row[:6], tuple(row[6] or ()), tuple(row[7] or ()), row[8], _parsed(row[9])) for row in rows]
+
+
+def _session(lake: Lake, dataset: str) -> Session:
+    return lake.connect([f"quarantine.{dataset}"])
+
+
+def _valid_rows(lake: Lake, dataset: str) -> str:
+    """The rows whose batch counts: its raw commit is there, so the batch did not die between the two commits."""
+    newest = lake.transaction(f"raw.{dataset}", f"ingest.{dataset}") if lake.exists(f"raw.{dataset}") else None
+    return f"(SELECT * FROM quarantine.{quote_identifier(dataset)} WHERE _batch <= {newest or 0})"
+
+
+def _parsed(record: str | None) -> Any:
+    with suppress(ValueError, TypeError):
+        return json.loads(record or "null")
+    return record

@@ -1,0 +1,138 @@
+"""What a run came to: rows of every dataset, models with their metrics, checks. Totals are read from the tables."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from lakehouse.tables import Lake
+
+if TYPE_CHECKING:
+    from lakehouse.learning import TrainReport
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetTotals:
+    """Rows of all files ever ingested into a dataset: rows read = accepted + quarantined."""
+
+    rows_read: int = 0
+    rows_accepted: int = 0
+    rows_quarantined: int = 0
+
+    def as_dict(self) -> dict[str, int]:
+        """The totals as the command line prints them."""
+        return {"rows_read": self.rows_read, "rows_accepted": self.rows_accepted, "rows_quarantined": self.rows_quarantined}
+
+
+@dataclass(frozen=True, slots=True)
+class ModelOutcome:
+    """One trained model, as it stands in the registry."""
+
+    version: str
+    algorithm: str
+    problem: str
+    metrics: Mapping[str, float]
+    baseline: Mapping[str, float]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The outcome as the command line prints it."""
+        return {
+            "version": self.version,
+            "algorithm": self.algorithm,
+            "problem": self.problem,
+            "metrics": dict(self.metrics),
+            "baseline": dict(self.baseline),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class CheckOutcome:
+    """One claim that was checked.
+
+    Args:
+        id: the claim.
+        subject: the table, dataset, file or model it is about.
+        severity: `error` stops what is downstream, `warning` is reported.
+    """
+
+    id: str
+    subject: str
+    severity: str
+    passed: bool
+    detail: str = ""
+
+    @property
+    def blocks(self) -> bool:
+        """Whether the run did not pass because of it."""
+        return not self.passed and self.severity == "error"
+
+    def as_dict(self) -> dict[str, Any]:
+        """A failed check as the command line prints it."""
+        return {"check": self.id, "subject": self.subject, "severity": self.severity, "detail": self.detail}
+
+
+@dataclass(frozen=True, slots=True)
+class RunReport:
+    """One run of the whole way."""
+
+    run: str
+    datasets: Mapping[str, DatasetTotals] = field(default_factory=dict)
+    models: Mapping[str, ModelOutcome] = field(default_factory=dict)
+    checks: Sequence[CheckOutcome] = ()
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing that blocks failed."""
+        return not any(check.blocks for check in self.checks)
+
+    @property
+    def failed(self) -> list[CheckOutcome]:
+        """Failed checks that block."""
+        return [check for check in self.checks if check.blocks]
+
+    @property
+    def warned(self) -> list[CheckOutcome]:
+        """Failed checks that only warn."""
+        return [check for check in self.checks if not check.passed and not check.blocks]
+
+    def reasons(self) -> list[str]:
+        """One line per failed check."""
+        return [f"{check.subject}: {check.id} did not pass{f': {check.detail}' if check.detail else ''}" for check in self.failed]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The document that `lakehouse run --json` prints."""
+        return {
+            "datasets": {name: totals.as_dict() for name, totals in self.datasets.items()},
+            "models": {name: outcome.as_dict() for name, outcome in self.models.items()},
+            "checks": {
+                "passed": sum(check.passed for check in self.checks),
+                "warned": len(self.warned),
+                "failed": [check.as_dict() for check in self.failed],
+                "warnings": [check.as_dict() for check in self.warned],
+            },
+        }
+
+
+def model_outcome(report: "TrainReport") -> ModelOutcome:
+    """The part of a training report that a run reports."""
+    return ModelOutcome(
+        version=str(report.version),
+        algorithm=report.algorithm,
+        problem=report.problem,
+        metrics=dict(report.metrics),
+        baseline=dict(report.baseline),
+    )
+
+
+def dataset_totals(lake: Lake, dataset: str) -> DatasetTotals | None:
+    """Totals over every file in the raw table's log, which is the truth; None if the dataset was never ingested."""
+    table = f"raw.{dataset}"
+    if not lake.exists(table):
+        return None
+    read = accepted = quarantined = 0
+    for commit in lake.history(table):
+        listed = commit.stamp.source.get("files") if commit.stamp and commit.stamp.source else None
+        for entry in listed if isinstance(listed, list) else ():
+            read += int(entry["rows_read"])
+            accepted += int(entry["rows_accepted"])
+            quarantined += int(entry["rows_quarantined"])
+    return DatasetTotals(read, accepted, quarantined)
