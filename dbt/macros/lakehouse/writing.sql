@@ -1,0 +1,52 @@
+{# What the plugin needs to know of a write: identity, inputs, strategy, and the text whose digest is the code stamp. #}
+{% macro lakehouse_request(strategy, code) -%}
+  {% set partition_by = config.get('partition_by') or [] %}
+  {% set unique_key = config.get('unique_key') or [] %}
+  {% set own = (config.get('meta') or {}).get('lakehouse') or {} %}
+  {{ return({
+    'node': model.unique_id,
+    'invocation_id': invocation_id,
+    'inputs': lakehouse_inputs(model),
+    'strategy': strategy,
+    'partition_by': [partition_by] if partition_by is string else partition_by,
+    'unique_key': [unique_key] if unique_key is string else unique_key,
+    'on_schema_change': config.get('on_schema_change'),
+    'full_refresh': should_full_refresh(),
+    'always_build': own.get('always_build', false),
+    'replace_where': own.get('replace_where'),
+    'code': code,
+  }) }}
+{%- endmacro %}
+
+{# Is the table already what this code makes of these versions? Then building it again would only add a version. #}
+{% macro lakehouse_is_current(relation, request) -%}
+  {% do lakehouse_call('compare', relation, '', request) %}
+  {{ return(request['current']) }}
+{%- endmacro %}
+
+{% macro lakehouse_write(relation, sql, request) -%}
+  {% if not request.get('current') %}
+    {% do lakehouse_call('write', relation, sql, request) %}
+  {% endif %}
+  {% do adapter.cache_added(relation) %}
+  {% call noop_statement('main', request['message'], request['outcome'], request['rows']) %}{{ sql }}{% endcall %}
+{%- endmacro %}
+
+{% macro is_incremental() -%}
+  {% if not execute %}{{ return(false) }}{% endif %}
+  {{ return(model.config.materialized == 'incremental' and not should_full_refresh() and lakehouse_exists(this)) }}
+{%- endmacro %}
+
+{# The body of table and incremental. `rows` names a table in memory that holds a Python model's result. #}
+{% macro lakehouse_build(relation, request, rows=none) -%}
+  {% set sql = ('select * from ' ~ rows) if rows else compiled_code %}
+  {{ run_hooks(pre_hooks, inside_transaction=False) }}
+  {{ run_hooks(pre_hooks, inside_transaction=True) }}
+  {% if config.get('contract').enforced and not rows and not request.get('current') %}{{ get_assert_columns_equivalent(sql) }}{% endif %}
+  {% do lakehouse_write(relation, sql, request) %}
+  {% if rows %}{% do adapter.drop_relation(rows) %}{% endif %}
+  {{ run_hooks(post_hooks, inside_transaction=True) }}
+  {% do adapter.commit() %}
+  {{ run_hooks(post_hooks, inside_transaction=False) }}
+  {{ return({'relations': [relation]}) }}
+{%- endmacro %}

@@ -1,0 +1,337 @@
+"""The dbt-duckdb plugin: dbt reads and writes Delta tables through `lakehouse.tables`, and nothing else.
+
+A dbt process has a DuckDB in memory. Tables are views in it, each over exactly the files of one version, so that every
+model of a run that reads a table reads the same version of it. The macros in dbt/macros/lakehouse call `store`, the
+one method of a plugin that Jinja can reach; `request` is a dict that carries the answer back.
+"""
+
+import hashlib
+import os
+import threading
+import uuid
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import duckdb
+from dbt.adapters.duckdb.credentials import DuckDBCredentials
+from dbt.adapters.duckdb.plugins import BasePlugin
+from dbt.adapters.duckdb.utils import TargetConfig
+from dbt_common.exceptions import DbtDatabaseError, DbtRuntimeError
+
+from lakehouse.contracts import Contracts, load_contracts
+from lakehouse.errors import ConcurrentWrite, LakehouseError, SettingsError, TableNotFound, TransformError
+from lakehouse.settings import Settings
+from lakehouse.sql import quote_identifier
+from lakehouse.tables import Commit, Lake, Stamp, TableName
+from lakehouse.transform.sources import PROVENANCE, raw_columns
+
+# These commands run the on-run-start hook, which registers what their selection needs; any other (show, compile, docs)
+# finds every table.
+_HOOKED_COMMANDS = frozenset({"build", "run", "test", "seed", "snapshot"})
+_REFRESH_ATTEMPTS = 20
+
+_Request = dict[str, Any]
+
+
+class Plugin(BasePlugin):
+    """Tables as views when dbt connects or starts; commits when it materializes."""
+
+    def initialize(self, plugin_config: dict[str, Any]) -> None:
+        """Find the lake from the settings of this process."""
+        settings = Settings.load()
+        _check_same_home(settings, plugin_config.get("exported_home", "data"))
+        self._settings = settings
+        self._lake = Lake.from_settings(settings)
+        self._versions: dict[TableName, int] = {}
+        self._lock = threading.RLock()
+        self._contracts: Contracts | None = None
+        self._con: duckdb.DuckDBPyConnection | None = None
+        self._borrowed = False
+
+    def update_connection_config(self, creds: DuckDBCredentials, config: dict[str, Any]) -> None:
+        """Limits from the settings; and undo what dagster-dbt does to count rows: it makes ':memory:' a read-only file."""
+        config.update(memory_limit=self._settings.memory_limit, threads=self._settings.threads, preserve_insertion_order=False)
+        config["temp_directory"] = str(self._settings.spill_dir / f"{os.getpid()}-{uuid.uuid4().hex[:8]}")
+        if Path(creds.path).name == ":memory:" and creds.path != ":memory:":
+            creds.path = ":memory:"
+            config.pop("access_mode", None)
+            self._borrowed = True
+
+    def configure_connection(self, conn: duckdb.DuckDBPyConnection) -> None:
+        """Give dbt's connection the lake's limits and storage, and every table if no hook will register the needed ones."""
+        self._con = conn
+        self._lake.configure(conn)
+        if self._borrowed or _command() not in _HOOKED_COMMANDS:
+            self._register_all(conn, self._lake.tables())
+
+    def configure_cursor(self, cursor: duckdb.DuckDBPyConnection) -> None:
+        """The time zone belongs to a session, and each cursor is one."""
+        cursor.execute("SET TimeZone = 'UTC'")
+
+    def store(self, target_config: TargetConfig) -> None:
+        """Run one operation that a macro asked for; what goes wrong reaches the user as one line."""
+        if self._con is None or target_config.location is None:
+            raise DbtRuntimeError("lakehouse: dbt asked for a table before it connected")
+        operations: dict[str, Callable[[duckdb.DuckDBPyConnection, TargetConfig], None]] = {
+            "register": self._op_register,
+            "register_all": self._op_register_all,
+            "as_of": self._op_as_of,
+            "contract": self._op_contract,
+            "compare": self._op_compare,
+            "write": self._op_write,
+        }
+        cursor = self._con.cursor()
+        try:
+            cursor.execute("SET TimeZone = 'UTC'")
+            operations[target_config.location.format](cursor, target_config)
+        except LakehouseError as error:
+            raise DbtRuntimeError(str(error)) from error
+        except duckdb.Error as error:
+            raise DbtDatabaseError(str(error)) from error
+        finally:
+            cursor.close()
+
+    # Registration
+
+    def _op_register(self, con: duckdb.DuckDBPyConnection, target: TargetConfig) -> None:
+        target.config["version"] = self._register(con, _table_of(target))
+
+    def _op_register_all(self, con: duckdb.DuckDBPyConnection, target: TargetConfig) -> None:
+        names = {TableName(layer, name) for layer, name in target.config["names"]}
+        # A process may run dbt more than once: each run reads what is newest when it begins.
+        with self._lock:
+            self._versions.clear()
+        target.config["registered"] = [[table.layer, table.name] for table in self._register_all(con, names)]
+
+    def _register_all(self, con: duckdb.DuckDBPyConnection, tables: Iterable[TableName]) -> list[TableName]:
+        """Views over the newest versions; returns the tables that have one now."""
+        wanted = sorted(set(tables))
+        with ThreadPoolExecutor(8) as pool:
+            newest = dict(zip(wanted, pool.map(self._lake.version, wanted), strict=True))
+        found = []
+        for table, version in newest.items():
+            if version is not None:
+                self._view(con, table, version)
+                found.append(table)
+            elif self._empty_view(con, table):
+                found.append(table)
+        return found
+
+    def _register(self, con: duckdb.DuckDBPyConnection, table: TableName) -> int | None:
+        """The version that this run reads the table at; None if there is no such table."""
+        with self._lock:
+            if table in self._versions:
+                return self._versions[table]
+        version = self._lake.version(table)
+        if version is not None:
+            self._view(con, table, version)
+        return version
+
+    def _view(self, con: duckdb.DuckDBPyConnection, table: TableName, version: int) -> None:
+        # DuckDB refuses two catalogue changes at once instead of queueing them.
+        with self._lock:
+            self._lake.register(con, table, version=version)
+            self._versions[table] = version
+
+    def _empty_view(self, con: duckdb.DuckDBPyConnection, table: TableName) -> bool:
+        """Let models be built over a dataset that has no data yet: its contract says what columns it will have."""
+        if table.layer != "raw":
+            return False
+        contract = self._known_contracts().datasets.get(table.name)
+        if contract is None:
+            return False
+        columns = ", ".join(f"CAST(NULL AS {kind}) AS {quote_identifier(name)}" for name, kind in raw_columns(contract).items())
+        schema, name = quote_identifier(table.layer), quote_identifier(table.name)
+        with self._lock:
+            con.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
+            con.execute(f"CREATE OR REPLACE VIEW {schema}.{name} AS SELECT {columns} WHERE false")
+        return True
+
+    def _known_contracts(self) -> Contracts:
+        with self._lock:
+            if self._contracts is None:
+                self._contracts = load_contracts(self._settings)
+            return self._contracts
+
+    def _op_contract(self, con: duckdb.DuckDBPyConnection, target: TargetConfig) -> None:
+        """What the staging macro builds a dataset's SQL from."""
+        del con
+        contract = self._known_contracts().dataset(_table_of(target).name)
+        own = [name for name in raw_columns(contract) if name not in PROVENANCE]
+        target.config["columns"] = [{"name": name, "text": raw_columns(contract)[name] == "VARCHAR"} for name in own]
+        target.config["provenance"] = list(PROVENANCE)
+        target.config["primary_key"] = list(contract.primary_key)
+        target.config["event_timestamp"] = contract.event_timestamp
+
+    def _op_as_of(self, con: duckdb.DuckDBPyConnection, target: TargetConfig) -> None:
+        table, version = _table_of(target), target.config["version"]
+        if isinstance(version, str):
+            instant = datetime.fromisoformat(version)
+            version = self._lake.version_at(table, instant if instant.tzinfo else instant.replace(tzinfo=UTC))
+        target.config["sql"] = self._lake.scan_sql(table, version=int(version), con=con)
+
+    # Writing
+
+    def _op_compare(self, con: duckdb.DuckDBPyConnection, target: TargetConfig) -> None:
+        """Whether the table's newest commit was made by this code from these versions."""
+        table, request = _table_of(target), target.config
+        request["current"] = False
+        if request["full_refresh"] or request["always_build"]:
+            return
+        newest = self._lake.history(table, limit=1) if self._lake.exists(table) else []
+        if not newest or newest[0].stamp is None:
+            return
+        stamp, wanted = newest[0].stamp, self._stamp(table, request)
+        if stamp.code == wanted.code and dict(stamp.inputs) == dict(wanted.inputs):
+            self._view(con, table, newest[0].version)
+            request["current"] = True
+            self._tell_unchanged(request, newest[0].version)
+
+    def _op_write(self, con: duckdb.DuckDBPyConnection, target: TargetConfig) -> None:
+        table, request = _table_of(target), target.config
+        self._check_inputs(table, request)
+        sql = target.location.path if target.location else ""
+        commit = self._commit_on_newest(con, table, sql, request)
+        if commit is None or commit.skipped:
+            self._tell_unchanged(request, self._versions[table] if commit is None else commit.version)
+            return
+        self._view(con, table, commit.version)
+        request.update(outcome=f"written {commit.version}", rows=commit.rows, message=f"{commit.rows} rows, version {commit.version}")
+
+    def _commit_on_newest(self, con: duckdb.DuckDBPyConnection, table: TableName, sql: str, request: _Request) -> Commit | None:
+        """The commit; None if another process has made it meanwhile."""
+        attempt = 1
+        while True:
+            expected = self._register(con, table)
+            try:
+                return self._commit(con, table, sql, request, expect_version=-1 if expected is None else expected)
+            except ConcurrentWrite:
+                newest = self._lake.version(table)
+                if attempt == _REFRESH_ATTEMPTS or newest is None:
+                    raise
+                # The statement may read the table itself through its view: see what the other writer left, then ask again.
+                self._view(con, table, newest)
+                if self._is_superseded(table, request):
+                    return None
+                attempt += 1
+
+    def _commit(self, con: duckdb.DuckDBPyConnection, table: TableName, sql: str, request: _Request, *, expect_version: int) -> Commit:
+        stamp, strategy, lake = self._stamp(table, request), request["strategy"], self._lake
+        if strategy == "overwrite":
+            partition_by = tuple(request["partition_by"])
+            return lake.overwrite(con, table, sql, stamp=stamp, partition_by=partition_by, expect_version=expect_version)
+        sql, evolve = self._fit_columns(con, table, sql, request)
+        key = tuple(request["unique_key"])
+        if strategy in {"merge", "delete+insert", "snapshot"} and not key:
+            raise TransformError(request["node"], f"incremental_strategy {strategy} needs a key", fix="Set unique_key in its config")
+        write: Callable[..., Commit]
+        if strategy == "append":
+            write = lake.append
+        elif strategy in {"insert_overwrite", "replace_partitions"}:
+            write = lake.replace_partitions
+        elif strategy in {"merge", "snapshot"}:
+            write = partial(lake.merge, key=key)
+        elif strategy == "delete+insert":
+            write = partial(lake.delete_insert, key=key)
+        elif strategy == "replace_where" and request["replace_where"]:
+            write = partial(lake.replace_where, where=request["replace_where"])
+        else:
+            raise TransformError(
+                request["node"],
+                "has an incremental_strategy that does not exist here",
+                expected="append, merge, delete+insert, insert_overwrite, or replace_where with meta.lakehouse.replace_where",
+                found=repr(strategy),
+            )
+        return write(con, table, sql, stamp=stamp, evolve=evolve, expect_version=expect_version)
+
+    def _is_superseded(self, table: TableName, request: _Request) -> bool:
+        """Whether another process has just built the same from the same or newer inputs: then there is nothing left to do."""
+        if request["full_refresh"] or request["always_build"]:
+            return False
+        theirs, mine = self._lake.history(table, limit=1)[0].stamp, self._stamp(table, request)
+        if theirs is None or theirs.code != mine.code or set(theirs.inputs) != set(mine.inputs):
+            return False
+        return all(theirs.inputs[name] >= version for name, version in mine.inputs.items())
+
+    @staticmethod
+    def _tell_unchanged(request: _Request, version: int) -> None:
+        request.update(outcome=f"unchanged {version}", rows=0, message=f"unchanged at version {version}")
+
+    def _fit_columns(self, con: duckdb.DuckDBPyConnection, table: TableName, sql: str, request: _Request) -> tuple[str, bool]:
+        """What dbt calls on_schema_change: which of the new columns get into the table."""
+        change = request["on_schema_change"] or "ignore"
+        if change == "sync_all_columns":
+            raise TransformError(
+                request["node"],
+                "asks to drop columns from a table that keeps its history",
+                expected="on_schema_change append_new_columns, ignore or fail",
+                found=change,
+                fix="Change it, or run once with --full-refresh to drop a column",
+            )
+        if change != "ignore":
+            return sql, change == "append_new_columns"
+        known = self._lake.schema(table)
+        given = [row[0] for row in con.execute(f"DESCRIBE {sql}").fetchall()]
+        if all(column in known for column in given):
+            return sql, False
+        columns = ", ".join(quote_identifier(column) for column in given if column in known)
+        return f"SELECT {columns} FROM ({sql})", False
+
+    def _stamp(self, table: TableName, request: _Request) -> Stamp:
+        inputs = {TableName(layer, name) for layer, name in request["inputs"]} - {table}
+        digest = hashlib.sha256(request["code"].encode())
+        if "code_file" in request:
+            digest.update(Path(request["code_file"]).read_bytes())
+        digest.update(repr((request["partition_by"], request["unique_key"])).encode())
+        return Stamp(
+            asset=str(table),
+            run=os.environ.get("LAKEHOUSE_RUN_ID") or request["invocation_id"],
+            inputs={str(name): self._versions[name] for name in sorted(inputs) if name in self._versions},
+            code=digest.hexdigest(),
+        )
+
+    def _check_inputs(self, table: TableName, request: _Request) -> None:
+        """Say which table is missing, before DuckDB says that some view is."""
+        for layer, name in request["inputs"]:
+            upstream = TableName(layer, name)
+            if upstream == table or upstream in self._versions:
+                continue
+            if upstream.layer == "raw" and upstream.name in self._known_contracts().datasets:
+                continue
+            raise TableNotFound(
+                str(upstream),
+                f"does not exist, and {table} is made from it",
+                fix=f"Build it too: dbt build --select +{request['node'].split('.')[-1]}",
+            )
+
+
+def _table_of(target: TargetConfig) -> TableName:
+    return TableName(str(target.relation.schema), str(target.relation.identifier))
+
+
+def _command() -> str:
+    """The dbt command that this process runs; empty where dbt is used as a library."""
+    from dbt.flags import get_flags
+
+    return str(getattr(get_flags(), "WHICH", ""))
+
+
+def _check_same_home(settings: Settings, exported: str) -> None:
+    """dbt_project.yml sees the environment but not .env: both must name one home.
+
+    Raises:
+        SettingsError: they don't, so generated models and tables would come from two homes.
+    """
+    seen_by_dbt = (settings.project / exported).resolve()
+    if seen_by_dbt != settings.home_dir:
+        raise SettingsError(
+            "LAKEHOUSE_HOME",
+            "is set in .env, which dbt itself does not read",
+            expected=str(settings.home_dir),
+            found=str(seen_by_dbt),
+            fix=f"Run dbt with LAKEHOUSE_HOME={settings.home_dir} in its environment, or use `lakehouse run`",
+        )
