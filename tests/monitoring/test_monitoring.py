@@ -1,0 +1,83 @@
+"""Quality scores and house-keeping, on real tables."""
+
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+from lakehouse.contracts import Column, DatasetContract
+from lakehouse.monitoring import batch_volumes, keep_house, latest_quality, score_dataset
+from lakehouse.settings import Settings
+from lakehouse.tables import Lake, Stamp
+
+
+@pytest.fixture
+def lake(settings: Settings) -> Lake:
+    return Lake.from_settings(settings)
+
+
+def contract() -> DatasetContract:
+    columns = (
+        Column(name="id", source="id", logical_type="integer", sql_type="INTEGER", primary_key=True),
+        Column(name="size", source="size", logical_type="integer", sql_type="INTEGER"),
+    )
+    return DatasetContract(name="things", version="1.0.0", columns=columns, primary_key=("id",))
+
+
+def ingested(lake: Lake, sql: str, *, read: int, accepted: int) -> None:
+    file = {"sha256": "0" * 64, "rows_read": read, "rows_accepted": accepted, "rows_quarantined": read - accepted}
+    with lake.connect(()) as session:
+        lake.append(session.con, "raw.things", sql, stamp=Stamp(asset="raw.things", run="r", source={"files": [file]}))
+
+
+def test_score_is_the_mean_of_validity_completeness_and_uniqueness(lake: Lake, now: datetime) -> None:
+    ingested(lake, "SELECT * FROM (VALUES (1, 10), (2, NULL), (2, 30), (4, 40)) AS rows(id, size)", read=5, accepted=4)
+    score = score_dataset(lake, contract(), run="r", now=now)
+    assert score is not None
+    assert (score.validity, score.completeness, score.uniqueness) == (4 / 5, 7 / 8, 3 / 4)
+    assert score.score == pytest.approx((0.8 + 0.875 + 0.75) / 3)
+    assert latest_quality(lake, "things") == score
+
+
+def test_a_version_is_scored_once(lake: Lake, now: datetime) -> None:
+    ingested(lake, "SELECT 1 AS id, 1 AS size", read=1, accepted=1)
+    first = score_dataset(lake, contract(), run="r1", now=now)
+    assert score_dataset(lake, contract(), run="r2", now=now.replace(year=2027)) == first
+    assert lake.version("monitoring.quality_scores") == 0
+    ingested(lake, "SELECT 2 AS id, 1 AS size", read=1, accepted=1)
+    assert score_dataset(lake, contract(), run="r3", now=now) != first
+
+
+def test_nothing_ingested_has_no_score_and_no_batches(lake: Lake, now: datetime) -> None:
+    assert score_dataset(lake, contract(), run="r", now=now) is None
+    assert batch_volumes(lake, "things") == []
+
+
+def test_volumes_are_the_logs(lake: Lake) -> None:
+    ingested(lake, "SELECT 1 AS id, 1 AS size", read=3, accepted=1)
+    ingested(lake, "SELECT 2 AS id, 1 AS size", read=1, accepted=1)
+    volumes = batch_volumes(lake, "things")
+    assert [(volume.rows_read, volume.rows_accepted, volume.rows_quarantined) for volume in volumes] == [(3, 1, 2), (1, 1, 0)]
+    assert all(volume.conserved for volume in volumes)
+    assert batch_volumes(lake, "things", limit=1) == volumes[1:]
+
+
+def test_keeping_house_measures_checkpoints_and_changes_nothing(lake: Lake, settings: Settings, now: datetime) -> None:
+    ingested(lake, "SELECT 1 AS id, 1 AS size", read=1, accepted=1)
+    dead = settings.spill_dir / "999999999-x"
+    dead.mkdir(parents=True)
+    (dead / "spilled").write_bytes(b"x" * 1000)
+    report = keep_house(lake, spill_dir=settings.spill_dir, run="r", now=now)
+    assert [(size.table, size.version, size.rows) for size in report.tables] == [("raw.things", 0, 1)]
+    assert report.spill_removed_bytes == 1000
+    assert not dead.exists()
+    assert list(Path(settings.tables_uri, "raw", "things", "_delta_log").glob("*.checkpoint.parquet"))
+    assert lake.version("raw.things") == 0
+    with lake.connect(["monitoring.storage"]) as session:
+        assert session.con.execute('SELECT "table", rows FROM monitoring.storage').fetchall() == [("raw.things", 1)]
+
+
+def test_keeping_an_empty_house(lake: Lake, settings: Settings, now: datetime) -> None:
+    report = keep_house(lake, spill_dir=settings.spill_dir, run="r", now=now)
+    assert report.commit is None
+    assert report.tables == ()
