@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import duckdb
+from deltalake import DeltaTable
 
 from lakehouse.errors import SchemaMismatch, TableNotFound
 from lakehouse.tables.log import CommitLog
@@ -146,7 +147,7 @@ class Lake:
     def exists(self, table: Name) -> bool:
         """True if the table has a version."""
         name = TableName.parse(table)
-        return bool(self._log(name).versions()) or Snapshot.open(self.storage, name) is not None
+        return DeltaTable.is_deltatable(self.storage.address(name.layer, name.name), self.storage.options or None)
 
     def snapshot(self, table: Name, version: AsOf | None = None) -> Snapshot:
         """One version of a table, for what the other methods do not offer.
@@ -251,7 +252,9 @@ class Lake:
 
         Args:
             con: runs the query.
+            table: `layer.name`.
             sql: a SELECT; no rows makes an empty table with its columns.
+            stamp: where the commit comes from.
             partition_by: partition columns.
             transaction: skip the write if the table already holds it.
             expect_version: the version the query has read (-1: no table).
@@ -282,7 +285,9 @@ class Lake:
 
         Args:
             con: runs the query.
+            table: `layer.name`.
             sql: a SELECT.
+            stamp: where the commit comes from.
             partition_by: partition columns, if the table is created.
             transaction: skip the write if the table already holds it.
             evolve: add columns that the table lacks; otherwise they are refused.
@@ -395,6 +400,7 @@ class Lake:
 
         Args:
             con: runs the query.
+            table: `layer.name`.
             sql: a SELECT.
             where: a condition over the table's columns, written by a programmer: it becomes part of the SQL.
             stamp: where the commit comes from.

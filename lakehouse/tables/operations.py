@@ -155,11 +155,7 @@ def evolved(writer: TableWriter, snapshot: Snapshot, source: Source, *, evolve: 
             fix="Leave it out of the query, or allow the table to evolve",
         )
     align(source, snapshot)
-    writer.add_columns(snapshot, added, intent)
-    ready = writer.open()
-    if ready is None or new_columns(source, ready):
-        raise Conflict
-    return ready
+    return writer.add_columns(snapshot, added, intent)
 
 
 def check_same_partition(writer: TableWriter, snapshot: Snapshot, partition_by: Sequence[str]) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import duckdb
 
 from lakehouse.errors import ConstraintViolated, SchemaMismatch, TableError, TableNotFound
-from lakehouse.sql import quote_identifier, quote_literal
+from lakehouse.sql import quote_identifier
 from lakehouse.tables.operations import check_same_partition, evolved, made, skipped
 from lakehouse.tables.snapshot import FILE_COLUMN, DataFile, Snapshot
 from lakehouse.tables.sql import quote_identifiers
@@ -68,8 +68,7 @@ def merge_rows(
 ) -> Commit:
     """Rows whose key is in the query go, the query's rows come.
 
-    Args:
-        is_unique: a merge: each key may come once, and columns that the query lacks keep their value.
+    With `is_unique` it is a merge: each key may come once, and columns that the query lacks keep their value.
     """
     prepared = prepare_source(con, sql, writer.table)
     for name in key:
@@ -295,7 +294,8 @@ def _key_bounds(con: duckdb.DuckDBPyConnection, source: Source, key: Sequence[st
 
 def _refuse_duplicates(writer: TableWriter, con: duckdb.DuckDBPyConnection, source: Source, key: Sequence[str]) -> None:
     names = quote_identifiers(key)
-    query = f"SELECT count(*), any_value(shown) FROM (SELECT CAST(ROW({names}) AS VARCHAR) AS shown FROM {inner(source.sql)} GROUP BY {names} HAVING count(*) > 1)"
+    groups = f"SELECT CAST(ROW({names}) AS VARCHAR) AS shown FROM {inner(source.sql)} GROUP BY {names} HAVING count(*) > 1"
+    query = f"SELECT count(*), any_value(shown) FROM ({groups})"
     count, shown = con.execute(query).fetchall()[0]
     if count:
         raise ConstraintViolated(
@@ -305,6 +305,3 @@ def _refuse_duplicates(writer: TableWriter, con: duckdb.DuckDBPyConnection, sour
             found=f"for example {shown}",
             fix="Deduplicate the query, or use delete_insert",
         )
-
-
-__all__ = ["delete_rows", "merge_rows", "quote_literal", "replace_rows_where"]

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
 from typing import Any
 from urllib.parse import unquote
@@ -50,6 +51,11 @@ class Snapshot:
             TableNotFound: the table exists, the version does not.
         """
         uri = storage.address(table.layer, table.name)
+        if version is not None and version < 0:
+            newest = cls.open(storage, table)
+            if newest is None:
+                return None
+            raise _no_version(newest, version)
         try:
             return cls(table, uri, DeltaTable(uri, version=version, storage_options=storage.options or None))
         except TableNotFoundError:
@@ -60,13 +66,7 @@ class Snapshot:
             newest = cls.open(storage, table)
             if newest is None:
                 return None
-            raise TableNotFound(
-                str(table),
-                f"has no version {version}",
-                expected=f"a version up to {newest.version}",
-                found=str(error) if version <= newest.version else f"version {version}",
-                fix=f"Ask for one of its versions: lakehouse history {table}",
-            ) from error
+            raise _no_version(newest, version) from error
 
     @cached_property
     def columns(self) -> list[TableColumn]:
@@ -106,7 +106,7 @@ class Snapshot:
                 uri=self._address(action["path"]),
                 size=action["size_bytes"],
                 rows=action.get("num_records"),
-                partition={name: _partition_text(action.get(f"partition.{name}")) for name in self.partition_by},
+                partition={name: partition_text(action.get(f"partition.{name}")) for name in self.partition_by},
                 facts=action,
             )
             for action in actions
@@ -196,15 +196,23 @@ class Snapshot:
         return "deletionVectors" in self.features and any(self._dead_rows().values())
 
 
+def _no_version(newest: Snapshot, version: int) -> TableNotFound:
+    return TableNotFound(
+        str(newest.table),
+        f"has no version {version}" if not 0 <= version <= newest.version else f"can't be read at version {version}: its log is gone",
+        expected=f"one of the versions 0 to {newest.version}",
+        found=str(version),
+        fix=f"Look them up with: lakehouse history {newest.table}",
+    )
+
+
 def _alive(uri: str, rows: Sequence[int]) -> str:
     numbers = ", ".join(str(row) for row in rows)
     return f"NOT ({quote_identifier(FILE_COLUMN)} = {quote_literal(uri)} AND {_ROW_COLUMN} IN ({numbers or 'NULL'}))"
 
 
-def _partition_text(value: object) -> str | None:
+def partition_text(value: object) -> str | None:
     """A partition value as Delta's log and DuckDB's COPY write it."""
-    from datetime import datetime
-
     if value is None or isinstance(value, str):
         return value
     if isinstance(value, bool):

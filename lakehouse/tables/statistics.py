@@ -21,7 +21,7 @@ _DATE = re.compile(r"\d{4}-\d\d-\d\d")
 _TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(\.\d{1,6})?(\+00)?")
 _MILLISECOND = timedelta(milliseconds=1)
 
-type_of_bound = int | float | str
+Bound = int | float | str
 
 
 def file_statistics(rows: int, returned: Mapping[str, Mapping[str, str]], columns: Sequence[TableColumn]) -> str:
@@ -32,8 +32,8 @@ def file_statistics(rows: int, returned: Mapping[str, Mapping[str, str]], column
         returned: DuckDB's `column_statistics`, by quoted column name.
         columns: the columns that are in the file (not those of its partition).
     """
-    minimums: dict[str, type_of_bound] = {}
-    maximums: dict[str, type_of_bound] = {}
+    minimums: dict[str, Bound] = {}
+    maximums: dict[str, Bound] = {}
     nulls: dict[str, int] = {}
     for column in columns:
         found = returned.get(quote_identifier(column.name))
@@ -52,25 +52,25 @@ def file_statistics(rows: int, returned: Mapping[str, Mapping[str, str]], column
     return json.dumps(statistics, ensure_ascii=False, allow_nan=False)
 
 
-def _bound(kind: str, text: str, *, is_upper: bool) -> type_of_bound | None:
+def _bound(kind: str, text: str, *, is_upper: bool) -> Bound | None:
     if kind in ("byte", "short", "integer", "long"):
         return int(text)
-    if kind == "double":
-        value = float(text)
-        return value if math.isfinite(value) else None
-    if kind == "float":
-        value = float(text)
-        # The shortest text of a 32-bit number is not the number: 0.1 is 0.100000001490116.
-        return struct.unpack("f", struct.pack("f", value))[0] if math.isfinite(value) else None
-    if kind.startswith("decimal"):
-        return float(text) if sum(character.isdigit() for character in text) <= _MAX_DECIMAL_DIGITS else None
-    if kind == "string":
-        return text if len(text) <= _MAX_TEXT else None
-    if kind == "date":
-        return text if _DATE.fullmatch(text) else None
+    if kind in ("double", "float"):
+        return _floating(text, is_short=kind == "float")
     if kind in ("timestamp", "timestamp_ntz"):
         return _timestamp(text, is_upper=is_upper, suffix="Z" if kind == "timestamp" else "")
-    return None
+    if kind.startswith("decimal"):
+        return float(text) if sum(character.isdigit() for character in text) <= _MAX_DECIMAL_DIGITS else None
+    is_sure = (kind == "string" and len(text) <= _MAX_TEXT) or (kind == "date" and _DATE.fullmatch(text) is not None)
+    return text if is_sure else None
+
+
+def _floating(text: str, *, is_short: bool) -> float | None:
+    value = float(text)
+    if not math.isfinite(value):
+        return None
+    # The shortest text of a 32-bit number is not the number: 0.1 is 0.100000001490116.
+    return struct.unpack("f", struct.pack("f", value))[0] if is_short else value
 
 
 def _timestamp(text: str, *, is_upper: bool, suffix: str) -> str | None:

@@ -4,12 +4,10 @@ import re
 from dataclasses import dataclass
 
 from deltalake import Field, Schema
-from deltalake.schema import ArrayType, MapType, PrimitiveType, StructType
+from deltalake.schema import ArrayType, DataType, MapType, PrimitiveType, StructType
 from duckdb.sqltypes import DuckDBPyType
 
 from lakehouse.sql import quote_identifier
-
-DeltaType = PrimitiveType | ArrayType | MapType | StructType
 
 EVERYWHERE = {"lakehouse.everywhere": "true"}
 """Field metadata of a column that every data file has: it was there when the table was created or last replaced."""
@@ -82,7 +80,7 @@ class TableColumn:
     """One column: its name, its Delta type and whether NULL may be in it."""
 
     name: str
-    type: DeltaType
+    type: DataType
     is_nullable: bool = True
     is_everywhere: bool = False
 
@@ -98,10 +96,10 @@ class TableColumn:
 
     def field(self, *, is_everywhere: bool) -> Field:
         """The column in a Delta schema."""
-        return Field(self.name, self.type, self.is_nullable, metadata=dict(EVERYWHERE) if is_everywhere else None)
+        return Field(self.name, self.type, nullable=self.is_nullable, metadata=dict(EVERYWHERE) if is_everywhere else None)
 
 
-def delta_type(duck: DuckDBPyType) -> DeltaType:
+def delta_type(duck: DuckDBPyType) -> DataType:
     """The Delta type that values of a DuckDB type are stored as.
 
     Raises:
@@ -116,7 +114,7 @@ def delta_type(duck: DuckDBPyType) -> DeltaType:
     if kind == "map":
         return MapType(delta_type(_child(duck, "key")), delta_type(_child(duck, "value")), value_contains_null=True)
     if kind == "struct":
-        return StructType([Field(name, delta_type(_typed(child)), True) for name, child in duck.children])
+        return StructType([Field(name, delta_type(_typed(child)), nullable=True) for name, child in duck.children])
     name = _FROM_DUCKDB.get(kind)
     if name is None:
         raise ValueError(f"Delta has no type for {duck}")
@@ -133,7 +131,7 @@ def _typed(child: object) -> DuckDBPyType:
     return child
 
 
-def sql_type(delta: DeltaType) -> str:
+def sql_type(delta: DataType) -> str:
     """The DuckDB type that a Delta type is read as, written as DuckDB writes it."""
     if isinstance(delta, ArrayType):
         return f"{sql_type(delta.element_type)}[]"
@@ -144,12 +142,12 @@ def sql_type(delta: DeltaType) -> str:
     return _TO_DUCKDB.get(delta.type) or delta.type.upper()
 
 
-def is_nested(delta: DeltaType) -> bool:
+def is_nested(delta: DataType) -> bool:
     """True for what has values inside values: such a column carries no flat statistics."""
     return not isinstance(delta, PrimitiveType)
 
 
-def has_local_timestamp(delta: DeltaType) -> bool:
+def has_local_timestamp(delta: DataType) -> bool:
     """True if a timestamp without zone is in it, which a table must declare as a feature."""
     if isinstance(delta, ArrayType):
         return has_local_timestamp(delta.element_type)
@@ -160,7 +158,7 @@ def has_local_timestamp(delta: DeltaType) -> bool:
     return delta.type == "timestamp_ntz"
 
 
-def fits(source: DeltaType, target: DeltaType) -> bool:
+def fits(source: DataType, target: DataType) -> bool:
     """True if every value of `source` can be written into a column of type `target` without loss."""
     if isinstance(source, PrimitiveType) and isinstance(target, PrimitiveType):
         return source.type == target.type or target.type in _WIDER.get(source.type, ()) or _fits_decimal(source.type, target.type)
@@ -187,7 +185,7 @@ def _fits_decimal(source: str, target: str) -> bool:
     return narrow is not None and scale >= int(narrow[2]) and precision - scale >= int(narrow[1]) - int(narrow[2])
 
 
-def refused_names(name: str, delta: DeltaType) -> list[str]:
+def refused_names(name: str, delta: DataType) -> list[str]:
     """The name and the names inside the type that Delta does not take."""
     refused = [name] if not name or _NAME_REFUSED.search(name) else []
     if isinstance(delta, StructType):

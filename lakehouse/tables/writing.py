@@ -10,11 +10,11 @@ import time
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 
 import duckdb
-from deltalake import CommitProperties, Schema
-from deltalake.exceptions import CommitFailedError, DeltaError
-from deltalake.table import TableFeatures
+from deltalake import CommitProperties, Schema, TableFeatures
+from deltalake.exceptions import DeltaError
 from deltalake.transaction import AddAction, RemoveAction, create_table_with_add_actions
 from deltalake.transaction import Transaction as DeltaTransaction
 
@@ -22,7 +22,7 @@ from lakehouse.errors import ConcurrentWrite, ConstraintViolated, SchemaMismatch
 from lakehouse.sql import quote_identifier, quote_literal
 from lakehouse.tables.log import CommitLog
 from lakehouse.tables.names import TableName
-from lakehouse.tables.snapshot import DataFile, Snapshot
+from lakehouse.tables.snapshot import DataFile, Snapshot, partition_text
 from lakehouse.tables.sql import quote_identifiers
 from lakehouse.tables.stamp import Stamp, Transaction
 from lakehouse.tables.statistics import file_statistics
@@ -34,6 +34,8 @@ SERIAL = "lakehouse.serial"
 """Application transaction in every commit: writers other than ours that honour conflicts also conflict with us."""
 
 _COMMIT_ID = "lakehouse.commit"
+# Their text in a path is not one and the same for every engine.
+_NOT_PARTITION = ("BLOB", "FLOAT", "DOUBLE", "TIMESTAMP WITH TIME ZONE")
 _COMPRESSION = "zstd"
 _FILE_SIZE_BYTES = 256 * 1024 * 1024
 # Commits carry the stamps that lineage is made of: they outlive Delta's default of 30 days.
@@ -127,7 +129,7 @@ def check_partition(table: TableName, partition_by: Sequence[str], columns: Sequ
     chosen: list[str] = []
     for name in partition_by:
         column = by_key.get(name.casefold())
-        if column is None or is_nested(column.type) or column.sql_type in ("BLOB", "FLOAT", "DOUBLE"):
+        if column is None or is_nested(column.type) or column.sql_type in _NOT_PARTITION:
             raise SchemaMismatch(
                 f"{table}, partition column {name}",
                 "can't partition the table",
@@ -205,6 +207,7 @@ def copy_rows(con: duckdb.DuckDBPyConnection, source: Source, storage: Storage, 
     options = [f"FORMAT parquet, COMPRESSION {_COMPRESSION}, RETURN_STATS, OVERWRITE_OR_IGNORE, FILENAME_PATTERN 'part-{{uuid}}'"]
     options.append(f"PARTITION_BY ({quote_identifiers(partition_by)})" if partition_by else f"FILE_SIZE_BYTES {_FILE_SIZE_BYTES}")
     returned = con.execute(f"COPY ({source.sql}) TO {quote_literal(base.rstrip('/'))} ({', '.join(options)})").fetchall()
+    types = {column.name: column.sql_type for column in source.columns}
     in_file = [column for column in source.columns if column.name not in partition_by]
     actions: list[AddAction] = []
     empty: list[str] = []
@@ -214,7 +217,7 @@ def copy_rows(con: duckdb.DuckDBPyConnection, source: Source, storage: Storage, 
         if rows == 0:
             empty.append(path)
             continue
-        values: dict[str, str | None] = {name: (keys or {}).get(name) for name in partition_by}
+        values = {name: _partition_value(types[name], (keys or {}).get(name)) for name in partition_by}
         _refuse_empty_partition(table, values)
         actions.append(AddAction(path, size, values, now_ms, True, file_statistics(rows, statistics or {}, in_file)))
     storage.delete(f"{folder}/{path}" for path in empty)
@@ -224,6 +227,11 @@ def copy_rows(con: duckdb.DuckDBPyConnection, source: Source, storage: Storage, 
         size_bytes=sum(action.size for action in actions),
         paths=[f"{folder}/{action.path}" for action in actions],
     )
+
+
+def _partition_value(kind: str, text: str | None) -> str | None:
+    """DuckDB's text of a value as the log has it when it is read back, so that both can be compared."""
+    return partition_text(datetime.fromisoformat(text)) if kind == "TIMESTAMP" and text else text
 
 
 def _refuse_empty_partition(table: TableName, values: dict[str, str | None]) -> None:
@@ -283,7 +291,7 @@ class TableWriter:
                 self.uri, _schema(columns), written.actions, mode="error", partition_by=list(partition_by), configuration=dict(_PROPERTIES),
                 storage_options=self.storage.options or None, commit_properties=properties,
             )  # fmt: skip
-        except (CommitFailedError, DeltaError) as error:
+        except DeltaError as error:
             return self._after_failure(-1, commit_id, error)
         return 0
 
@@ -301,14 +309,14 @@ class TableWriter:
         try:
             if tuple(partition_by) == snapshot.partition_by:
                 snapshot.delta.create_write_transaction(
-                    written.actions, "overwrite", _schema(kept), list(partition_by), commit_properties=properties
+                    list(written.actions), "overwrite", _schema(kept), list(partition_by), commit_properties=properties
                 )
             else:
                 create_table_with_add_actions(
                     self.uri, _schema(kept), written.actions, mode="overwrite", partition_by=list(partition_by),
                     configuration=snapshot.configuration, storage_options=self.storage.options or None, commit_properties=properties,
                 )  # fmt: skip
-        except CommitFailedError as error:
+        except DeltaError as error:
             return self._after_failure(snapshot.version, commit_id, error)
         return snapshot.version + 1
 
@@ -324,35 +332,49 @@ class TableWriter:
             snapshot.delta.create_write_transaction(
                 actions, "append", snapshot.delta.schema(), list(snapshot.partition_by), commit_properties=properties
             )
-        except CommitFailedError as error:
+        except DeltaError as error:
             return self._after_failure(snapshot.version, commit_id, error)
         return snapshot.version + 1
 
-    def add_columns(self, snapshot: Snapshot, columns: Sequence[TableColumn], intent: Intent) -> None:
-        """Make a version that has more columns, all NULL.
+    def add_columns(self, snapshot: Snapshot, columns: Sequence[TableColumn], intent: Intent) -> Snapshot:
+        """Make a version that has more columns, all NULL, and return it.
 
         Raises:
             Conflict: somebody else has committed.
         """
         snapshot = self.allow_types(snapshot, columns, intent)
         properties, commit_id = self._properties(snapshot.version, intent, 0, operation="add_columns")
+        version = snapshot.version + 1
         try:
             snapshot.delta.alter.add_columns([column.field(is_everywhere=False) for column in columns], commit_properties=properties)
-        except CommitFailedError as error:
-            self._after_failure(snapshot.version, commit_id, error)
+        except DeltaError as error:
+            version = self._after_failure(snapshot.version, commit_id, error)
+        return self._open_at(version)
 
     def allow_types(self, snapshot: Snapshot, columns: Iterable[TableColumn], intent: Intent) -> Snapshot:
-        """The table able to hold the columns' types: timestamps without zone are a feature that a table must declare."""
+        """The table able to hold the columns' types: timestamps without zone are a feature that a table must declare.
+
+        Raises:
+            Conflict: somebody else has committed.
+        """
         if "timestampNtz" in snapshot.features or not any(has_local_timestamp(column.type) for column in columns):
             return snapshot
         properties, commit_id = self._properties(snapshot.version, intent, 0, operation="add_feature")
+        version = snapshot.version + 1
         try:
             snapshot.delta.alter.add_feature(
                 TableFeatures.TimestampWithoutTimezone, allow_protocol_versions_increase=True, commit_properties=properties
             )
-        except CommitFailedError as error:
-            self._after_failure(snapshot.version, commit_id, error)
-        return self.open() or snapshot
+        except DeltaError as error:
+            version = self._after_failure(snapshot.version, commit_id, error)
+        return self._open_at(version)
+
+    def _open_at(self, version: int) -> Snapshot:
+        """The newest version, which must be this one: what comes next builds on it."""
+        snapshot = self.open()
+        if snapshot is None or snapshot.version != version:
+            raise Conflict
+        return snapshot
 
     def _properties(self, version: int, intent: Intent, rows: int, *, operation: str | None = None) -> tuple[CommitProperties, str]:
         commit_id = uuid.uuid4().hex
@@ -372,7 +394,9 @@ class TableWriter:
         """Find out what became of a commit that failed: ours after all, somebody else's, or an error of another kind."""
         made = self.log.commit_metadata(version + 1)
         if made is None:
-            raise error
+            raise TableError(
+                str(self.table), f"could not be committed to: {error}", fix="Nothing was written; the table is as it was"
+            ) from error
         if made.get(_COMMIT_ID) == commit_id:
             return version + 1
         raise Conflict from error
@@ -403,9 +427,3 @@ def is_done(snapshot: Snapshot | None, transaction: Transaction | None) -> bool:
         return False
     found = snapshot.transaction(transaction.app_id)
     return found is not None and found >= transaction.version
-
-
-__all__ = [
-    "Conflict", "Intent", "Source", "TableError", "TableWriter", "Written", "align", "check_constraints", "check_partition", "copy_rows",
-    "inner", "is_done", "new_columns", "prepare_source", "wait_after_conflict",
-]  # fmt: skip
