@@ -84,7 +84,7 @@ def github_commits(
             if answer.data is None:
                 return SourceReport(repository, (), 0, api.requests)
             page = _page(answer, walk.next)
-            fresh = [commit for commit in page if commit["sha"] not in state.known]
+            fresh = [commit for commit in page if not state.has(commit["sha"])]
             if details:
                 fresh = [_detailed(api, repository, commit["sha"]) for commit in fresh]
             if fresh:
@@ -140,7 +140,7 @@ class _State:
         same = saved.get("branch") == branch
         self.newest: str = saved.get("newest", "") if same else ""
         self._etags: dict[str, str] = saved.get("etags", {}) if same else {}
-        self.known: dict[str, str] = saved.get("known", {}) if same else {}
+        self._known: dict[str, str] = saved.get("known", {}) if same else {}
         self._seen: dict[str, str] = saved.get("seen", {}) if same else {}
         self.walk: _Walk | None = _Walk(**saved["walk"]) if same and saved.get("walk") else None
 
@@ -156,6 +156,10 @@ class _State:
         self.walk = _Walk(first=first, next=first, started=self._now.strftime("%Y%m%dT%H%M%SZ"))
         self._seen = {}
         return self.walk
+
+    def has(self, sha: str) -> bool:
+        """The commit was written already, by this walk or one before."""
+        return sha in self._known or sha in self._seen
 
     def etag(self, walk: _Walk) -> str | None:
         """Only a walk's first page is asked for conditionally: it changes whenever anything does."""
@@ -175,7 +179,7 @@ class _State:
         """The walk is complete: later ones begin where it did, less the overlap."""
         self.newest = max(self.newest, walk.newest)
         self._etags = {walk.first: walk.etag} if walk.etag else {}
-        self.known = self._recent({**self.known, **self._seen}, self.newest)
+        self._known = self._recent({**self._known, **self._seen}, self.newest)
         self.walk, self._seen = None, {}
         self._save()
 
@@ -195,7 +199,7 @@ class _State:
                 "branch": self._branch,
                 "newest": self.newest,
                 "etags": self._etags,
-                "known": self.known,
+                "known": self._known,
                 "seen": self._seen,
                 "walk": {name: getattr(walk, name) for name in walk.__slots__} if walk else None,
             },
