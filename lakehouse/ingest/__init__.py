@@ -1,0 +1,1 @@
+"""The one way in: plan, read, validate, quarantine, raw; exactly once."""

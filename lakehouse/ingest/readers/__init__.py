@@ -1,0 +1,8 @@
+"""Files of any format as rows of text in DuckDB."""
+
+from lakehouse.ingest.readers.chunks import Chunk, Reject, Select, as_text
+from lakehouse.ingest.readers.formats import FileFormat, StagedFile
+from lakehouse.ingest.readers.sniffing import sniff
+from lakehouse.ingest.readers.staging import read_chunks, stage
+
+__all__ = ["Chunk", "FileFormat", "Reject", "Select", "StagedFile", "as_text", "read_chunks", "sniff", "stage"]
