@@ -87,9 +87,13 @@ def prepare_source(con: duckdb.DuckDBPyConnection, sql: str, table: TableName) -
     """Bind the query and cast what Delta has no type for.
 
     Raises:
+        TableError: it is not one SELECT.
         SchemaMismatch: a name or type that a Delta table can't have.
     """
-    relation = con.sql(f"SELECT * FROM {inner(sql)}")
+    kinds = [statement.type for statement in con.extract_statements(sql)]
+    if kinds != [duckdb.StatementType.SELECT]:
+        raise TableError(f"the query for {table}", "is not one SELECT", found=", ".join(kind.name for kind in kinds) or "nothing")
+    relation = con.sql(sql)
     columns: list[TableColumn] = []
     selected: list[str] = []
     for name, duck in zip(relation.columns, relation.types, strict=True):
@@ -108,7 +112,9 @@ def prepare_source(con: duckdb.DuckDBPyConnection, sql: str, table: TableName) -
             )
         column = TableColumn(name, kind)
         if any(column.key == other.key for other in columns):
-            raise SchemaMismatch(f"{table}, column {name}", "is there twice: names differ by more than case", fix="Rename one of the two")
+            raise SchemaMismatch(
+                f"{table}, column {name}", "is there twice", expected="names that differ by more than case", fix="Rename one of the two"
+            )
         columns.append(column)
         selected.append(_cast(name, str(duck), column.sql_type))
     return Source(f"SELECT {', '.join(selected)} FROM {inner(sql)}", columns)
