@@ -1,0 +1,33 @@
+"""Features: views declared in dbt, and the point-in-time join over them."""
+
+from lakehouse.features.point_in_time import JoinedView, output_names, point_in_time_sql
+from lakehouse.features.training_set import (
+    LABEL,
+    FeatureSource,
+    ModelRows,
+    described,
+    feature_source,
+    prediction_set,
+    relation,
+    target_columns,
+    training_set,
+)
+from lakehouse.features.views import FeatureView, feature_views, find_view
+
+__all__ = [
+    "LABEL",
+    "FeatureSource",
+    "FeatureView",
+    "JoinedView",
+    "ModelRows",
+    "described",
+    "feature_source",
+    "feature_views",
+    "find_view",
+    "output_names",
+    "point_in_time_sql",
+    "prediction_set",
+    "relation",
+    "target_columns",
+    "training_set",
+]

@@ -1,0 +1,1 @@
+"""Learning: from a training set to a registered model and its predictions."""

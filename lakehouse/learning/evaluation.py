@@ -1,0 +1,212 @@
+"""How good predictions are: every metric a contract can name, its direction, and how sure one can be of it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+
+LOWER_IS_BETTER = frozenset({"log_loss", "brier", "rmse", "mae", "mape", "median_ae"})
+_CLOSE_TO_ZERO = 1e-12
+
+
+@dataclass(frozen=True, slots=True)
+class Predictions:
+    """What a model said of some rows.
+
+    Attributes:
+        predicted: the class as text, or the number.
+        probabilities: one column per class in the order of `classes`; None for regression.
+        classes: every class the model knows, sorted; empty for regression.
+        positive: of two classes the one that precision, recall and F1 are about.
+    """
+
+    predicted: "np.ndarray[Any, Any]"
+    probabilities: "np.ndarray[Any, Any] | None" = None
+    classes: tuple[str, ...] = ()
+    positive: str | None = None
+
+    def take(self, rows: "np.ndarray[Any, Any]") -> "Predictions":
+        """The same of some of the rows."""
+        probabilities = None if self.probabilities is None else self.probabilities[rows]
+        return Predictions(self.predicted[rows], probabilities, self.classes, self.positive)
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """Where a metric lies with 95 % confidence."""
+
+    low: float
+    high: float
+
+
+def predict(pipeline: Any, frame: Any, *, positive: str | None) -> Predictions:
+    """Ask a fitted pipeline about a frame's rows."""
+    import numpy as np
+
+    if not hasattr(pipeline, "predict_proba"):
+        return Predictions(np.asarray(pipeline.predict(frame), dtype="float64"))
+    probabilities = np.asarray(pipeline.predict_proba(frame), dtype="float64")
+    classes = tuple(str(one) for one in pipeline.classes_)
+    predicted = np.asarray(classes, dtype=object)[probabilities.argmax(axis=1)] if len(probabilities) else np.asarray([], dtype=object)
+    return Predictions(predicted, probabilities, classes, positive)
+
+
+def measure(truth: "np.ndarray[Any, Any]", given: Predictions) -> dict[str, float]:
+    """Every metric that can be computed; one that has no meaning here (no positive row, one class) is left out."""
+    if given.probabilities is None:
+        return _regression(truth, given.predicted)
+    return _classification(truth, given)
+
+
+def _regression(truth: "np.ndarray[Any, Any]", predicted: "np.ndarray[Any, Any]") -> dict[str, float]:
+    import numpy as np
+
+    error = truth - predicted
+    spread = float(((truth - truth.mean()) ** 2).sum()) if len(truth) else 0.0
+    measured = {
+        "rmse": float(np.sqrt((error**2).mean())),
+        "mae": float(np.abs(error).mean()),
+        "median_ae": float(np.median(np.abs(error))),
+    }
+    if spread > 0:
+        measured["r2"] = 1.0 - float((error**2).sum()) / spread
+    if not np.any(np.abs(truth) < _CLOSE_TO_ZERO):
+        measured["mape"] = float(np.abs(error / truth).mean())
+    return measured
+
+
+def _classification(truth: "np.ndarray[Any, Any]", given: Predictions) -> dict[str, float]:
+    import numpy as np
+
+    # Macro averages are over the classes that are there: one the model knows but the rows lack can't be missed.
+    present = sorted(set(truth))
+    parts = [_of_class(truth == one, given.predicted == one) for one in present]
+    support = np.asarray([(truth == one).sum() for one in present], dtype="float64")
+    scores = np.asarray([part.f1 for part in parts])
+    measured = {
+        "accuracy": float((truth == given.predicted).mean()),
+        "balanced_accuracy": float(np.mean([part.recall for part in parts])),
+        "f1_macro": float(scores.mean()),
+        "f1_weighted": float(np.average(scores, weights=support)),
+        "log_loss": _log_loss(truth, given),
+    }
+    if given.positive is None or given.positive not in given.classes or given.probabilities is None:
+        precision, recall = (float(np.mean(values)) for values in ([part.precision for part in parts], [part.recall for part in parts]))
+        return measured | {"precision": precision, "recall": recall, "f1": measured["f1_macro"]} | _one_vs_rest(truth, given)
+    score = given.probabilities[:, given.classes.index(given.positive)]
+    is_positive = truth == given.positive
+    part = _of_class(is_positive, given.predicted == given.positive)
+    measured |= {"precision": part.precision, "recall": part.recall, "f1": part.f1, "brier": float(((score - is_positive) ** 2).mean())}
+    return measured | _areas(is_positive, score)
+
+
+@dataclass(frozen=True, slots=True)
+class _ClassScore:
+    precision: float
+    recall: float
+
+    @property
+    def f1(self) -> float:
+        both = self.precision + self.recall
+        return 2 * self.precision * self.recall / both if both else 0.0
+
+
+def _of_class(is_one: "np.ndarray[Any, Any]", said_one: "np.ndarray[Any, Any]") -> _ClassScore:
+    """Precision and recall of one class; 0 where nothing was said or nothing was there."""
+    hits, said, there = (float(values.sum()) for values in (is_one & said_one, said_one, is_one))
+    return _ClassScore(hits / said if said else 0.0, hits / there if there else 0.0)
+
+
+def _areas(is_one: "np.ndarray[Any, Any]", score: "np.ndarray[Any, Any]") -> dict[str, float]:
+    """Areas under the ROC and the precision-recall curve, where both kinds of rows are there."""
+    from sklearn.metrics import average_precision_score, roc_auc_score
+
+    if not 0 < is_one.sum() < len(is_one):
+        return {}
+    return {"roc_auc": float(roc_auc_score(is_one, score)), "average_precision": float(average_precision_score(is_one, score))}
+
+
+def _log_loss(truth: "np.ndarray[Any, Any]", given: Predictions) -> float:
+    import numpy as np
+
+    place = {one: index for index, one in enumerate(given.classes)}
+    columns = np.asarray([place.get(one, -1) for one in truth])
+    probabilities = given.probabilities if given.probabilities is not None else np.zeros((len(truth), 1))
+    # A class that training never saw had no chance: it counts as the smallest probability there is.
+    said = np.where(columns >= 0, probabilities[np.arange(len(truth)), columns], 0.0)
+    return float(-np.log(np.clip(said, 1e-15, 1.0)).mean())
+
+
+def _one_vs_rest(truth: "np.ndarray[Any, Any]", given: Predictions) -> dict[str, float]:
+    if given.probabilities is None:
+        return {}
+    areas = [_areas(truth == one, given.probabilities[:, index]) for index, one in enumerate(given.classes)]
+    return mean_metrics([area for area in areas if area])
+
+
+def confidence_interval(
+    truth: "np.ndarray[Any, Any]", given: Predictions, metric: str, *, seed: int, resamples: int = 200, max_rows: int = 20_000
+) -> Interval | None:
+    """The percentile bootstrap over rows; None where the metric could not be computed often enough.
+
+    Above `max_rows` rows each resample draws that many, and the spread is scaled to the whole.
+    """
+    import numpy as np
+
+    point = measure(truth, given).get(metric)
+    if point is None:
+        return None
+    random = np.random.default_rng(seed)
+    size = min(len(truth), max_rows)
+    values: list[float] = []
+    for _ in range(resamples):
+        rows = random.integers(0, len(truth), size)
+        value = measure(truth[rows], given.take(rows)).get(metric)
+        if value is not None:
+            values.append(value)
+    if len(values) < resamples // 2:
+        return None
+    scale = (size / len(truth)) ** 0.5
+    low, high = np.quantile(np.asarray(values) - point, [0.025, 0.975]) * scale
+    return Interval(float(point + low), float(point + high))
+
+
+def is_better(metric: str, value: float, than: float) -> bool:
+    """Whether a value of the metric is better than another."""
+    return value < than if metric in LOWER_IS_BETTER else value > than
+
+
+@dataclass(frozen=True, slots=True)
+class MinimumCheck:
+    """What a contract demands of one metric, and what was reached."""
+
+    metric: str
+    demanded: float
+    reached: float | None
+
+    @property
+    def passed(self) -> bool:
+        """Whether it was reached; for a metric where less is better the demand is an upper limit."""
+        if self.reached is None:
+            return False
+        return self.reached <= self.demanded if self.metric in LOWER_IS_BETTER else self.reached >= self.demanded
+
+    def __str__(self) -> str:
+        word = "at most" if self.metric in LOWER_IS_BETTER else "at least"
+        reached = "not measurable" if self.reached is None else f"{self.reached:.4f}"
+        return f"{self.metric} {reached}, demanded {word} {self.demanded:g}"
+
+
+def check_minimums(minimums: Mapping[str, float], metrics: Mapping[str, float]) -> tuple[MinimumCheck, ...]:
+    """Every demand of the contract against the test metrics."""
+    return tuple(MinimumCheck(name, demanded, metrics.get(name)) for name, demanded in sorted(minimums.items()))
+
+
+def mean_metrics(folds: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The mean over folds of every metric that all of them have."""
+    if not folds:
+        return {}
+    shared = set(folds[0]).intersection(*folds)
+    return {name: sum(fold[name] for fold in folds) / len(folds) for name in sorted(shared)}
