@@ -27,9 +27,10 @@ def install(con: duckdb.DuckDBPyConnection, key: Key) -> None:
 
     A cursor of the connection is a session of its own: install into the one that runs the SQL.
     """
+    # As hexadecimal text, because binding bytes makes DuckDB import pandas.
     inner, outer = _padded(key.derive(_PURPOSE))
-    con.execute(f"SET VARIABLE {quote_identifier(_variable(key, 'inner'))} = ?", [inner])
-    con.execute(f"SET VARIABLE {quote_identifier(_variable(key, 'outer'))} = ?", [outer])
+    con.execute(f"SET VARIABLE {quote_identifier(_variable(key, 'inner'))} = unhex(?)", [inner.hex()])
+    con.execute(f"SET VARIABLE {quote_identifier(_variable(key, 'outer'))} = unhex(?)", [outer.hex()])
     name = _seal_function(key)
     known = con.execute("SELECT count(*) FROM duckdb_functions() WHERE function_name = ?", [name]).fetchall()
     if not known[0][0]:

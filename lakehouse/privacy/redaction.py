@@ -13,8 +13,8 @@ _MENTIONS = r"(?i)(^|[^a-z0-9_])@[a-z0-9][a-z0-9-]*(?:\[bot\])?"
 
 _STEPS = (
     (_TRAILERS, r"\1 [person]"),
-    (_ADDRESSES, "[email]"),
     (_MERGES, r"\1[login]\2"),
+    (_ADDRESSES, "[email]"),
     (_PROFILES, r"\1[login]\2"),
     (_MENTIONS, r"\1@[login]"),
 )

@@ -6,9 +6,14 @@ and no nonce can be used twice by mistake. The price is that equal values can be
 
 import base64
 import binascii
+from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from lakehouse.errors import PrivacyError
 from lakehouse.privacy.keys import Key
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
 _PREFIX = "sealed1"
 _MARK = b"t"  # The cipher takes no empty input.
@@ -16,9 +21,7 @@ _MARK = b"t"  # The cipher takes no empty input.
 
 def seal(text: str, key: Key) -> str:
     """The text as `sealed1:<key id>:<base64>`."""
-    from cryptography.hazmat.primitives.ciphers.aead import AESSIV
-
-    sealed = AESSIV(_siv_key(key)).encrypt(_MARK + text.encode("utf-8", "surrogatepass"), [_header(key)])
+    sealed = _cipher(key).encrypt(_MARK + text.encode("utf-8", "surrogatepass"), [_header(key)])
     return f"{_PREFIX}:{key.id}:{base64.b64encode(sealed).decode()}"
 
 
@@ -29,7 +32,6 @@ def unseal(sealed: str, key: Key) -> str:
         PrivacyError: it is not sealed text, was changed, or was sealed with another key.
     """
     from cryptography.exceptions import InvalidTag
-    from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
     prefix, _, rest = sealed.partition(":")
     key_id, _, body = rest.partition(":")
@@ -38,14 +40,18 @@ def unseal(sealed: str, key: Key) -> str:
     if key_id != key.id:
         raise PrivacyError("sealed text", "was sealed with another key", expected=key.id, found=key_id)
     try:
-        text = AESSIV(_siv_key(key)).decrypt(base64.b64decode(body, validate=True), [_header(key)])
+        text = _cipher(key).decrypt(base64.b64decode(body, validate=True), [_header(key)])
     except (InvalidTag, binascii.Error, ValueError) as error:
         raise PrivacyError("sealed text", "was changed after it was sealed", fix="Read it from the archived original instead") from error
     return text.removeprefix(_MARK).decode("utf-8", "surrogatepass")
 
 
-def _siv_key(key: Key) -> bytes:
-    return key.derive("seal mac") + key.derive("seal stream")
+@lru_cache(maxsize=4)
+def _cipher(key: Key) -> "AESSIV":
+    """Made once: it costs more than sealing a line."""
+    from cryptography.hazmat.primitives.ciphers.aead import AESSIV
+
+    return AESSIV(key.derive("seal mac") + key.derive("seal stream"))
 
 
 def _header(key: Key) -> bytes:

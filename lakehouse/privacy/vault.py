@@ -25,9 +25,8 @@ from lakehouse.errors import PrivacyError
 from lakehouse.privacy.keys import Key, sync_folder
 
 if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
     from _typeshed import WriteableBuffer
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 _MAGIC = b"LAKEVLT1"
 _HEADER = struct.Struct(">8s8s16sI")
@@ -95,6 +94,8 @@ def decrypted_copy(path: Path, key: Key, *, folder: Path, suffix: str = "") -> I
     """A plain copy that only this user can read, for readers that need a path; gone when the block ends.
 
     Args:
+        path: the encrypted file.
+        key: the key it was made with.
         folder: where the copy lives meanwhile, such as the spill folder.
         suffix: ending of the copy's name, for readers that look at it.
 
