@@ -35,13 +35,14 @@ def ingest(
 
     from lakehouse.pipeline.files import expand_paths
     from lakehouse.pipeline.ingestion import ingest_files
+    from lakehouse.pipeline.runs import new_run
     from lakehouse.pipeline.workspace import Workspace
 
     workspace = Workspace.load()
     contract = workspace.contracts.dataset(name)
     files = expand_paths(paths)
     with screen.progress() as progress:
-        report = ingest_files(workspace, contract, files, now=datetime.now(UTC), progress=progress)
+        report = ingest_files(workspace, contract, files, run=new_run(), now=datetime.now(UTC), progress=progress)
 
     def show(out: Any) -> None:
         table = Table(box=None, pad_edge=False)

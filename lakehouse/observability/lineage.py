@@ -176,11 +176,9 @@ def trace(
     key: str | None = None,
     depth: int | None = None,
 ) -> Lineage:
-    """Follow a table (`layer.name`, or `layer.name@version`) back to the files it came from.
+    """Follow a table (`layer.name`, or `layer.name@version`) back to the files it came from, at most `depth` steps.
 
-    Args:
-        key: also follow the rows of this entity: its value, or `column=value[,column=value]`.
-        depth: at most this many steps back.
+    With `key` (the value of the entity, or `column=value[,column=value]`) the rows of that key are followed as well.
 
     Raises:
         TableNotFound: no such table or version.

@@ -67,11 +67,7 @@ class RowTrail:
 
 
 def follow_key(lake: Lake, contracts: Contracts, versions: Sequence[tuple[str, int]], *, key: str, settings: Settings) -> RowTrail:
-    """Find the rows of a key in the given table versions.
-
-    Args:
-        key: the value of the entity (or of the primary key), or `column=value[,column=value]`.
-    """
+    """Find the rows of a key, the value of the entity or primary key or `column=value[,column=value]`, in these table versions."""
     datasets = [contracts.datasets[name] for name in _raw_datasets(versions) if name in contracts.datasets]
     choices = [_conditions(key)] if "=" in key else _choices(datasets, key)
     best: dict[str, int] = {}

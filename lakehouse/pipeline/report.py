@@ -125,14 +125,13 @@ def model_outcome(report: "TrainReport") -> ModelOutcome:
 
 def dataset_totals(lake: Lake, dataset: str) -> DatasetTotals | None:
     """Totals over every file in the raw table's log, which is the truth; None if the dataset was never ingested."""
-    table = f"raw.{dataset}"
-    if not lake.exists(table):
+    from lakehouse.monitoring import batch_volumes
+
+    if not lake.exists(f"raw.{dataset}"):
         return None
-    read = accepted = quarantined = 0
-    for commit in lake.history(table):
-        listed = commit.stamp.source.get("files") if commit.stamp and commit.stamp.source else None
-        for entry in listed if isinstance(listed, list) else ():
-            read += int(entry["rows_read"])
-            accepted += int(entry["rows_accepted"])
-            quarantined += int(entry["rows_quarantined"])
-    return DatasetTotals(read, accepted, quarantined)
+    volumes = batch_volumes(lake, dataset)
+    return DatasetTotals(
+        rows_read=sum(one.rows_read for one in volumes),
+        rows_accepted=sum(one.rows_accepted for one in volumes),
+        rows_quarantined=sum(one.rows_quarantined for one in volumes),
+    )

@@ -1,9 +1,166 @@
-"""Run ids: what groups the commits of one command."""
+"""The whole way for a selection, in this process: ingest, build, train, predict, check. What is up to date is skipped."""
 
 import secrets
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from lakehouse.contracts import DatasetContract, ModelContract
+from lakehouse.errors import LakehouseError
+from lakehouse.pipeline.events import Event, Progress, State, unwatched
+from lakehouse.pipeline.report import CheckOutcome, DatasetTotals, ModelOutcome, RunReport, dataset_totals, model_outcome
+from lakehouse.pipeline.selection import Selection, select
+from lakehouse.pipeline.workspace import Workspace
+
+if TYPE_CHECKING:
+    from lakehouse.ingest import IngestReport
+
+READABLE = "every_file_could_be_read"
+CONSERVED = "rows_read_equal_accepted_plus_quarantined"
 
 
 def new_run() -> str:
     """An id for a run started from the command line; ids sort by time."""
     return f"cli-{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"
+
+
+@dataclass
+class _Run:
+    """State of one run."""
+
+    workspace: Workspace
+    run: str
+    now: datetime
+    full: bool
+    progress: Progress
+    checks: list[CheckOutcome] = field(default_factory=list)
+
+    def tell(self, step: str, subject: str, state: State, detail: str = "") -> None:
+        self.progress(Event(step, subject, state, detail))
+
+    def blocked(self, subjects: Iterable[str]) -> bool:
+        """Whether a failed check forbids going on with any of these."""
+        names = set(subjects)
+        return any(check.blocks and check.id != READABLE and check.subject in names for check in self.checks)
+
+
+def run_pipeline(
+    workspace: Workspace,
+    names: Sequence[str] = (),
+    *,
+    run: str,
+    now: datetime,
+    full: bool = False,
+    progress: Progress = unwatched,
+) -> RunReport:
+    """Bring the named datasets and models, or everything, up to date.
+
+    A dataset whose batch fails a blocking check stops what depends on it and nothing else.
+
+    Raises:
+        ContractNotFound: a name is neither a dataset nor a model.
+    """
+    selection = select(workspace.contracts, names)
+    state = _Run(workspace, run, now, full, progress)
+    totals: dict[str, DatasetTotals] = {}
+    for contract in selection.datasets:
+        _ingest(state, contract)
+        found = dataset_totals(workspace.lake, contract.name)
+        if found is not None or not selection.is_everything:
+            totals[contract.name] = found or DatasetTotals()
+            state.checks.append(conservation(contract.raw, totals[contract.name]))
+    present = [contract for contract in selection.datasets if workspace.lake.exists(contract.raw)]
+    usable = [contract for contract in present if not state.blocked([contract.raw, contract.name])]
+    models: dict[str, ModelOutcome] = {}
+    if usable:
+        _transform(state, selection, usable)
+        for model in selection.models:
+            outcome = _learn(state, model, usable)
+            if outcome is not None:
+                models[model.name] = outcome
+    return RunReport(run=run, datasets=totals, models=models, checks=tuple(state.checks))
+
+
+def conservation(table: str, totals: DatasetTotals) -> CheckOutcome:
+    """No row that was read is lost or counted twice."""
+    kept = totals.rows_accepted + totals.rows_quarantined
+    detail = f"{totals.rows_read:,} read, {totals.rows_accepted:,} accepted, {totals.rows_quarantined:,} quarantined"
+    return CheckOutcome(CONSERVED, table, "error", passed=totals.rows_read == kept, detail=detail)
+
+
+def _ingest(state: _Run, contract: DatasetContract) -> None:
+    from lakehouse.ingest import ingest_landing
+
+    workspace = state.workspace
+    state.tell("ingest", contract.name, State.STARTED)
+    report = ingest_landing(workspace.lake, contract, settings=workspace.settings, run=state.run, now=state.now)
+    new = [file for file in report.files if file.status == "ingested"]
+    refused = [file for file in report.files if file.status == "refused"]
+    state.checks.extend(ingest_checks(contract, report))
+    if new or refused:
+        rows = sum(file.rows_read for file in new)
+        bad = sum(file.rows_quarantined for file in new)
+        detail = f"{len(new):,} files, {rows:,} rows, {bad:,} quarantined" + (f", {len(refused):,} files refused" if refused else "")
+        state.tell("ingest", contract.name, State.FAILED if refused else State.FINISHED, detail)
+    else:
+        state.tell("ingest", contract.name, State.SKIPPED)
+
+
+def ingest_checks(contract: DatasetContract, report: "IngestReport") -> list[CheckOutcome]:
+    """What ingestion found: files that could not be read, and the checks of the contract's four levels."""
+    refused = [file for file in report.files if file.status == "refused"]
+    detail = "; ".join(str(file.error) for file in refused[:5])
+    checks = [CheckOutcome(READABLE, contract.raw, "error", passed=not refused, detail=detail)]
+    checks += [
+        CheckOutcome(check.id, contract.raw, str(check.severity), passed=check.passed, detail=str(check.detail or ""))
+        for check in report.checks
+    ]
+    return checks
+
+
+def _transform(state: _Run, selection: Selection, usable: Sequence[DatasetContract]) -> None:
+    from lakehouse.pipeline.building import build_tables
+
+    unusable = [contract for contract in state.workspace.contracts.datasets.values() if contract not in usable]
+    outcome = build_tables(
+        state.workspace,
+        datasets=[contract.name for contract in usable],
+        without=[contract.name for contract in unusable],
+        run=state.run,
+        full=state.full,
+        progress=state.progress,
+    )
+    state.checks.extend(outcome)
+
+
+def _learn(state: _Run, contract: ModelContract, usable: Sequence[DatasetContract]) -> ModelOutcome | None:
+    from lakehouse.learning import predict_batch, train
+
+    workspace, name = state.workspace, contract.name
+    inputs = [contract.label_table, *(f"features.{view}" for view in contract.feature_views)]
+    if contract.dataset not in {one.name for one in usable} or not all(workspace.lake.exists(table) for table in inputs):
+        return None
+    if state.blocked(inputs):
+        state.tell("train", name, State.FAILED, "not trained: a check of its inputs failed")
+        return None
+    state.tell("train", name, State.STARTED)
+    try:
+        report = train(workspace.settings, workspace.lake, contract, run=state.run, now=state.now, force=state.full)
+    except LakehouseError as error:
+        state.tell("train", name, State.FAILED, str(error))
+        state.checks.append(CheckOutcome("model_can_be_trained", f"models.{name}", "error", passed=False, detail=str(error)))
+        return None
+    outcome = model_outcome(report)
+    checks = [
+        CheckOutcome(check.id, f"models.{name}", str(check.severity), passed=check.passed, detail=str(check.detail or ""))
+        for check in report.checks
+    ]
+    state.checks.extend(checks)
+    state.tell("train", name, State.FINISHED, f"{outcome.algorithm}, version {outcome.version}")
+    if any(check.blocks for check in checks):
+        state.tell("predict", name, State.FAILED, "no predictions: the model did not reach its minimum")
+        return outcome
+    commit = predict_batch(workspace.settings, workspace.lake, contract, run=state.run, now=state.now)
+    state.tell("predict", name, State.SKIPPED if commit.skipped else State.FINISHED, f"{commit.rows:,} rows")
+    return outcome

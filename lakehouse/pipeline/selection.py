@@ -10,11 +10,19 @@ from lakehouse.errors import ContractNotFound
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Datasets to ingest and build from, and models to train, in a fixed order."""
+    """Datasets to ingest and build from, and models to train, in a fixed order.
+
+    Args:
+        datasets: with those that a named model needs.
+        models: with those that a named dataset brings.
+        only_for_models: datasets that are here for a named model alone: their other models stay as they are.
+        is_everything: no name was given.
+    """
 
     datasets: tuple[DatasetContract, ...]
     models: tuple[ModelContract, ...]
-    is_everything: bool
+    only_for_models: frozenset[str] = frozenset()
+    is_everything: bool = False
 
 
 def select(contracts: Contracts, names: Sequence[str]) -> Selection:
@@ -37,7 +45,8 @@ def select(contracts: Contracts, names: Sequence[str]) -> Selection:
             datasets[model.dataset] = contracts.dataset(model.dataset)
         else:
             raise _unknown(contracts, name)
-    return Selection(tuple(datasets.values()), tuple(models.values()), is_everything=False)
+    only_for_models = frozenset(name for name in datasets if name not in names)
+    return Selection(tuple(datasets.values()), tuple(models.values()), only_for_models=only_for_models)
 
 
 def _unknown(contracts: Contracts, name: str) -> ContractNotFound:

@@ -1,0 +1,96 @@
+"""What Dagster's log lines say, as events: the log is text in every version, while its Python API is not ours to import."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from lakehouse.pipeline.events import Event, Progress, State
+
+_LINE = re.compile(
+    r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d \S+ - \S+ - (?P<level>[A-Z]+) - (?P<job>\S+) - (?P<run>[0-9a-f]{8}-[0-9a-f-]{27})"
+    r"(?: - \d+)?(?: - (?P<step>[\w\[\].]+))?? - (?P<kind>[A-Z][A-Z_]+) - (?P<message>.*)$"
+)
+_ANSI = re.compile(r"\x1b\[[0-9;]*m")
+_CHECK = re.compile(
+    r"Asset check '(?P<check>[^']*)' on '(?P<asset>[^']*)' (?P<verdict>passed|did not pass)\.(?: Description: '(?P<text>.*)')?", re.DOTALL
+)
+_STEP = re.compile(r'step "(?P<step>[^"]+)"(?: in (?P<took>[\d.]+ ?[a-z]+))?')
+_ERROR = re.compile(
+    r"^(?:[\w.]+\.)?(?P<name>\w*(?:Error|Exception|Refused|NotFound|Violat\w*|Rejected|Mismatch|Write|Extra)): (?P<text>.+)$"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class CheckLine:
+    """One evaluated check, as the log tells it; how severe it is, it does not tell."""
+
+    check: str
+    table: str
+    passed: bool
+    description: str
+
+
+@dataclass
+class RunLog:
+    """What a run's log has told so far."""
+
+    run: str | None = None
+    checks: list[CheckLine] = field(default_factory=list)
+    materialized: list[str] = field(default_factory=list)
+    failures: dict[str, str] = field(default_factory=dict)
+    tail: list[str] = field(default_factory=list)
+    _failing: str | None = None
+
+    def read(self, lines: Iterable[str], progress: Progress) -> None:
+        """Read lines until they end, and tell progress of each step."""
+        for raw in lines:
+            line = _ANSI.sub("", raw)
+            self.tail = [*self.tail[-39:], line]
+            matched = _LINE.match(line)
+            if matched is None:
+                self._continue(line)
+            else:
+                self._failing = None
+                self.run = matched["run"]
+                self._event(matched["kind"], matched["step"], matched["message"], progress)
+
+    def error(self) -> str:
+        """The best single line about why the process ended."""
+        found = [one for one in map(_ERROR.match, reversed(self.tail)) if one]
+        if found:
+            return found[0]["text"]
+        return next((line.strip() for line in reversed(self.tail) if line.strip()), "no output")
+
+    def _event(self, kind: str, step: str | None, message: str, progress: Progress) -> None:
+        if kind == "ASSET_MATERIALIZATION":
+            self.materialized.append(message.removeprefix("Materialized value ").rstrip(".").replace(" ", "."))
+        elif kind == "ASSET_CHECK_EVALUATION" and (found := _CHECK.match(message)):
+            passed = found["verdict"] == "passed"
+            self.checks.append(CheckLine(found["check"], _table(found["asset"]), passed=passed, description=found["text"] or ""))
+        elif kind in ("STEP_START", "STEP_SUCCESS", "STEP_FAILURE", "STEP_SKIPPED"):
+            self._step(kind, step, message, progress)
+
+    def _step(self, kind: str, step: str | None, message: str, progress: Progress) -> None:
+        found = _STEP.search(message)
+        name = step or (found["step"] if found else "step")
+        verb, _, subject = name.partition("_")
+        if kind == "STEP_START":
+            progress(Event(verb, subject, State.STARTED))
+        elif kind == "STEP_SUCCESS":
+            progress(Event(verb, subject, State.FINISHED, f"in {found['took']}" if found and found["took"] else ""))
+        elif kind == "STEP_FAILURE":
+            self.failures[name] = message
+            self._failing = name
+            progress(Event(verb, subject, State.FAILED))
+        else:
+            progress(Event(verb, subject, State.FAILED, "left out: what it depends on did not pass"))
+
+    def _continue(self, line: str) -> None:
+        """The lines after a failure are its traceback: the error it is caused by comes last."""
+        found = _ERROR.match(line.strip())
+        if self._failing is not None and found:
+            self.failures[self._failing] = found["text"] if "Dagster" not in found["name"] else f"{found['name']}: {found['text']}"
+
+
+def _table(asset: str) -> str:
+    return asset.replace("/", ".").replace(" ", ".")
