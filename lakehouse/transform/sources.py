@@ -49,15 +49,15 @@ def _table(contract: DatasetContract) -> dict[str, Any]:
     described = {column.name: column.description for column in contract.columns}
     return {
         "name": contract.name,
-        # dbt renders descriptions as Jinja.
-        "description": _plain(contract.description),
+        "description": plain_text(contract.description),
         "config": {"meta": {"domain": contract.domain, "lakehouse": own}},
         "columns": [
-            {"name": name, "data_type": kind, "description": _plain(described.get(name) or _PROVENANCE_MEANING.get(name, ""))}
+            {"name": name, "data_type": kind, "description": plain_text(described.get(name) or _PROVENANCE_MEANING.get(name, ""))}
             for name, kind in raw_columns(contract).items()
         ],
     }
 
 
-def _plain(text: str) -> str:
+def plain_text(text: str) -> str:
+    """A description as dbt can take it, which renders descriptions as Jinja."""
     return text.replace("{", "(").replace("}", ")").strip()
