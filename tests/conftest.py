@@ -5,9 +5,14 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from lakehouse.settings import Settings
+
+# The machine may be busy: a law is about values, not about how long they took; and the same examples for everybody.
+hypothesis.settings.register_profile("lakehouse", deadline=None, derandomize=True, database=None)
+hypothesis.settings.load_profile("lakehouse")
 
 PROJECT = Path(__file__).resolve().parent.parent
 
