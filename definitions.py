@@ -23,15 +23,16 @@ def build_definitions(settings: Settings) -> dg.Definitions:
     workspace = Workspace(settings)
     contracts = workspace.contracts
     datasets, models = contracts.datasets.values(), contracts.models.values()
+    dbt_assets = build_dbt_assets(contracts, prepare(settings, contracts))
     return dg.Definitions(
         assets=[
             *(landing_spec(dataset) for dataset in datasets),
             *(build_dataset_assets(dataset) for dataset in datasets),
-            *build_dbt_assets(contracts, prepare(settings, contracts)),
+            *dbt_assets,
             *(asset for model in models for asset in build_model_assets(model, contracts)),
             *build_monitoring_assets(contracts),
         ],
-        jobs=build_jobs(contracts),
+        jobs=build_jobs(table_checks=[check for step in dbt_assets for check in step.check_keys]),
         schedules=build_schedules(settings),
         sensors=[*build_landing_sensors(datasets, settings), *build_alert_sensors(settings), build_lost_run_sensor(settings)],
         resources={RESOURCE_KEY: workspace_resource(workspace)},

@@ -1,17 +1,28 @@
 """Raw and quarantine tables of every dataset, with the checks of its contract. Adding a contract adds them; no Python is written."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from assets import plots
-from assets.metadata import column_schema, data_version, records_table, table_metadata
+from assets.metadata import data_version, records_table, table_metadata
 from assets.naming import asset_key, owners, slug
-from lakehouse.contracts import DatasetContract, Level
+from lakehouse.contracts import DatasetContract, Level, Severity
 from lakehouse.pipeline.workspace import Workspace
 
+if TYPE_CHECKING:
+    from lakehouse.ingest import IngestReport
+    from lakehouse.monitoring import BatchVolume, QualityScore
+    from lakehouse.pipeline.rejected import QuarantineCount
+    from lakehouse.quality import CheckResult
+    from lakehouse.tables import Lake
+
+_SHOWN_FILES = 20
+_SHOWN_BATCHES = 30
 CONSERVATION = "rows_read_equal_accepted_plus_quarantined"
 READABLE = "every_file_could_be_read"
 LEVEL_CLAIMS = {
@@ -37,11 +48,11 @@ def build_dataset_assets(contract: DatasetContract) -> dg.AssetsDefinition:
         from lakehouse.ingest import ingest_landing
 
         lake = workspace.lake
-        before = {table: lake.version(table) for table in (contract.raw, contract.quarantine)}
-        report = ingest_landing(lake, contract, settings=workspace.settings, run=context.run_id, now=datetime.now(UTC))
+        before, now = {table: lake.version(table) for table in (contract.raw, contract.quarantine)}, datetime.now(UTC)
+        report = ingest_landing(lake, contract, settings=workspace.settings, run=context.run_id, now=now)
         for file in report.files:
             context.log.info(f"{file.status}: {file.path}: {file.rows_read} read, {file.rows_accepted} accepted, {file.rows_quarantined} quarantined")
-        yield from _results(context, lake, contract, report, before)
+        yield from _results(context, lake, contract, report, _State.after(lake, contract, before, run=context.run_id, now=now))
 
     return ingest_dataset
 
@@ -92,4 +103,146 @@ def _quarantine_spec(contract: DatasetContract) -> dg.AssetSpec:
         code_version=contract.digest[:12],
         skippable=True,
         metadata={"dagster/table_name": contract.quarantine},
+    )
+
+
+def _check_specs(contract: DatasetContract) -> list[dg.AssetCheckSpec]:
+    key = asset_key(contract.raw)
+    limit = contract.quarantine_limit_percent
+    claims = {
+        CONSERVATION: "For every file ever ingested, rows read = rows accepted + rows quarantined.",
+        LIMIT: f"At most {limit:g} % of a batch's rows are quarantined." if limit is not None else "The contract sets no limit to the share of quarantined rows.",
+        READABLE: "Every file that arrived could be read as rows of the dataset.",
+        LEVEL_CLAIMS[Level.STRUCTURAL]: "Each row has the columns, types and key the contract asks for; others are in quarantine.",
+        LEVEL_CLAIMS[Level.SEMANTIC]: "Each value is in its range, pattern or list; rows with others are in quarantine.",
+        LEVEL_CLAIMS[Level.BUSINESS]: "The values of a row agree with each other; rows in which they don't are in quarantine.",
+        LEVEL_CLAIMS[Level.STATISTICAL]: "Volume, nulls, means and categories of the newest batch are those of the batches before.",
+    }
+    return [dg.AssetCheckSpec(name, asset=key, description=text, blocking=name in (CONSERVATION, LIMIT)) for name, text in claims.items()]
+
+
+def _results(context: dg.AssetExecutionContext, lake: "Lake", contract: DatasetContract, report: "IngestReport", state: "_State") -> Iterator[Any]:
+    for table, extra in ((contract.raw, _raw_metadata(report, state)), (contract.quarantine, _quarantine_metadata(state))):
+        if asset_key(table) not in context.selected_asset_keys or not lake.exists(table):
+            continue
+        score = state.score.score if state.score and table == contract.raw else None
+        metadata = {**table_metadata(lake, table, before=state.before[table], quality_score=score), **extra}
+        yield dg.MaterializeResult(asset_key=asset_key(table), metadata=metadata, data_version=data_version(lake, table))
+    for result in [_conservation(state), _limit(contract, state), _readable(report), *(_level(level, state.checks) for level in LEVEL_CLAIMS)]:
+        check = dg.AssetCheckKey(asset_key(contract.raw), result.check_name or "")
+        if check in context.selected_asset_check_keys:
+            yield result._replace(asset_key=check.asset_key)
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    """The dataset as it is after ingestion."""
+
+    before: Mapping[str, int | None]
+    volumes: Sequence["BatchVolume"]
+    raw_rows: int
+    quarantined: "QuarantineCount | None"
+    checks: Sequence["CheckResult"]
+    score: "QualityScore | None"
+
+    @classmethod
+    def after(cls, lake: "Lake", contract: DatasetContract, before: Mapping[str, int | None], *, run: str, now: datetime) -> "_State":
+        from lakehouse.monitoring import batch_volumes, newest_checks, score_dataset
+        from lakehouse.pipeline.rejected import count_by_rule
+
+        return cls(
+            before=before,
+            volumes=batch_volumes(lake, contract.name),
+            raw_rows=lake.detail(contract.raw).rows if lake.exists(contract.raw) else 0,
+            quarantined=count_by_rule(lake).get(contract.name),
+            checks=newest_checks(lake, contract.name),
+            score=score_dataset(lake, contract, run=run, now=now),
+        )
+
+
+def _raw_metadata(report: "IngestReport", state: _State) -> dict[str, Any]:
+    files: list[dict[str, Any]] = [
+        {
+            "file": Path(file.path).name,
+            "status": str(file.status),
+            "read": file.rows_read,
+            "accepted": file.rows_accepted,
+            "quarantined": file.rows_quarantined,
+        }
+        for file in report.files
+    ]
+    shown = sorted(files, key=lambda file: file["status"] == "already")[:_SHOWN_FILES]
+    more = len(files) - len(shown)
+    metadata: dict[str, Any] = {"lakehouse/files": records_table(shown), "lakehouse/files_looked_at": dg.IntMetadataValue(len(files))}
+    if more:
+        metadata["lakehouse/files_not_shown"] = dg.IntMetadataValue(more)
+    newest = state.volumes[-_SHOWN_BATCHES:]
+    if newest:
+        metadata["lakehouse/rows_per_batch"] = plots.rows_per_batch(
+            [volume.version for volume in newest], [volume.rows_accepted for volume in newest], [volume.rows_quarantined for volume in newest]
+        )
+    return metadata
+
+
+def _quarantine_metadata(state: _State) -> dict[str, Any]:
+    if state.quarantined is None:
+        return {}
+    rules = state.quarantined.rules
+    return {
+        "lakehouse/waiting_rows": dg.IntMetadataValue(state.quarantined.rows),
+        "lakehouse/rows_by_rule": plots.bars("Quarantined rows by rule", {rule.rule: rule.rows for rule in rules}, unit="rows", bad=True),
+        "lakehouse/reasons": records_table([{"rule": rule.rule, "rows": rule.rows, "example": rule.example or ""} for rule in rules[:12]]),
+    }
+
+
+def _conservation(state: _State) -> dg.AssetCheckResult:
+    """The log says what was read; the tables say what is there."""
+    read = sum(volume.rows_read for volume in state.volumes)
+    accepted = sum(volume.rows_accepted for volume in state.volumes)
+    quarantined = sum(volume.rows_quarantined for volume in state.volumes)
+    waiting = state.quarantined.rows if state.quarantined else 0
+    passed = all(volume.conserved for volume in state.volumes) and (accepted, quarantined) == (state.raw_rows, waiting)
+    return dg.AssetCheckResult(
+        check_name=CONSERVATION,
+        passed=passed,
+        description=f"{read:,} read = {accepted:,} accepted + {quarantined:,} quarantined; the tables hold {state.raw_rows:,} and {waiting:,}",
+        metadata={"rows_read": read, "rows_accepted": accepted, "rows_quarantined": quarantined},
+    )
+
+
+def _limit(contract: DatasetContract, state: _State) -> dg.AssetCheckResult:
+    newest = state.volumes[-1] if state.volumes else None
+    percent = 100 * newest.rows_quarantined / newest.rows_read if newest and newest.rows_read else 0.0
+    limit = contract.quarantine_limit_percent
+    return dg.AssetCheckResult(
+        check_name=LIMIT,
+        passed=limit is None or percent <= limit,
+        description=f"{percent:.2f} % of the newest batch is in quarantine; the limit is {'not set' if limit is None else f'{limit:g} %'}",
+        metadata={"quarantined_percent": round(percent, 4)},
+    )
+
+
+def _readable(report: "IngestReport") -> dg.AssetCheckResult:
+    refused = [file for file in report.files if file.status == "refused"]
+    return dg.AssetCheckResult(
+        check_name=READABLE,
+        passed=not refused,
+        description="; ".join(str(file.error) for file in refused[:5]) or f"{len(report.files):,} files, none refused",
+        metadata={"files_refused": len(refused)},
+    )
+
+
+def _level(level: Level, checks: Sequence["CheckResult"]) -> dg.AssetCheckResult:
+    asked = [check for check in checks if check.level is level]
+    failed = [check for check in asked if not check.passed]
+    # A row that broke a rule is in quarantine already; a batch that is unlike the others is in raw.
+    stops = level is Level.STATISTICAL and any(check.severity is Severity.ERROR for check in failed)
+    found = "; ".join(f"{check.id}: {check.detail}" if check.detail else f"{check.id}: {check.rows_failed:,} rows" for check in failed[:5])
+    rows: list[dict[str, Any]] = [{"question": check.id, "rows": check.rows_failed, "found": check.detail} for check in failed[:_SHOWN_FILES]]
+    return dg.AssetCheckResult(
+        check_name=LEVEL_CLAIMS[level],
+        passed=not failed,
+        severity=dg.AssetCheckSeverity.ERROR if stops else dg.AssetCheckSeverity.WARN,
+        description=found or f"{len(asked):,} questions, all answered well",
+        metadata={"failed": records_table(rows), "rows_failed": sum(check.rows_failed for check in failed), "questions": len(asked)},
     )

@@ -1,16 +1,24 @@
 """The jobs: everything, and three that look after what is there."""
 
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
 import dagster as dg
 
+from assets.naming import asset_key
 from lakehouse.settings import Settings
 
+if TYPE_CHECKING:
+    from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
+
+MONITORING_GROUP = "monitoring"
 MAINTENANCE_GROUP = "maintenance"
 MAIN_JOB = "main"
 QUALITY_JOB = "quality"
 PERFORMANCE_JOB = "model_performance"
 ARCHIVE_JOB = "archive"
 
-_MAINTENANCE = dg.AssetSelection.groups(MAINTENANCE_GROUP)
+_NOT_DATA = dg.AssetSelection.groups(MONITORING_GROUP, MAINTENANCE_GROUP)
 
 
 def executor(settings: Settings) -> dg.ExecutorDefinition:
@@ -22,33 +30,37 @@ def executor(settings: Settings) -> dg.ExecutorDefinition:
     return dg.multiprocess_executor if settings.executor == "multiprocess" else dg.in_process_executor
 
 
-def build_jobs(*, performance: dg.AssetSelection, quality: dg.AssetSelection) -> list[dg.UnresolvedAssetJobDefinition]:
+def data_downstream_of(*tables: str) -> dg.AssetSelection:
+    """The tables and everything that is made from them, up to the predictions; not what only watches."""
+    return dg.AssetSelection.assets(*(asset_key(table) for table in tables)).downstream() - _NOT_DATA
+
+
+def build_jobs(*, table_checks: Iterable[dg.AssetCheckKey]) -> list["UnresolvedAssetJobDefinition"]:
     """The four jobs.
 
     Args:
-        performance: what the model performance job materialises.
-        quality: what the quality job materialises or checks.
+        table_checks: checks of tables that can be asked without building the table: the dbt tests.
     """
     return [
         dg.define_asset_job(
             MAIN_JOB,
-            selection=dg.AssetSelection.all() - _MAINTENANCE,
+            selection=dg.AssetSelection.all() - _NOT_DATA,
             description="Everything: ingests what waits in the landing folders, rebuilds what depends on it, trains and predicts. "
             "What is up to date is left as it is.",
         ),
         dg.define_asset_job(
             QUALITY_JOB,
-            selection=quality,
+            selection=dg.AssetSelection.assets(asset_key("monitoring.quality_scores")) | dg.AssetSelection.checks(*table_checks),
             description="Asks every table the questions of its contract again and records a quality score per dataset. Changes no data.",
         ),
         dg.define_asset_job(
             PERFORMANCE_JOB,
-            selection=performance,
+            selection=dg.AssetSelection.assets(asset_key("monitoring.model_performance")),
             description="Compares what the models predicted with the labels that have arrived since.",
         ),
         dg.define_asset_job(
             ARCHIVE_JOB,
-            selection=_MAINTENANCE,
+            selection=dg.AssetSelection.groups(MAINTENANCE_GROUP),
             description="Checkpoints the logs of all tables, removes what crashed processes left in the spill folder, and reports sizes. "
             "Removes no version and no data.",
         ),

@@ -96,7 +96,7 @@ def _predictions(contract: ModelContract, inputs: list[dg.AssetKey], group: str)
         description=f"What the champion of {contract.name} says about every {', '.join(contract.entity) or 'row'}: prediction, probabilities, and the version of the "
         "model and of each feature table it came from.",
     )
-    def predict(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]) -> dg.MaterializeResult[None]:
+    def predict(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
         from lakehouse.learning import predict_batch
 
         lake = workspace.lake

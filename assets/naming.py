@@ -22,4 +22,4 @@ def owners(owner: str | None) -> list[str]:
     """A contract's owner as Dagster writes it: an e-mail as it is, anything else as a team."""
     if not owner:
         return []
-    return [owner] if _EMAIL.match(owner) else [f"team:{slug(owner)}"]
+    return [owner] if _EMAIL.match(owner) else [f"team:{slug(owner.removeprefix('team:'))}"]

@@ -11,10 +11,8 @@ from dataclasses import dataclass
 
 import dagster as dg
 
-from assets.jobs import MAIN_JOB
-from assets.naming import asset_key
+from assets.jobs import MAIN_JOB, data_downstream_of
 from lakehouse.contracts import DatasetContract
-from lakehouse.ingest import PendingFile, pending
 from lakehouse.pipeline.workspace import Workspace
 from lakehouse.settings import Settings
 
@@ -87,17 +85,18 @@ def build_landing_sensors(datasets: Iterable[DatasetContract], settings: Setting
 
 
 def _landing_sensor(contract: DatasetContract, settings: Settings) -> dg.SensorDefinition:
-    raw = dg.AssetSelection.assets(asset_key(contract.raw), asset_key(contract.quarantine))
 
     @dg.sensor(
         name=f"{contract.name}_landing_file_arrived",
-        target=raw.downstream(),
+        target=data_downstream_of(contract.raw, contract.quarantine),
         minimum_interval_seconds=settings.sensor_interval_s,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description=f"A file whose content is new to raw.{contract.name} has come to rest in {settings.landing_dir / contract.name}: "
         "ingests it and brings everything downstream up to date in one run. Files still being written wait.",
     )
     def landing_file_arrived(context: dg.SensorEvaluationContext, workspace: dg.ResourceParam[Workspace]) -> dg.RunRequest | dg.SkipReason:
+        from lakehouse.ingest import pending
+
         found = pending(workspace.lake, contract, settings=workspace.settings)
         digests = [file.sha256 for file in found.ready]
         instance = context.instance

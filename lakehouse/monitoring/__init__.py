@@ -1,16 +1,21 @@
 """How good the data is, how much of it there is, and how the models do: measured and kept in `monitoring` tables."""
 
+from lakehouse.monitoring.checks import newest_checks
+from lakehouse.monitoring.performance import Performance, measure_performance
 from lakehouse.monitoring.quality import QualityScore, latest_quality, score_dataset
 from lakehouse.monitoring.storage import StorageReport, TableSize, keep_house
 from lakehouse.monitoring.volumes import BatchVolume, batch_volumes
 
 __all__ = [
     "BatchVolume",
+    "Performance",
     "QualityScore",
     "StorageReport",
     "TableSize",
     "batch_volumes",
     "keep_house",
     "latest_quality",
+    "measure_performance",
+    "newest_checks",
     "score_dataset",
 ]

@@ -1,0 +1,113 @@
+"""What looks after the tables: quality scores, and the weekly house-keeping."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import dagster as dg
+
+from assets import plots
+from assets.jobs import MAINTENANCE_GROUP, MONITORING_GROUP
+from assets.metadata import data_version, records_table, table_metadata
+from assets.naming import asset_key
+from lakehouse.contracts import Contracts
+from lakehouse.pipeline.workspace import Workspace
+
+QUALITY_TABLE = "monitoring.quality_scores"
+PERFORMANCE_TABLE = "monitoring.model_performance"
+STORAGE_TABLE = "monitoring.storage"
+
+
+def build_monitoring_assets(contracts: Contracts) -> list[dg.AssetsDefinition]:
+    """Assets over all datasets together."""
+    return [_quality_scores(contracts), _model_performance(contracts), _storage()]
+
+
+def _quality_scores(contracts: Contracts) -> dg.AssetsDefinition:
+    @dg.asset(
+        key=asset_key(QUALITY_TABLE),
+        deps=[asset_key(dataset.raw) for dataset in contracts.datasets.values()],
+        group_name=MONITORING_GROUP,
+        kinds={"duckdb", "deltalake"},
+        tags={"layer": "monitoring"},
+        pool=QUALITY_TABLE,
+        description="One row per dataset and version of its raw table: validity, completeness, uniqueness and their mean, the quality score. "
+        "Ingestion records it for what it has just written; the quality job for what it finds.",
+    )
+    def quality_scores(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
+        from lakehouse.monitoring import score_dataset
+
+        lake, now = workspace.lake, datetime.now(UTC)
+        before = lake.version(QUALITY_TABLE)
+        measured = [score_dataset(lake, dataset, run=context.run_id, now=now) for dataset in workspace.contracts.datasets.values()]
+        scores = [score for score in measured if score is not None]
+        rows: list[dict[str, Any]] = [
+            {
+                "dataset": score.dataset,
+                "score": round(score.score, 4),
+                "validity": round(score.validity, 4),
+                "completeness": round(score.completeness, 4),
+                "uniqueness": round(score.uniqueness, 4),
+                "newest batch": f"{score.newest_batch_at:%Y-%m-%d %H:%M} UTC",
+            }
+            for score in scores
+        ]
+        metadata: dict[str, Any] = {**table_metadata(lake, QUALITY_TABLE, before=before), "lakehouse/scores": records_table(rows)}
+        return dg.MaterializeResult(metadata=metadata, data_version=data_version(lake, QUALITY_TABLE))
+
+    return quality_scores
+
+
+def _model_performance(contracts: Contracts) -> dg.AssetsDefinition:
+    @dg.asset(
+        key=asset_key(PERFORMANCE_TABLE),
+        deps=[asset_key(f"models.{model}_predictions") for model in contracts.models],
+        group_name=MONITORING_GROUP,
+        kinds={"duckdb", "deltalake"},
+        tags={"layer": "monitoring"},
+        pool=PERFORMANCE_TABLE,
+        description="One row per model and measurement: how its predictions turned out on labels that arrived after it was trained.",
+    )
+    def model_performance(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
+        from lakehouse.monitoring import measure_performance
+
+        lake, now = workspace.lake, datetime.now(UTC)
+        before = lake.version(PERFORMANCE_TABLE)
+        measured = [measure_performance(lake, model, run=context.run_id, now=now) for model in workspace.contracts.models.values()]
+        rows: list[dict[str, Any]] = [
+            {"model": one.model, "version": one.model_version or "", "new labels": one.rows, one.metric: "not yet" if one.value is None else round(one.value, 4)}
+            for one in measured
+            if one is not None
+        ]
+        metadata = table_metadata(lake, PERFORMANCE_TABLE, before=before)
+        metadata |= {f"lakehouse/{row['model']}": records_table([row]) for row in rows}
+        return dg.MaterializeResult(metadata=metadata, data_version=data_version(lake, PERFORMANCE_TABLE))
+
+    return model_performance
+
+
+def _storage() -> dg.AssetsDefinition:
+    @dg.asset(
+        key=asset_key(STORAGE_TABLE),
+        group_name=MAINTENANCE_GROUP,
+        kinds={"deltalake"},
+        tags={"layer": "monitoring"},
+        pool=STORAGE_TABLE,
+        description="Rows, files and bytes of every table, measured weekly, after checkpointing the logs and removing what crashed processes "
+        "left in the spill folder. Removes no row and no version.",
+    )
+    def storage(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
+        from lakehouse.monitoring import keep_house
+
+        lake = workspace.lake
+        before = lake.version(STORAGE_TABLE)
+        report = keep_house(lake, spill_dir=workspace.settings.spill_dir, run=context.run_id, now=datetime.now(UTC))
+        metadata: dict[str, Any] = {
+            **table_metadata(lake, STORAGE_TABLE, before=before),
+            "lakehouse/checkpoints": dg.IntMetadataValue(report.checkpoints),
+            "lakehouse/spill_removed_bytes": dg.IntMetadataValue(report.spill_removed_bytes),
+        }
+        if report.tables:
+            metadata["lakehouse/sizes"] = plots.bars("Largest tables", {size.table: size.size_bytes / 1e6 for size in report.tables}, unit="MB")
+        return dg.MaterializeResult(metadata=metadata, data_version=data_version(lake, STORAGE_TABLE))
+
+    return storage
