@@ -56,7 +56,7 @@ def compiled(
 
 
 def _compile(settings: Settings, manifest: Path, selection: Sequence[str], *, full_refresh: bool) -> list[CompiledTable]:
-    arguments = ["compile", "--no-populate-cache", "--indirect-selection", "empty", "--select", *selection]
+    arguments = ["compile", "--indirect-selection", "empty", "--select", *selection]
     if full_refresh:
         arguments.append("--full-refresh")
     with invoked(settings, arguments, manifest=parsed(manifest)) as invocation:

@@ -62,7 +62,8 @@ def invoked(
     target = settings.dbt_home / "runs" / f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
     project = str(settings.project / "dbt")
     common = ["--project-dir", project, "--profiles-dir", project, "--target-path", str(target)]
-    log = ["--log-path", str(settings.dbt_home / "logs"), "--log-level-file", "info"]
+    # What dbt has to say is in the result; its log file would stay open in this process.
+    log = ["--log-path", str(settings.dbt_home / "logs"), "--log-level-file", "none"]
     _remove_abandoned(target.parent)
     target.mkdir(parents=True, exist_ok=True)
     try:
