@@ -175,8 +175,10 @@ class _Reader:
         physical = entry.get("physicalType")
         logical = entry.get("logicalType") or (logical_type_of(str(physical)) if physical else None) or "string"
         options = dict(entry.get("logicalTypeOptions") or {})
-        subject = documents.blame(self.path, self.text, (*parts, "physicalType"), self.parsed)
-        sql_type = sql_type_of(logical, str(physical) if physical else None, options, subject=subject)
+        try:
+            sql_type = sql_type_of(logical, str(physical) if physical else None, options)
+        except ContractError as error:
+            raise self.error((*parts, "physicalType"), error.problem, expected=error.expected, found=error.found, fix=error.fix) from error
         own_nulls = self._texts(custom, "nullValues") if "nullValues" in custom else null_values
         decimal = str(custom.get("decimal", landing.decimal))
         if decimal not in {".", ","}:

@@ -296,7 +296,7 @@ def _library(
     else:
         if column is None:
             raise ContractError(rule_id, f"{metric} judges a column", fix="Move it under a property")
-        count = f"count(*) FILTER ({_bad_values(metric, column, arguments, rule_id)})"
+        count = f"count(CASE WHEN {_bad_values(metric, column, arguments, rule_id)} THEN 1 END)"
     measure = f"100.0 * ({count}) / nullif(count(*), 0)" if percent else f"CAST({count} AS DOUBLE)"
     of = column.name if column else dataset
     description = f"{metric} of {of} must be {must}{' percent' if percent else ''}"

@@ -85,6 +85,8 @@ _HOLDS = {
 _PHYSICAL = re.compile(
     r"^\s*([A-Za-z][A-Za-z0-9_]*(?: PRECISION| VARYING)?)\s*(?:\(([^()]*)\)|<.*>|\[\d*\])?\s*(WITH(?:OUT)? TIME ZONE)?\s*$", re.IGNORECASE
 )
+# Who reads the document says where in it.
+_SUBJECT = "physicalType"
 BOOLEAN_WORDS = frozenset({"true", "false", "t", "f", "yes", "no", "y", "n", "1", "0"})
 
 
@@ -94,7 +96,7 @@ def logical_type_of(physical_type: str) -> str | None:
     return _LOGICAL[base] if base else None
 
 
-def sql_type_of(logical_type: str, physical_type: str | None, options: dict[str, object], *, subject: str) -> str:
+def sql_type_of(logical_type: str, physical_type: str | None, options: dict[str, object]) -> str:
     """DuckDB's type for a contract's logical and physical type, among those Delta can store.
 
     Raises:
@@ -110,18 +112,18 @@ def sql_type_of(logical_type: str, physical_type: str | None, options: dict[str,
     base = _base(physical_type)
     if base is None:
         raise ContractError(
-            subject, "is not a known physical type", expected=f"a DuckDB type such as {_DEFAULTS[logical_type]}", found=physical_type
+            _SUBJECT, "is not a known physical type", expected=f"a DuckDB type such as {_DEFAULTS[logical_type]}", found=physical_type
         )
     if base not in _HOLDS[logical_type]:
         raise ContractError(
-            subject,
+            _SUBJECT,
             f"does not hold logicalType {logical_type}",
             expected=" or ".join(sorted(_HOLDS[logical_type])),
             found=physical_type,
             fix="Correct physicalType or logicalType",
         )
     if base == "DECIMAL":
-        return _decimal(physical_type, integer=logical_type == "integer", subject=subject)
+        return _decimal(physical_type, integer=logical_type == "integer")
     return _DEFAULTS[logical_type] if logical_type in {"time", "object", "array", "map", "vector"} else {"JSON": "VARCHAR"}.get(base, base)
 
 
@@ -138,7 +140,7 @@ def _base(physical_type: str) -> str | None:
     return base
 
 
-def _decimal(physical_type: str, *, integer: bool, subject: str) -> str:
+def _decimal(physical_type: str, *, integer: bool) -> str:
     match = _PHYSICAL.match(physical_type)
     numbers = (
         [part.strip() for part in (match.group(2) or "").split(",")]
@@ -150,9 +152,9 @@ def _decimal(physical_type: str, *, integer: bool, subject: str) -> str:
     digits = [int(part) for part in numbers if part.isdigit()]
     precision, scale = digits[0] if digits else 0, digits[1] if len(digits) > 1 else 0
     if len(digits) != len(numbers) or not 1 <= precision <= 38 or scale > precision:
-        raise ContractError(subject, "is not a decimal type", expected="DECIMAL(precision up to 38, scale)", found=physical_type)
+        raise ContractError(_SUBJECT, "is not a decimal type", expected="DECIMAL(precision up to 38, scale)", found=physical_type)
     if integer and scale:
-        raise ContractError(subject, "does not hold logicalType integer", expected=f"DECIMAL({precision},0)", found=physical_type)
+        raise ContractError(_SUBJECT, "does not hold logicalType integer", expected=f"DECIMAL({precision},0)", found=physical_type)
     return f"DECIMAL({precision},{scale})"
 
 

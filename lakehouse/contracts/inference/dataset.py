@@ -10,7 +10,7 @@ from lakehouse.contracts.dataset import NAME, parse_dataset
 from lakehouse.contracts.inference import naming
 from lakehouse.contracts.inference.keys import Key, exact_copies, find_key
 from lakehouse.contracts.inference.personal import Personal, personal
-from lakehouse.contracts.inference.profile import CLEAR_TOKENS, ColumnProfile, profile
+from lakehouse.contracts.inference.profile import CLEAR_TOKENS, MOST_CATEGORIES, ColumnProfile, profile
 from lakehouse.contracts.inference.yaml_text import Commented, render
 from lakehouse.contracts.objects import DatasetContract, Landing
 from lakehouse.errors import ContractError
@@ -181,10 +181,16 @@ class _Writer:
         in_key = one.source in self.key.columns
         if in_key:
             entry |= {"required": True, "primaryKey": True, "primaryKeyPosition": self.key.columns.index(one.source) + 1}
-        elif one.complete and one.rows >= 100 and naming.is_identifier(one.source) and not self._is_target(one):
+        elif (
+            one.complete
+            and one.rows >= 100
+            and one.distinct > MOST_CATEGORIES
+            and naming.is_identifier(one.source)
+            and not self._is_target(one)
+        ):
             comments.append("an identifier that is never missing: required")
             entry["required"] = True
-        suspicion = None if self._is_target(one) else personal(one)
+        suspicion = None if self._is_target(one) or one.categories or one.kind == "boolean" else personal(one)
         custom: list[Any] = []
         if suspicion:
             comments.append(_suspicion(suspicion))

@@ -94,7 +94,8 @@ def _composite(con: "duckdb.DuckDBPyConnection", relation: str, possible: list[C
             if group[0] not in identifiers or _capacity(group) < rows * 0.85:
                 continue
             if _is_unique(con, relation, group, min(rows, _FEW_ROWS)) and (rows <= _FEW_ROWS or _is_unique(con, relation, group, rows)):
-                ordered = [one for one in possible if one in group]
+                ordered = [one for one in possible if one in group and one in identifiers]
+                ordered += [one for one in group if one not in identifiers]
                 names = tuple(one.source for one in ordered)
                 return Key(names, f"{' + '.join(names)} is filled and different in all {rows:,} rows; none of them is alone")
     return None

@@ -7,25 +7,39 @@ from collections.abc import Iterable
 from lakehouse.contracts.dataset import RESERVED_COLUMNS
 
 _ID_WORDS = frozenset(
-    "id ids key sha sha1 sha256 md5 hash uuid guid code ref reference sku serial identifier pk isbn ean iban vin folio clave".split()
+    """
+    id ids key sha sha1 sha256 md5 hash uuid guid code ref reference sku serial identifier pk isbn ean iban vin
+    folio clave
+    """.split()
 )
 _COUNTED = frozenset({"no", "nr", "num", "number", "nbr"})
 # Words that merely end in "id".
 _NOT_IDS = frozenset(
-    "paid valid invalid grid humid said void bid kid covid solid liquid rapid android unpaid prepaid avoid fluid acid aid mid raid".split()
+    """
+    paid valid invalid grid humid said void bid kid covid solid liquid rapid android unpaid prepaid avoid fluid
+    acid aid mid raid
+    """.split()
 )
 _PARTS_OF_A_KEY = frozenset(
-    "order seq sequence line item position pos step version rank wave round visit year month week quarter period date day hog member plot".split()
+    """
+    order seq sequence line item position pos step version rank wave round visit year month week quarter period
+    date day hog member plot
+    """.split()
 )
 _MEASURES = frozenset(
-    "price amount cost rate idx index pct percent percentage ratio income salary wage weight score avg mean average total charges charge fee tax "
-    "balance value lat latitude lon lng long longitude duration distance km hectares area length width height temperature temp revenue sales "
-    "expenditure expense exp spend budget share probability prob std var variance norm density size volume speed altitude accuracy factor margin "
-    "discount interest euribor paid payment debt loan usd eur gbp".split()
+    """
+    price amount cost rate idx index pct percent percentage ratio income salary wage weight score avg mean average
+    total charges charge fee tax balance value lat latitude lon lng long longitude duration distance km hectares
+    area length width height temperature temp revenue sales expenditure expense exp spend budget share probability
+    prob std var variance norm density size volume speed altitude accuracy factor margin discount interest euribor
+    paid payment debt loan usd eur gbp
+    """.split()
 )
 _WHO = frozenset(
-    "customer user client patient household person member account device store employee student subscriber visitor shop company farm farmer "
-    "respondent author driver vendor supplier merchant hh machine sensor station vehicle".split()
+    """
+    customer user client patient household person member account device store employee student subscriber visitor
+    shop company farm farmer respondent author driver vendor supplier merchant hh machine sensor station vehicle
+    """.split()
 )
 
 
@@ -82,12 +96,22 @@ def is_measure(name: str) -> bool:
     return any(part in _MEASURES for part in words(name))
 
 
+def is_code(name: str) -> bool:
+    """Whether digits under this name are no number: postal codes, phone numbers, invoice numbers."""
+    parts = words(name)
+    numbered = len(parts) > 1 and parts[-1] in {"code", "ref", "reference", "sku", "no", "nr", "number"}
+    return numbered or any(part in _CODES for part in parts)
+
+
 def names_somebody(name: str) -> bool:
     """Whether an identifier is about somebody or something that comes again: customer_id, household_id."""
     parts = words(name)
     return is_identifier(name) and (any(part in _WHO for part in parts) or any(parts[-1] == f"{who}id" for who in _WHO))
 
 
+_CODES = frozenset(
+    {"zip", "zipcode", "postal", "postcode", "postalcode", "plz", "fips", "phone", "telephone", "mobile", "iban", "ssn", "isbn", "ean"}
+)
 _BIRTH = frozenset({"birth", "birthdate", "birthday", "dob", "born"})
 _MOMENTS = (
     (6, ("event", "occurred", "observed", "measured")),

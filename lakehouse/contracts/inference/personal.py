@@ -63,7 +63,7 @@ def _by_values(profile: ColumnProfile) -> Personal | None:
     return None
 
 
-def _by_name(profile: ColumnProfile) -> Personal | None:
+def _by_name(profile: ColumnProfile) -> Personal | None:  # noqa: PLR0911 - one question per kind of person's data.
     parts = naming.words(profile.source)
     said, shape = set(parts), profile.shape
     text = profile.kind == "string" and shape.values > 0

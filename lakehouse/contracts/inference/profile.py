@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     import duckdb
 
 SAMPLE_ROWS = 20_000
-_SAMPLE_CELLS = 4_000_000
-_CHUNK = 40
+_SAMPLE_CELLS = 1_000_000
+_CHUNK = 8
 MOST_CATEGORIES = 50
 # Texts that mean "no value" wherever they stand.
 CLEAR_TOKENS = ("NULL", "null", "\\N", "#N/A", "<NA>", "(null)", "N/A", "n/a", "#NULL!", "[null]")
@@ -43,7 +43,8 @@ _DETECTORS = {
     "iso": r"regexp_matches({v}, '^[0-9]{{4}}[-/][0-9]{{1,2}}[-/][0-9]{{1,2}}') AND TRY_CAST({v} AS TIMESTAMPTZ) IS NOT NULL",
     "clocks": r"regexp_matches({v}, '[0-9]:[0-9]{{2}}')",
     "zones": r"regexp_matches({v}, '([Zz]|[0-9][+-][0-9]{{2}}(:?[0-9]{{2}})?)$') AND regexp_matches({v}, ':[0-9]{{2}}')",
-    "dateish": r"regexp_matches({v}, '^([0-9]{{1,4}}[-/. ]([0-9]{{1,2}}|[A-Za-z]{{3,9}})[-/. ]|[A-Za-z]{{3,9}} [0-9]{{1,2}},? [0-9]{{4}})')",
+    "dateish": r"regexp_matches({v}, '^([0-9]{{1,4}}[-/. ]([0-9]{{1,2}}|[A-Za-z]{{3,9}})[-/. ]|"
+    r"[A-Za-z]{{3,9}} [0-9]{{1,2}},? [0-9]{{4}})')",
     "zeros": r"regexp_full_match({v}, '0[0-9]+(\.0)?')",
     "pluses": r"regexp_full_match({v}, '\+[0-9]{{5,}}')",
     "wholes": r"regexp_full_match({v}, '[+-]?[0-9]+')",
@@ -51,7 +52,8 @@ _DETECTORS = {
     "emails": r"regexp_full_match({v}, '[^@\s]+@[^@\s]+\.[A-Za-z]{{2,}}')",
     "ips": r"regexp_full_match({v}, '((25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])\.){{3}}(25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])') "
     r"OR regexp_full_match({v}, '([0-9A-Fa-f]{{1,4}}:){{4,7}}[0-9A-Fa-f]{{1,4}}')",
-    "phones": r"regexp_full_match({v}, '\+?[0-9(][0-9 ()./-]{{5,18}}[0-9]') AND length(regexp_replace({v}, '[^0-9]', '', 'g')) BETWEEN 7 AND 15",
+    "phones": r"regexp_full_match({v}, '\+?[0-9(][0-9 ()./-]{{5,18}}[0-9]') "
+    r"AND length(regexp_replace({v}, '[^0-9]', '', 'g')) BETWEEN 7 AND 15",
     "ibans": r"regexp_full_match({v}, '[A-Z]{{2}}[0-9]{{2}} ?([A-Z0-9]{{4}} ?){{2,7}}[A-Z0-9]{{1,4}}')",
     "uuids": r"regexp_matches({v}, '[0-9a-fA-F]{{8}}-([0-9a-fA-F]{{4}}-){{3}}[0-9a-fA-F]{{12}}$')",
     "hashes": r"regexp_full_match({v}, '[0-9a-fA-F]{{16,64}}') AND regexp_matches({v}, '[a-fA-F]') AND regexp_matches({v}, '[0-9]')",
@@ -210,23 +212,26 @@ def _values(sources: Sequence[str], relation: str) -> str:
 
 
 def _shapes(con: "duckdb.DuckDBPyConnection", sample: str, sources: Sequence[str]) -> dict[str, Shape]:
-    shapes: dict[str, Shape] = {}
+    """The shape of every column: the table is turned into one long column, so that the plan does not grow with the width."""
     tokens = ", ".join(quote_literal(token) for token in _TOKENS)
-    for part in chunks(sources):
-        measures: list[str] = []
-        for n in range(len(part)):
-            measures += [f"count(t{n})", f"count(v{n})", f"count(DISTINCT v{n})", f"coalesce(avg(length(v{n})), 0)"]
-            measures.append(f"histogram(t{n}) FILTER (t{n} IN ({tokens}))")
-            measures += [f"count(*) FILTER ({test.format(v=f'v{n}')})" for test in _DETECTORS.values()]
-        row = _one(con, f"SELECT {', '.join(measures)} FROM {_values(part, sample)}")
-        width = 5 + len(_DETECTORS)
-        for n, source in enumerate(part):
-            filled, values, distinct, length, seen, *counts = row[n * width : (n + 1) * width]
-            shapes[source] = Shape(filled, values, distinct, float(length), dict(seen or {}), dict(zip(_DETECTORS, counts, strict=True)))
+    texts = ", ".join(_text(source) for source in sources)
+    tests = ", ".join(f"count(CASE WHEN {test.format(v='v')} THEN 1 END)" for test in _DETECTORS.values())
+    rows = con.execute(
+        f"SELECT c, count(t), count(v), count(DISTINCT v), coalesce(avg(length(v)), 0), histogram(CASE WHEN v IS NULL THEN t END), {tests} "
+        f"FROM (SELECT c, t, CASE WHEN t IN ({tokens}) THEN NULL ELSE t END AS v "
+        f"FROM (SELECT unnest(range({len(sources)})) AS c, unnest([{texts}]) AS t FROM {sample})) GROUP BY c"
+    ).fetchall()
+    nothing = Shape(0, 0, 0, 0.0, {}, dict.fromkeys(_DETECTORS, 0))
+    shapes = dict.fromkeys(sources, nothing)
+    for position, filled, values, distinct, length, seen, *counts in rows:
+        counted = dict(zip(_DETECTORS, counts, strict=True))
+        shapes[sources[position]] = Shape(filled, values, distinct, float(length), dict(seen or {}), counted)
     return shapes
 
 
-def _guess(con: "duckdb.DuckDBPyConnection", sample: str, source: str, name: str, shape: Shape) -> ColumnProfile:
+def _guess(  # noqa: PLR0911 - one line per kind, the surest first.
+    con: "duckdb.DuckDBPyConnection", sample: str, source: str, name: str, shape: Shape
+) -> ColumnProfile:
     """The kind the sample suggests, for all rows to confirm."""
     base = ColumnProfile(source, name, "string", 0, 0, 0, 0, shape)
     if not shape.values:
@@ -239,6 +244,8 @@ def _guess(con: "duckdb.DuckDBPyConnection", sample: str, source: str, name: str
     if shape.counts["pluses"] and shape.share("numbers") >= 0.5:
         return replace(base, reason="digits after a plus sign: a number to call, kept as text")
     if shape.share("numbers") >= fits:
+        if naming.is_code(source) and not shape.counts["whole_floats"]:
+            return replace(base, reason="digits, but the name is a code's, which may begin with zeros")
         return _number(base, shape)
     if shape.share("iso") >= fits:
         return replace(base, kind=_moment(shape))
@@ -288,23 +295,24 @@ def _formatted(con: "duckdb.DuckDBPyConnection", sample: str, base: ColumnProfil
 
 def _verify(con: "duckdb.DuckDBPyConnection", relation: str, guesses: Sequence[ColumnProfile], rows: int) -> list[ColumnProfile]:
     """Holds every row against the guesses, and falls back to text where a guess does not hold."""
-    width = 9
+    width = 10
     tokens = ", ".join(quote_literal(token) for token in _TOKENS)
     measures: list[str] = []
     for n, guess in enumerate(guesses):
         value = f"v{n}"
         typed = cast_sql(replace(guess.column(), null_values=()), value)
-        zeros = _DETECTORS["zeros"].format(v=value) if guess.kind == "integer" else "false"
+        zeros = _DETECTORS["zeros"].format(v=value)
         ordered = guess.kind != "string"
-        wide = cast_sql(Column("x", "x", "number", "DOUBLE"), value) if guess.kind == "integer" else typed
+        wide = cast_sql(Column("x", "x", "number", "DOUBLE"), value)
         measures += [
             f"count(t{n})",
             f"count({value})",
             f"approx_count_distinct({value})",
-            f"histogram(t{n}) FILTER (t{n} IN ({tokens}))",
-            f"count(*) FILTER ({value} IS NOT NULL AND {typed} IS NULL)",
-            f"min({value}) FILTER ({value} IS NOT NULL AND {typed} IS NULL)",
-            f"count(*) FILTER ({zeros}) + (CASE WHEN count({wide}) = count({value}) THEN 0 ELSE 1000000000000 END)",
+            f"histogram(CASE WHEN t{n} IN ({tokens}) THEN t{n} END)",
+            f"min(CASE WHEN {typed} IS NULL THEN {value} END)" if ordered else "NULL",
+            f"count({typed})" if ordered else "NULL",
+            f"count({wide})" if guess.kind == "integer" else "NULL",
+            f"count(CASE WHEN {zeros} THEN 1 END)" if guess.kind == "integer" else "0",
             f"min({typed})" if ordered else "NULL",
             f"max({typed})" if ordered else "NULL",
         ]
@@ -313,20 +321,21 @@ def _verify(con: "duckdb.DuckDBPyConnection", relation: str, guesses: Sequence[C
 
 
 def _confirmed(guess: ColumnProfile, row: tuple[Any, ...], rows: int) -> ColumnProfile:
-    filled, values, distinct, seen, misfits, example, wide, minimum, maximum = row
-    zeros, fits_number = wide % 1_000_000_000_000, wide < 1_000_000_000_000
+    filled, values, distinct, seen, example, fitting, numbers, zeros, minimum, maximum = row
+    misfits = 0 if fitting is None else values - fitting
     found = replace(guess, rows=rows, filled=filled, values=values, distinct=min(distinct, values), tokens=dict(seen or {}))
     text = replace(found, kind="string", formats=(), ambiguous_format=False, decimal=".")
     if guess.kind == "string" or not values:
         return _text_tokens(text)
     if zeros:
         return _text_tokens(replace(text, reason=f"digits with leading zeros ({zeros:,} values): a code, kept as text"))
-    if misfits and guess.kind == "integer" and fits_number:
+    if misfits and guess.kind == "integer" and numbers == values:
         return replace(found, kind="number", minimum=minimum, maximum=maximum)
     # One corrupt line in a thousand does not make a number a text; one code in fifty does.
     if misfits and (misfits > values * 0.001 or naming.is_identifier(guess.source)):
         return _text_tokens(replace(text, reason=f"{misfits:,} of {values:,} values are no {guess.kind}, such as {str(example)[:40]!r}"))
-    constant = guess.kind == "integer" and minimum == maximum and minimum not in {0, 1} and not naming.is_identifier(guess.source)
+    counts_something = naming.is_identifier(guess.source) or naming.is_key_part(guess.source)
+    constant = guess.kind == "integer" and minimum == maximum and minimum not in {0, 1} and not counts_something
     if constant:
         found = replace(found, kind="number", reason="one whole number in every row: decimals may come")
     example_text = None if example is None else str(example)[:40]
@@ -343,7 +352,7 @@ def _text_tokens(profile: ColumnProfile) -> ColumnProfile:
 def _categories(con: "duckdb.DuckDBPyConnection", relation: str, profiles: list[ColumnProfile]) -> list[ColumnProfile]:
     few = [one for one in profiles if one.kind == "string" and 0 < one.distinct <= MOST_CATEGORIES * 1.2 and one.values >= 20]
     counted: dict[str, dict[str, int]] = {}
-    for part in chunks(few):
+    for part in chunks(few, 4 * _CHUNK):
         row = _one(con, f"SELECT {', '.join(f'histogram({_text(one.source)})' for one in part)} FROM {relation}")
         counted |= {one.source: dict(counts or {}) for one, counts in zip(part, row, strict=True)}
     result: list[ColumnProfile] = []
