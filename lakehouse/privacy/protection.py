@@ -22,18 +22,22 @@ _DIGITS = 32
 _PURPOSE = "pseudonym"
 
 
-def install(con: duckdb.DuckDBPyConnection, key: Key) -> None:
+def install(con: duckdb.DuckDBPyConnection, key: Key, *, sealing: bool = True) -> None:
     """Give this connection what `protect_sql` refers to; it lasts as long as the connection and is written nowhere.
 
     A cursor of the connection is a session of its own: install into the one that runs the SQL.
+
+    Args:
+        con: the session that will protect.
+        key: the home's key.
+        sealing: also make what the kind "encrypt" needs, a function in Python; the other kinds are SQL alone.
     """
-    # As hexadecimal text, because binding bytes makes DuckDB import pandas.
-    inner, outer = _padded(key.derive(_PURPOSE))
-    con.execute(f"SET VARIABLE {quote_identifier(_variable(key, 'inner'))} = unhex(?)", [inner.hex()])
-    con.execute(f"SET VARIABLE {quote_identifier(_variable(key, 'outer'))} = unhex(?)", [outer.hex()])
+    for side, pad in zip(("inner", "outer"), _padded(key.derive(_PURPOSE)), strict=True):
+        # Not as a bound value: binding any value makes DuckDB import pandas, a second of every process that ingests.
+        con.execute(f"SET VARIABLE {quote_identifier(_variable(key, side))} = unhex({quote_literal(pad.hex())})")
     name = _seal_function(key)
-    known = con.execute("SELECT count(*) FROM duckdb_functions() WHERE function_name = ?", [name]).fetchall()
-    if not known[0][0]:
+    known = f"SELECT 1 FROM duckdb_functions() WHERE function_name = {quote_literal(name)}"
+    if sealing and not con.execute(known).fetchall():
         con.create_function(name, lambda text: seal(text, key), ["VARCHAR"], "VARCHAR")  # pyright: ignore[reportArgumentType]
 
 

@@ -9,7 +9,7 @@ _TRAILERS = r"(?im)^([ \t]*(?:[a-z]+-)*(?:by|cc|author)[ \t]*:)[^\r\n]*"
 _ADDRESSES = r"<[^<>@\s]*@[^<>\s]*>|[^\s<>@,;:\"'`()\[\]{}]+(?:\[bot\])?@[\pL\pN_-]+(?:\.[\pL\pN_-]+)*\.\pL{2,}"
 _MERGES = r"(?im)^(Merge [^\r\n]*?(?:\bfrom|\bof) (?:https?://[^/\s]+/|[\w.@-]+:)?)[\w-]+(/)"
 _PROFILES = r"(?i)(\bgithub\.com/(?:users/)?)[a-z0-9-]+(/?(?:[^/\w-]|$))"
-_MENTIONS = r"(?i)(^|[^a-z0-9_])@[a-z0-9][a-z0-9-]*(?:\[bot\])?"
+_MENTIONS = r"(?i)(^|[^a-z0-9_])@[a-z0-9][a-z0-9@-]*(?:\[bot\])?"
 
 _STEPS = (
     (_TRAILERS, r"\1 [person]"),

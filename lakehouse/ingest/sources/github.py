@@ -71,7 +71,7 @@ def github_commits(
     Raises:
         SourceError: the name is not valid, the API refuses or fails, or the wait would be too long; what was written stays and counts.
     """
-    if not _NAME.match(repository):
+    if not _NAME.fullmatch(repository):
         raise SourceError(f"repository {repository!r}", "is not valid", expected="owner/name")
     state_file = cursor or out / f".{slug(repository)}.github.json"
     with only_reader(state_file, repository), client or GitHub(settings, max_wait_s=max_wait_s) as api:

@@ -145,6 +145,8 @@ class GitHub:
                         raise _Unusable("the answer took too long")
         except httpx.TimeoutException as error:
             raise _Unusable("no answer in time") from error
+        except httpx.InvalidURL as error:
+            raise SourceError(_named(url), "is not an address", found=str(error)) from error
         except httpx.HTTPError as error:
             raise _Unusable(str(error) or type(error).__name__) from error
         if response.status_code == 200:
