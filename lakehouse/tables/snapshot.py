@@ -51,22 +51,23 @@ class Snapshot:
             TableNotFound: the table exists, the version does not.
         """
         uri = storage.address(table.layer, table.name)
-        if version is not None and version < 0:
-            newest = cls.open(storage, table)
-            if newest is None:
-                return None
-            raise _no_version(newest, version)
         try:
-            return cls(table, uri, DeltaTable(uri, version=version, storage_options=storage.options or None))
+            delta = DeltaTable(uri, storage_options=storage.options or None)
         except TableNotFoundError:
             return None
         except DeltaError as error:
-            if version is None:
-                raise TableError(str(table), f"can't be opened: {error}", fix=f"Look at {uri}/_delta_log") from error
-            newest = cls.open(storage, table)
-            if newest is None:
-                return None
+            raise TableError(str(table), f"can't be opened: {error}", fix=f"Look at {uri}/_delta_log") from error
+        newest = cls(table, uri, delta)
+        if version is None or version == newest.version:
+            return newest
+        # Asked for a version that is far off, delta-rs would search for minutes.
+        if not 0 <= version < newest.version:
+            raise _no_version(newest, version)
+        try:
+            delta.load_as_version(version)
+        except DeltaError as error:
             raise _no_version(newest, version) from error
+        return cls(table, uri, delta)
 
     @cached_property
     def columns(self) -> list[TableColumn]:
@@ -113,11 +114,12 @@ class Snapshot:
         ]
 
     def _address(self, path: str) -> str:
-        return unquote(path) if "://" in path or path.startswith("/") else f"{self.uri}/{unquote(path)}"
+        return unquote(path).removeprefix("file://") if "://" in path or path.startswith("/") else f"{self.uri}/{unquote(path)}"
 
     def addresses(self) -> list[str]:
         """Addresses of the data files, as DuckDB reads them."""
-        return [uri.removeprefix("file://") for uri in self.delta.file_uris()]
+        # file_uris() would give the root's own odd characters percent-encoded and the partitions' not.
+        return [self._address(path) for path in self.delta.get_add_actions(flatten=True).column("path").to_pylist()]
 
     def scan_sql(self, con: duckdb.DuckDBPyConnection, *, files: Sequence[str] | None = None, with_file: bool = False) -> str:
         """A SELECT over exactly the files of this version, with the table's columns in their order.
@@ -184,7 +186,7 @@ class Snapshot:
 
         vectors = pa.RecordBatchReader.from_stream(self.delta.deletion_vectors()).read_all().to_pylist()
         return {
-            str(vector["filepath"]).removeprefix("file://"): [
+            unquote(str(vector["filepath"])).removeprefix("file://"): [
                 row for row, is_alive in enumerate(vector["selection_vector"]) if not is_alive
             ]
             for vector in vectors

@@ -7,6 +7,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lakehouse.errors import TableError
+
 if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
 
@@ -19,12 +21,18 @@ class Storage:
     Args:
         uri: a path, `file://...`, or `s3://bucket/prefix`.
         options: what delta-rs needs to reach it.
+
+    Raises:
+        TableError: the path has a character that tables can't be found under.
     """
 
     def __init__(self, uri: str, options: Mapping[str, str]) -> None:
         self.options = dict(options)
         self.is_local = "://" not in uri or uri.startswith("file://")
         self.root = str(Path(uri.removeprefix("file://")).absolute()) if self.is_local else uri.rstrip("/")
+        if "%" in self.root:
+            # delta-rs would decode it when it opens a table, but not when it makes one.
+            raise TableError(f"root {self.root}", "has a percent sign in its path", fix="Choose a path without it")
 
     def address(self, *parts: str) -> str:
         """The full address of something under the root."""

@@ -126,7 +126,7 @@ def test_bounds_never_exclude_a_value(lake: Lake, con: duckdb.DuckDBPyConnection
     table = DeltaTable(f"{lake.uri}/raw/types")
     statistics = json.loads(next(iter(_adds(Path(table.table_uri.removeprefix("file://")))))["stats"])
     assert statistics["numRecords"] == 1
-    nested = {f"c{i}" for i, (kind, _) in enumerate(SAME) if "[" in kind or "(" in kind and not kind.startswith("DECIMAL")}
+    nested = {f"c{i}" for i, (kind, _) in enumerate(SAME) if "[" in kind or ("(" in kind and not kind.startswith("DECIMAL"))}
     assert nested
     assert not nested & (set(statistics["nullCount"]) | set(statistics["minValues"]))
     kinds = {f"c{i}": kind for i, (kind, _) in enumerate(SAME)}
