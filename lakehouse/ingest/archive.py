@@ -1,0 +1,120 @@
+"""Originals: a private copy to read from, and its permanent place named by its content.
+
+A file is copied before it is looked at, and digest, rows and archived bytes all come from the copy: a file that changes while it
+is being ingested can't be recorded as something it was not.
+"""
+
+import hashlib
+import os
+import re
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from lakehouse.ingest.readers.formats import refused
+from lakehouse.privacy import Key, encrypt_file
+from lakehouse.tables.storage import Storage
+
+_BLOCK = 1024 * 1024
+_EXTENSION = re.compile(r"^(\.[a-z0-9]{1,10}){1,2}$")
+ENCRYPTED = ".enc"
+
+
+@dataclass(frozen=True, slots=True)
+class Original:
+    """A file as it arrived: where, its content's digest and size, and the private copy that is read."""
+
+    path: Path
+    sha256: str
+    size_bytes: int
+    copy: Path
+
+
+def digest_of(path: Path) -> str:
+    """SHA-256 of a file's bytes.
+
+    Raises:
+        FileRefused: it can't be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise refused(path, f"can't be read: {error.strerror}", found=str(path), fix="Check the path and its permissions") from error
+
+
+def take(path: Path, folder: Path, number: int) -> Original:
+    """Copy a file into a private folder and name its content.
+
+    Raises:
+        FileRefused: it is missing, no regular file, or can't be read.
+    """
+    if not path.exists():
+        raise refused(path, "does not exist", found=str(path), fix="Check the path")
+    if not path.is_file():
+        raise refused(path, "is not a regular file", found=str(path), fix="Name a file")
+    # The name is kept: readers and errors go by it.
+    place = folder / str(number)
+    place.mkdir()
+    copy = place / path.name
+    try:
+        shutil.copyfile(path, copy)
+    except OSError as error:
+        raise refused(path, f"can't be read: {error.strerror}", found=str(path), fix="Check its permissions") from error
+    return Original(path, digest_of(copy), copy.stat().st_size, copy)
+
+
+def extension_of(name: str) -> str:
+    """The ending to keep: harmless letters only (`.csv`, `.csv.gz`)."""
+    suffixes = [suffix.lower() for suffix in Path(name).suffixes[-2:]]
+    for candidate in ("".join(suffixes), suffixes[-1] if suffixes else ""):
+        if _EXTENSION.match(candidate) and (
+            len(suffixes) < 2 or candidate != "".join(suffixes) or suffixes[-1] in {".gz", ".bz2", ".zst", ".zip"}
+        ):
+            return candidate
+    return ""
+
+
+def archive(storage: Storage, dataset: str, originals: Sequence[Original], *, key: Key | None, now: datetime) -> dict[str, str]:
+    """Put originals at `files/<dataset>/<yyyy-mm-dd>/<sha256><ext>`; returns the places by digest.
+
+    What is there stays as it is: the name says the content. With a key the bytes are encrypted.
+    """
+    day = f"files/{dataset}/{now:%Y-%m-%d}"
+    places: dict[str, str] = {}
+    for original in originals:
+        place = f"{day}/{original.sha256}{extension_of(original.path.name)}{ENCRYPTED if key else ''}"
+        places[original.sha256] = place
+        if key is not None:
+            sealed = original.copy.with_name("sealed")
+            encrypt_file(original.copy, sealed, key)
+            _put(storage, sealed, place)
+        else:
+            _put(storage, original.copy, place)
+    return places
+
+
+def _put(storage: Storage, source: Path, place: str) -> None:
+    if storage.is_local:
+        target = Path(storage.address(place))
+        if target.exists():
+            return
+        target.parent.mkdir(parents=True, exist_ok=True)
+        draft = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+        # A link costs nothing where both are on one file system; the name appears only with the whole content.
+        try:
+            os.link(source, draft)
+        except OSError:
+            shutil.copyfile(source, draft)
+        draft.chmod(0o600 if place.endswith(ENCRYPTED) else 0o644)
+        draft.replace(target)
+        return
+    from deltalake.fs import DeltaStorageHandler
+    from pyarrow.fs import PyFileSystem
+
+    remote = PyFileSystem(DeltaStorageHandler(storage.root, storage.options))
+    with source.open("rb") as reader, remote.open_output_stream(place) as writer:
+        while block := reader.read(_BLOCK):
+            writer.write(block)

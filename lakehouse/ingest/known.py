@@ -1,0 +1,182 @@
+"""What is already ingested: a local index of the raw log, and digests of files that have not changed.
+
+The truth is the log of the raw table (`lakehouse.source` of its commits). The index remembers how far it has read that log, so
+that looking costs as much as there are new commits, however many files there have been. It can be deleted at any time.
+"""
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lakehouse.contracts import DatasetContract
+from lakehouse.ingest.archive import digest_of
+from lakehouse.settings import Settings
+from lakehouse.tables import CommitInfo, Lake
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS progress (raw TEXT PRIMARY KEY, version INTEGER NOT NULL, mark TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS ingested (raw TEXT, sha256 TEXT, batch INTEGER NOT NULL, rows_read INTEGER, rows_accepted INTEGER,
+    rows_quarantined INTEGER, PRIMARY KEY (raw, sha256)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS refused (raw TEXT, sha256 TEXT, contract TEXT, error TEXT, PRIMARY KEY (raw, sha256)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS digests (path TEXT PRIMARY KEY, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, sha256 TEXT NOT NULL) WITHOUT ROWID;
+"""
+_PAGE = 64
+
+
+@dataclass(frozen=True, slots=True)
+class KnownFile:
+    """A content that is in raw."""
+
+    sha256: str
+    batch: int
+    rows_read: int
+    rows_accepted: int
+    rows_quarantined: int
+
+
+def files_of(commit: CommitInfo) -> list[Mapping[str, Any]]:
+    """The files a raw commit accounts for."""
+    source = commit.stamp.source if commit.stamp is not None else None
+    files: Any = (source or {}).get("files", [])
+    return list(files)
+
+
+def batch_of(commit: CommitInfo) -> int | None:
+    """The batch a raw commit made, None for commits of other kinds."""
+    source = commit.stamp.source if commit.stamp is not None else None
+    batch = (source or {}).get("batch")
+    return int(str(batch)) if batch is not None else None
+
+
+class KnownFiles:
+    """The index of one dataset."""
+
+    def __init__(self, lake: Lake, contract: DatasetContract, settings: Settings) -> None:
+        self._lake = lake
+        self._contract = contract
+        self._raw = lake.storage.address(*contract.raw.split("."))
+        self._path = settings.home_dir / "index" / "files.sqlite"
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+
+    @contextmanager
+    def _database(self) -> Iterator[sqlite3.Connection]:
+        with closing(sqlite3.connect(self._path, timeout=60, isolation_level=None)) as database:
+            database.execute("PRAGMA journal_mode=WAL")
+            database.execute("PRAGMA synchronous=NORMAL")
+            database.executescript(_SCHEMA)
+            yield database
+
+    def catch_up(self) -> None:
+        """Read what was committed to raw since the last look."""
+        newest = self._lake.history(self._contract.raw, limit=1) if self._lake.exists(self._contract.raw) else []
+        with self._database() as database:
+            if not newest:
+                self._forget(database)
+                return
+            seen = self._seen(database)
+            commits = [commit for commit in self._since(newest[0].version, seen) if files_of(commit)]
+            rows = [
+                (self._raw, file["sha256"], batch_of(commit), file["rows_read"], file["rows_accepted"], file["rows_quarantined"])
+                for commit in commits
+                for file in files_of(commit)
+            ]
+            database.execute("BEGIN IMMEDIATE")
+            database.executemany("INSERT OR REPLACE INTO ingested VALUES (?, ?, ?, ?, ?, ?)", rows)
+            database.execute("INSERT OR REPLACE INTO progress VALUES (?, ?, ?)", (self._raw, newest[0].version, _mark(newest[0])))
+            database.execute("COMMIT")
+
+    def _seen(self, database: sqlite3.Connection) -> int:
+        """The version up to which the index is right; -1 where the table is not the one that was indexed."""
+        row = database.execute("SELECT version, mark FROM progress WHERE raw = ?", (self._raw,)).fetchone()
+        if row is None:
+            return -1
+        newest = self._lake.history(self._contract.raw, limit=1)[0].version
+        if row[0] <= newest:
+            there = self._commits_down_to(row[0], row[0])
+            if there and _mark(there[0]) == row[1]:
+                return int(row[0])
+        self._forget(database)
+        return -1
+
+    def _forget(self, database: sqlite3.Connection) -> None:
+        database.execute("DELETE FROM ingested WHERE raw = ?", (self._raw,))
+        database.execute("DELETE FROM progress WHERE raw = ?", (self._raw,))
+
+    def _since(self, newest: int, seen: int) -> list[CommitInfo]:
+        return self._commits_down_to(newest, seen + 1) if newest > seen else []
+
+    def _commits_down_to(self, newest: int, oldest: int) -> list[CommitInfo]:
+        from lakehouse.tables.log import CommitLog
+        from lakehouse.tables.names import TableName
+
+        log = CommitLog(self._lake.storage, TableName.parse(self._contract.raw))
+        return log.commits(list(range(newest, oldest - 1, -1)))
+
+    def known(self, digests: Iterable[str]) -> dict[str, KnownFile]:
+        """Those of the contents that are in raw, after `catch_up`."""
+        found: dict[str, KnownFile] = {}
+        with self._database() as database:
+            for digest in set(digests):
+                row = database.execute(
+                    "SELECT sha256, batch, rows_read, rows_accepted, rows_quarantined FROM ingested WHERE raw = ? AND sha256 = ?",
+                    (self._raw, digest),
+                ).fetchone()
+                if row is not None:
+                    found[digest] = KnownFile(*row)
+        return found
+
+    def refused(self, digests: Iterable[str]) -> dict[str, str]:
+        """Errors of contents that this very contract has refused."""
+        with self._database() as database:
+            rows = [
+                database.execute(
+                    "SELECT sha256, error FROM refused WHERE raw = ? AND sha256 = ? AND contract = ?",
+                    (self._raw, digest, self._contract.digest),
+                ).fetchone()
+                for digest in set(digests)
+            ]
+        return {row[0]: row[1] for row in rows if row is not None}
+
+    def remember_refused(self, errors: Mapping[str, str]) -> None:
+        """Keep what was refused, so that a landing file is not read again and again under the same contract."""
+        with self._database() as database:
+            rows = [(self._raw, digest, self._contract.digest, error) for digest, error in errors.items()]
+            database.executemany("INSERT OR REPLACE INTO refused VALUES (?, ?, ?, ?)", rows)
+
+    def digests(self, paths: Sequence[Path]) -> dict[Path, str]:
+        """Digests of files, computed only for those whose path, size or time of change is new; vanished ones are left out."""
+        found = self.cached_digests(paths)
+        for path in paths:
+            if path in found or not path.is_file():
+                continue
+            before = path.stat()
+            found[path] = digest_of(path)
+            self.remember_digest(path, size=before.st_size, mtime_ns=before.st_mtime_ns, sha256=found[path])
+        return found
+
+    def cached_digests(self, paths: Iterable[Path]) -> dict[Path, str]:
+        """Digests of the files that have not changed since they were last looked at."""
+        found: dict[Path, str] = {}
+        with self._database() as database:
+            for path in paths:
+                try:
+                    now = path.stat()
+                except OSError:
+                    continue
+                row = database.execute("SELECT size, mtime_ns, sha256 FROM digests WHERE path = ?", (str(path),)).fetchone()
+                if row is not None and (row[0], row[1]) == (now.st_size, now.st_mtime_ns):
+                    found[path] = row[2]
+        return found
+
+    def remember_digest(self, path: Path, *, size: int, mtime_ns: int, sha256: str) -> None:
+        """Keep the digest of a file as it was when it was read."""
+        with self._database() as database:
+            database.execute("INSERT OR REPLACE INTO digests VALUES (?, ?, ?, ?)", (str(path), size, mtime_ns, sha256))
+
+
+def _mark(commit: CommitInfo) -> str:
+    """What tells a commit from the one of a table that was made anew under the same name."""
+    return f"{commit.timestamp.isoformat()} {commit.stamp.run if commit.stamp else ''}"

@@ -1,0 +1,219 @@
+"""The one way in: which files are new, and batch by batch into quarantine and raw, each exactly once."""
+
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+from lakehouse.contracts import DatasetContract
+from lakehouse.errors import ConcurrentWrite, FileRefused
+from lakehouse.ingest.archive import Original, take
+from lakehouse.ingest.batch import Batch, BatchResult
+from lakehouse.ingest.errors import Superseded
+from lakehouse.ingest.known import KnownFiles
+from lakehouse.ingest.landing import pending
+from lakehouse.ingest.recording import index_batches, record_batch
+from lakehouse.ingest.report import FileReport, IngestProgress, IngestReport
+from lakehouse.privacy import Key
+from lakehouse.privacy import key as secret_key
+from lakehouse.quality import CheckResult
+from lakehouse.settings import Settings
+from lakehouse.tables import Lake
+
+# Small files are committed together: a commit costs as much as reading thousands of rows.
+_BATCH_FILES = 1000
+_BATCH_BYTES = 128 * 1024 * 1024
+_MAX_ATTEMPTS = 30
+
+Progress = Callable[[IngestProgress], None]
+
+
+def ingest(
+    lake: Lake,
+    contract: DatasetContract,
+    paths: Iterable[Path | str],
+    *,
+    settings: Settings,
+    run: str,
+    now: datetime,
+    progress: Progress | None = None,
+) -> IngestReport:
+    """Ingest files into raw and quarantine: every row of a file exactly once, whatever happens meanwhile.
+
+    A file whose content is in raw, under whatever name, is left alone. A file that can't be read, or breaks its contract
+    beyond the limit, is refused as a whole and the others go on. Call it again after a crash.
+
+    Args:
+        lake: the tables.
+        contract: of the dataset.
+        paths: files.
+        settings: of the home.
+        run: recorded in the commits.
+        now: the time of arrival, recorded with every row.
+        progress: told after every piece of a file.
+
+    Raises:
+        ConcurrentWrite: other processes ingested into the same dataset without pause.
+        PrivacyError: the contract protects columns and the home's key can't be used.
+    """
+    work = _Work(lake, contract, settings, run, now, [Path(path) for path in paths], progress)
+    return work.all()
+
+
+def ingest_landing(
+    lake: Lake, contract: DatasetContract, *, settings: Settings, run: str, now: datetime, progress: Progress | None = None
+) -> IngestReport:
+    """Ingest the files of the dataset's landing folder that are new and complete.
+
+    Raises:
+        ConcurrentWrite: other processes ingested into the same dataset without pause.
+        PrivacyError: the contract protects columns and the home's key can't be used.
+    """
+    ready = [file.path for file in pending(lake, contract, settings=settings).ready]
+    return ingest(lake, contract, ready, settings=settings, run=run, now=now, progress=progress)
+
+
+def in_batches(sizes: Sequence[tuple[Path, int]]) -> list[list[Path]]:
+    """Files in their order, small ones together, large ones alone."""
+    batches: list[list[Path]] = []
+    room = 0
+    for path, size in sizes:
+        if not batches or size > room or len(batches[-1]) >= _BATCH_FILES:
+            batches.append([])
+            room = _BATCH_BYTES
+        batches[-1].append(path)
+        room -= size
+    return batches
+
+
+@dataclass
+class _Work:
+    """One call of ingest."""
+
+    lake: Lake
+    contract: DatasetContract
+    settings: Settings
+    run: str
+    now: datetime
+    paths: list[Path]
+    progress: Progress | None
+    reports: dict[Path, FileReport] = field(default_factory=dict)
+    checks: list[CheckResult] = field(default_factory=list)
+    bytes_done: int = 0
+    bytes_total: int = 0
+
+    def all(self) -> IngestReport:
+        """Every file, batch by batch."""
+        known = KnownFiles(self.lake, self.contract, self.settings)
+        key = secret_key(self.settings) if self.contract.protected_columns else None
+        known.catch_up()
+        sizes = [(path, _size(path)) for path in dict.fromkeys(self.paths)]
+        self.bytes_total = sum(size for _, size in sizes)
+        self._leave_known(known, [path for path, _ in sizes])
+        self.settings.spill_dir.mkdir(parents=True, exist_ok=True)
+        for batch in in_batches([(path, size) for path, size in sizes if path not in self.reports]):
+            with tempfile.TemporaryDirectory(prefix="originals-", dir=self.settings.spill_dir) as folder:
+                self._batch(known, key, batch, Path(folder))
+        self._complete_index()
+        return IngestReport(
+            self.contract.name,
+            self.contract.raw,
+            self.lake.version(self.contract.raw),
+            tuple(self.reports[path] for path in self.paths),
+            tuple(self.checks),
+        )
+
+    def _leave_known(self, known: KnownFiles, paths: Sequence[Path]) -> None:
+        """Files that have not changed since they were ingested need not be read to be known."""
+        digests = known.cached_digests(paths)
+        present = known.known(digests.values())
+        for path, digest in digests.items():
+            if digest in present:
+                self.reports[path] = FileReport(str(path), digest, "already")
+
+    def _batch(self, known: KnownFiles, key: Key | None, paths: Sequence[Path], folder: Path) -> None:
+        originals: list[Original] = []
+        for number, path in enumerate(paths):
+            try:
+                before = path.stat() if path.exists() else None
+                original = take(path, folder, number)
+            except FileRefused as error:
+                self.reports[path] = FileReport(str(path), None, "refused", error=str(error))
+                continue
+            originals.append(original)
+            if before is not None and before.st_size == original.size_bytes:
+                known.remember_digest(path, size=before.st_size, mtime_ns=before.st_mtime_ns, sha256=original.sha256)
+        for _ in range(_MAX_ATTEMPTS):
+            new = self._new(known, originals)
+            if not new:
+                return
+            try:
+                self._ingest(known, key, new)
+                return
+            except Superseded:
+                # Another process was faster: perhaps with these very files.
+                known.catch_up()
+        raise ConcurrentWrite(
+            self.contract.raw,
+            f"was changed by other ingestions {_MAX_ATTEMPTS} times in a row; nothing was ingested",
+            fix="Run again when fewer processes ingest into it",
+        )
+
+    def _new(self, known: KnownFiles, originals: Sequence[Original]) -> list[Original]:
+        """Files whose content is not in raw; of equal ones the first."""
+        present = known.known(original.sha256 for original in originals)
+        new: dict[str, Original] = {}
+        for original in originals:
+            if original.path in self.reports:
+                continue
+            if original.sha256 in present or original.sha256 in new:
+                self.reports[original.path] = FileReport(str(original.path), original.sha256, "already")
+            else:
+                new[original.sha256] = original
+        return list(new.values())
+
+    def _ingest(self, known: KnownFiles, key: Key | None, new: Sequence[Original]) -> None:
+        con = self.lake.open_connection()
+        try:
+            batch = Batch(self.lake, self.contract, settings=self.settings, key=key, run=self.run, now=self.now)
+            result = batch.run(con, new, told=self._told)
+            self._report(known, result)
+            if result.commit is not None:
+                known.catch_up()
+                self.checks += record_batch(self.lake, con, self.contract, result, run=self.run, now=self.now)
+        finally:
+            con.close()
+        self.bytes_done += sum(original.size_bytes for original in new)
+
+    def _told(self, original: Original, rows: int) -> None:
+        if self.progress is not None:
+            self.progress(IngestProgress(original.path.name, len(self.reports), len(self.paths), self.bytes_done, self.bytes_total, rows))
+
+    def _report(self, known: KnownFiles, result: BatchResult) -> None:
+        errors: dict[str, str] = {}
+        for outcome in result.files:
+            original = outcome.original
+            if outcome.error is not None:
+                errors[original.sha256] = str(outcome.error)
+                self.reports[original.path] = FileReport(str(original.path), original.sha256, "refused", error=str(outcome.error))
+            else:
+                self.reports[original.path] = FileReport(
+                    str(original.path), original.sha256, "ingested", outcome.rows_read, outcome.rows_accepted, outcome.rows_quarantined
+                )
+        if errors:
+            known.remember_refused(errors)
+
+    def _complete_index(self) -> None:
+        con = self.lake.open_connection()
+        try:
+            index_batches(self.lake, con, self.contract)
+        finally:
+            con.close()
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0

@@ -1,0 +1,117 @@
+"""What a batch leaves in the monitoring tables. All of it can be lost and made again: the truth is the raw log."""
+
+from datetime import datetime
+
+import duckdb
+
+from lakehouse.contracts import DatasetContract
+from lakehouse.ingest.batch import BatchResult
+from lakehouse.ingest.known import batch_of, files_of
+from lakehouse.quality import (
+    CHECKS_TABLE,
+    PROFILES_TABLE,
+    BatchProfile,
+    CheckResult,
+    check_batch,
+    profile_sql,
+    read_profiles,
+    results_sql,
+)
+from lakehouse.sql import quote_literal
+from lakehouse.tables import CommitInfo, Lake, Stamp, Transaction
+
+INGESTED_TABLE = "monitoring.ingested_files"
+# Enough to know what is usual; reading more would make a batch cost more the more there were before.
+_HISTORY_FILES = 30
+_PAGE = 32
+
+
+def record_batch(
+    lake: Lake, con: duckdb.DuckDBPyConnection, contract: DatasetContract, result: BatchResult, *, run: str, now: datetime
+) -> list[CheckResult]:
+    """Judge a committed batch as a whole and record it; returns the results of all four levels."""
+    files = sum(outcome.error is None for outcome in result.files)
+    profile = result.tally.profile(result.number, files)
+    history = _history(lake, con, contract)
+    results = [*result.tally.row_results(), *check_batch(con, contract, profile, history, rows_sql=result.tally.rows_sql)]
+    stamp = Stamp(asset=PROFILES_TABLE, run=run, code=contract.digest)
+    lake.append(
+        con,
+        PROFILES_TABLE,
+        profile_sql(profile, dataset=contract.name, run=run, at=now),
+        stamp=stamp,
+        transaction=Transaction(f"profile.{contract.name}", result.number),
+    )
+    lake.append(
+        con,
+        CHECKS_TABLE,
+        results_sql(results, batch=result.number, run=run, at=now),
+        stamp=Stamp(asset=CHECKS_TABLE, run=run, code=contract.digest),
+        transaction=Transaction(f"checks.{contract.name}", result.number),
+    )
+    return results
+
+
+def _history(lake: Lake, con: duckdb.DuckDBPyConnection, contract: DatasetContract) -> list[BatchProfile]:
+    """Profiles of the newest batches, read from the newest files only."""
+    if not lake.exists(PROFILES_TABLE):
+        return []
+    snapshot = lake.snapshot(PROFILES_TABLE)
+    mine = [
+        file
+        for file in snapshot.files
+        if (low := file.facts.get("min.dataset")) is None or low <= contract.name <= (file.facts.get("max.dataset") or contract.name)
+    ]
+    newest = sorted(mine, key=lambda file: file.facts.get("max.batch") or 0)[-_HISTORY_FILES:]
+    if not newest:
+        return []
+    addresses = [file.uri.removeprefix("file://") for file in newest]
+    return read_profiles(con, snapshot.scan_sql(con, files=addresses), dataset=contract.name)
+
+
+def index_batches(lake: Lake, con: duckdb.DuckDBPyConnection, contract: DatasetContract) -> int:
+    """Complete monitoring.ingested_files from the raw log; returns the number of batches that were missing.
+
+    The index is at the batch its transaction names. A process that died after the raw commit leaves it behind; whoever comes
+    next completes it.
+    """
+    newest = lake.transaction(contract.raw, f"ingest.{contract.name}")
+    if newest is None:
+        return 0
+    indexed = lake.transaction(INGESTED_TABLE, f"index.{contract.name}") or 0
+    if indexed >= newest:
+        return 0
+    missing = [commit for commit in _commits_after(lake, contract, indexed) if files_of(commit)]
+    rows = [row for commit in reversed(missing) for row in _rows(contract, commit)]
+    if not rows:
+        return 0
+    columns = "dataset, batch, raw_version, file, sha256, bytes, rows_read, rows_accepted, rows_quarantined, archive, ingested_at, run"
+    lake.append(
+        con,
+        INGESTED_TABLE,
+        f"SELECT * FROM (VALUES {', '.join(rows)}) AS f({columns})",
+        stamp=Stamp(asset=INGESTED_TABLE, run=missing[0].stamp.run if missing[0].stamp else "", code=contract.digest),
+        transaction=Transaction(f"index.{contract.name}", newest),
+    )
+    return len(missing)
+
+
+def _commits_after(lake: Lake, contract: DatasetContract, batch: int) -> list[CommitInfo]:
+    """Raw commits of later batches, newest first."""
+    limit = _PAGE
+    while True:
+        commits = lake.history(contract.raw, limit=limit)
+        oldest = min((number for commit in commits if (number := batch_of(commit)) is not None), default=None)
+        if len(commits) < limit or (oldest is not None and oldest <= batch):
+            return [commit for commit in commits if (number := batch_of(commit)) is not None and number > batch]
+        limit *= 4
+
+
+def _rows(contract: DatasetContract, commit: CommitInfo) -> list[str]:
+    run = commit.stamp.run if commit.stamp else ""
+    return [
+        f"({quote_literal(contract.name)}, {batch_of(commit)}::BIGINT, {commit.version}::BIGINT, {quote_literal(file['file'])}, "
+        f"{quote_literal(file['sha256'])}, {file['bytes']}::BIGINT, {file['rows_read']}::BIGINT, {file['rows_accepted']}::BIGINT, "
+        f"{file['rows_quarantined']}::BIGINT, {quote_literal(file.get('archive'))}, {quote_literal(commit.timestamp)}, {quote_literal(run)})"
+        for file in files_of(commit)
+    ]
