@@ -2,6 +2,7 @@
 
 from lakehouse.contracts.catalog import load_contracts, load_folders
 from lakehouse.contracts.dataset import load_dataset, parse_dataset
+from lakehouse.contracts.inference import Inferred, InferredModel, infer_dataset, infer_model, parse_target, safe_dataset_name
 from lakehouse.contracts.model import load_model, model_json_schema, parse_model
 from lakehouse.contracts.objects import (
     Column,
@@ -27,6 +28,8 @@ __all__ = [
     "Contracts",
     "DatasetContract",
     "FeatureWarning",
+    "Inferred",
+    "InferredModel",
     "Landing",
     "Level",
     "ModelContract",
@@ -39,6 +42,8 @@ __all__ = [
     "StatisticalRule",
     "cast_sql",
     "found_sql",
+    "infer_dataset",
+    "infer_model",
     "load_contracts",
     "load_dataset",
     "load_folders",
@@ -46,7 +51,9 @@ __all__ = [
     "model_json_schema",
     "parse_dataset",
     "parse_model",
+    "parse_target",
     "row_rules",
+    "safe_dataset_name",
     "text_sql",
     "typed_select",
     "unique_rules",

@@ -37,10 +37,10 @@ class _Part(BaseModel):
 
 class _Split(_Part):
     strategy: Literal["time", "random", "group"] = Field(
-        "random", description="time: test on the newest rows; group: never divide an entity; random: stratified."
+        default="random", description="time: test on the newest rows; group: never divide an entity; random: stratified."
     )
-    test_fraction: float = Field(0.2, gt=0, lt=1, description="Share of the rows kept for the final test.")
-    column: str | None = Field(None, description="Column of the time or group; default the event timestamp or the entity.")
+    test_fraction: float = Field(default=0.2, gt=0, lt=1, description="Share of the rows kept for the final test.")
+    column: str | None = Field(default=None, description="Column of the time or group; default the event timestamp or the entity.")
 
 
 class _Warning(_Part):
@@ -52,29 +52,31 @@ class _Document(_Part):
     apiVersion: Literal["lakehouse/v1"]
     kind: Literal["ModelContract"]
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", description="Name of the model, its tables and its registry entry.")]
-    version: str = Field("1.0.0", description="Version of this contract.")
+    version: str = Field(default="1.0.0", description="Version of this contract.")
     description: str = ""
-    owner: str | None = Field(None, description="team:NAME or an e-mail address.")
+    owner: str | None = Field(default=None, description="team:NAME or an e-mail address.")
     problem: Literal["classification", "regression"]
     dataset: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", description="Dataset whose entities are predicted.")]
     label_table: str | None = Field(
-        None, pattern=r"^[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*$", description="layer.table that holds the label; default staging.<dataset>."
+        default=None,
+        pattern=r"^[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*$",
+        description="layer.table that holds the label; default staging.<dataset>.",
     )
-    target_column: str | None = Field(None, description="Column that is predicted; or give target_sql.")
-    target_sql: str | None = Field(None, description="SQL expression over the label table's columns; or give target_column.")
-    positive_class: str | int | bool | None = Field(None, description="Of two classes the one that probability and F1 are about.")
+    target_column: str | None = Field(default=None, description="Column that is predicted; or give target_sql.")
+    target_sql: str | None = Field(default=None, description="SQL expression over the label table's columns; or give target_column.")
+    positive_class: str | int | bool | None = Field(default=None, description="Of two classes the one that probability and F1 are about.")
     entity: Names = Field(default_factory=list, description="Column or columns that say who a row is about.")
-    event_timestamp: str | None = Field(None, description="Column that says when the label was known; features must not be newer.")
+    event_timestamp: str | None = Field(default=None, description="Column that says when the label was known; features must not be newer.")
     feature_views: list[str] = Field(default_factory=list, description="dbt feature views to join; none: the label table's own columns.")
     include_features: list[str] = Field(default_factory=list, description="Only these features; empty means all.")
     exclude_features: list[str] = Field(default_factory=list, description="Never these.")
-    split: _Split = Field(default_factory=_Split)
-    algorithms: Literal["auto"] | list[str] = Field("auto", description="Names of the candidates, or auto.")
-    folds: int = Field(5, ge=2, le=20, description="Folds of the cross-validation.")
-    metric: str | None = Field(None, description="Metric that chooses the algorithm; default roc_auc, f1_macro or r2.")
+    split: _Split = Field(default_factory=lambda: _Split())
+    algorithms: Literal["auto"] | list[str] = Field(default="auto", description="Names of the candidates, or auto.")
+    folds: int = Field(default=5, ge=2, le=20, description="Folds of the cross-validation.")
+    metric: str | None = Field(default=None, description="Metric that chooses the algorithm; default roc_auc, f1_macro or r2.")
     minimums: dict[str, float] = Field(default_factory=dict, description="Least value of each metric on the test rows for promotion.")
-    seed: int = Field(7, ge=0, lt=2**32)
-    max_rows: int | None = Field(None, ge=10, description="Train on a deterministic sample of at most this many rows.")
+    seed: int = Field(default=7, ge=0, lt=2**32)
+    max_rows: int | None = Field(default=None, ge=10, description="Train on a deterministic sample of at most this many rows.")
     rollout: dict[str, Scalar] = Field(default_factory=dict, description="How a promoted model takes over.")
     retraining: dict[str, Scalar] = Field(default_factory=dict, description="What makes the model train again.")
     warnings: list[_Warning] = Field(default_factory=list, description="Features a person should look at, written by inference.")
@@ -178,7 +180,8 @@ def _explained(error: ValidationError, parsed: Mapping[str, Any], *, text: str, 
         expected = f"did you mean {close[0]}?" if close else f"one of {', '.join(known)}"
         return ContractError(place, "is not a key of a model contract", expected=expected, fix="Correct or remove it")
     if details["type"] == "missing":
-        return ContractError(documents.blame(path, text, parts[:-1], parsed), "lacks a required key", expected=str(parts[-1]), fix="Add it")
+        *outer, missing = parts
+        return ContractError(documents.blame(path, text, outer, parsed), "lacks a required key", expected=str(missing), fix="Add it")
     message = details["msg"].removeprefix("Value error, ")
     found = details.get("input")
     shown = (

@@ -135,7 +135,7 @@ def unique_rules(contract: DatasetContract, *, order: Sequence[str]) -> tuple[Ru
     """
     keys: dict[tuple[str, ...], str] = {(column.name,): f"{column.name}.unique" for column in contract.columns if column.unique}
     if contract.primary_key:
-        keys[contract.primary_key] = "primary_key.unique" if len(contract.primary_key) > 1 else f"{contract.primary_key[0]}.unique"
+        keys[contract.primary_key] = "primary_key.unique" if len(contract.primary_key) > 1 else f"{''.join(contract.primary_key)}.unique"
     by = ", ".join(quote_identifier(name) for name in order)
     rules: list[Rule] = []
     for names, rule_id in keys.items():

@@ -224,6 +224,7 @@ class _Writer:
         if protected or in_key:
             return
         arguments: dict[str, Any] | None = None
+        what = ""
         if one.categories and all(len(value) <= _LONGEST_CATEGORY for value, _ in one.categories):
             arguments = {"validValues": [value for value, _ in one.categories]}
             what = "categories"

@@ -76,10 +76,11 @@ def infer_model(
         if not features:
             raise ContractError(f"target {target}", "leaves no column to predict it from", found=f"{len(excluded)} columns excluded")
         suspects = leak_suspects(con, _SAMPLE, features, target=wanted.sql, problem=task.problem, positive=task.positive)
-        split, split_reason = _split(con, contract, rows, counts)
+        strategy, why = _split(con, contract, rows, counts)
     finally:
         con.execute(f"DROP TABLE IF EXISTS {_SAMPLE}")
-    text = _render(contract, wanted, task, excluded, suspects, split, split_reason, name=name, feature_views=feature_views)
+    split = Commented(strategy, why)
+    text = _render(contract, wanted, task, excluded=excluded, suspects=suspects, split=split, name=name, feature_views=feature_views)
     return InferredModel(text, parse_model(text, path=Path(f"{name}.yaml")))
 
 
@@ -183,12 +184,12 @@ def _excluded(
         elif column.logical_type in {"object", "array", "map", "vector"}:
             yield column.name, "nested: compute features from it in a feature view"
         else:
-            reason = _identifies(column, values, distinct, blanks, rows, con)
+            reason = _identifies(con, column, values=values, distinct=distinct, blanks=blanks, rows=rows)
             if reason:
                 yield column.name, reason
 
 
-def _identifies(column: Column, values: int, distinct: int, blanks: float, rows: int, con: "duckdb.DuckDBPyConnection") -> str | None:
+def _identifies(con: "duckdb.DuckDBPyConnection", column: Column, *, values: int, distinct: int, blanks: float, rows: int) -> str | None:
     if rows < 20:
         return None
     named = naming.is_identifier(column.source)
@@ -229,11 +230,10 @@ def _render(
     contract: DatasetContract,
     wanted: Target,
     task: _Task,
+    *,
     excluded: Mapping[str, str],
     suspects: Sequence[Suspect],
-    split: Mapping[str, Any],
-    split_reason: str,
-    *,
+    split: Commented,
     name: str,
     feature_views: tuple[str, ...],
 ) -> str:
@@ -261,7 +261,7 @@ def _render(
     if others:
         document["exclude_features"] = [Commented(column, reason) for column, reason in others.items()]
     document |= {
-        "split": Commented(dict(split), split_reason),
+        "split": split,
         "algorithms": "auto",
         "folds": 5,
         "metric": task.metric,

@@ -78,11 +78,11 @@ def is_identifier(name: str) -> bool:
     parts = words(name)
     if not parts:
         return False
-    if parts[-1] in _COUNTED and len(parts) > 1:
+    first, last = parts[0], parts[-1]
+    if last in _COUNTED and len(parts) > 1:
         return True
-    if any(part in _ID_WORDS for part in (parts[0], parts[-1])):
+    if first in _ID_WORDS or last in _ID_WORDS:
         return True
-    last = parts[-1]
     return (last.endswith("id") and len(last) > 3 and last not in _NOT_IDS) or last.startswith(("folio", "clave"))
 
 

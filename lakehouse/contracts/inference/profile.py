@@ -222,10 +222,10 @@ def _shapes(con: "duckdb.DuckDBPyConnection", sample: str, sources: Sequence[str
         f"FROM (SELECT unnest(range({len(sources)})) AS c, unnest([{texts}]) AS t FROM {sample})) GROUP BY c"
     ).fetchall()
     nothing = Shape(0, 0, 0, 0.0, {}, dict.fromkeys(_DETECTORS, 0))
-    shapes = dict.fromkeys(sources, nothing)
+    shapes: dict[str, Shape] = dict.fromkeys(sources, nothing)
     for position, filled, values, distinct, length, seen, *counts in rows:
         counted = dict(zip(_DETECTORS, counts, strict=True))
-        shapes[sources[position]] = Shape(filled, values, distinct, float(length), dict(seen or {}), counted)
+        shapes[sources[int(position)]] = Shape(filled, values, distinct, float(length), dict(seen or {}), counted)
     return shapes
 
 
