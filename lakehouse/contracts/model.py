@@ -70,7 +70,7 @@ class _Document(_Part):
     feature_views: list[str] = Field(default_factory=list, description="dbt feature views to join; none: the label table's own columns.")
     include_features: list[str] = Field(default_factory=list, description="Only these features; empty means all.")
     exclude_features: list[str] = Field(default_factory=list, description="Never these.")
-    split: _Split = Field(default_factory=lambda: _Split())
+    split: _Split = _Split()
     algorithms: Literal["auto"] | list[str] = Field(default="auto", description="Names of the candidates, or auto.")
     folds: int = Field(default=5, ge=2, le=20, description="Folds of the cross-validation.")
     metric: str | None = Field(default=None, description="Metric that chooses the algorithm; default roc_auc, f1_macro or r2.")
@@ -180,8 +180,8 @@ def _explained(error: ValidationError, parsed: Mapping[str, Any], *, text: str, 
         expected = f"did you mean {close[0]}?" if close else f"one of {', '.join(known)}"
         return ContractError(place, "is not a key of a model contract", expected=expected, fix="Correct or remove it")
     if details["type"] == "missing":
-        *outer, missing = parts
-        return ContractError(documents.blame(path, text, outer, parsed), "lacks a required key", expected=str(missing), fix="Add it")
+        place = documents.blame(path, text, parts[:-1], parsed)
+        return ContractError(place, "lacks a required key", expected=str(details["loc"][-1]), fix="Add it")
     message = details["msg"].removeprefix("Value error, ")
     found = details.get("input")
     shown = (

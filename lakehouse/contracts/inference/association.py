@@ -82,12 +82,12 @@ def _separates(con: "duckdb.DuckDBPyConnection", table: str, column: Column, is_
         return None
     order = "x" if numeric else "p / (p + n), x"
     known = f"WHERE y IS NOT NULL{' AND x IS NOT NULL' if numeric else ''}"
-    auc = _value(
-        con,
-        f"WITH g AS (SELECT x, sum(y::INT)::DOUBLE AS p, sum(1 - y::INT)::DOUBLE AS n "
-        f"FROM (SELECT {name} AS x, {is_positive} AS y FROM {table}) {known} GROUP BY x), o AS (SELECT p, n, sum(n) OVER (ORDER BY {order} ROWS UNBOUNDED PRECEDING) - n AS below FROM g) "
-        "SELECT sum(p * (below + n / 2)) / nullif(sum(p) * sum(n), 0) FROM o",
+    counted = (
+        f"SELECT x, sum(y::INT)::DOUBLE AS p, sum(1 - y::INT)::DOUBLE AS n FROM (SELECT {name} AS x, {is_positive} AS y FROM {table}) "
+        f"{known} GROUP BY x"
     )
+    ranked = f"SELECT p, n, sum(n) OVER (ORDER BY {order} ROWS UNBOUNDED PRECEDING) - n AS below FROM ({counted})"
+    auc = _value(con, f"SELECT sum(p * (below + n / 2)) / nullif(sum(p) * sum(n), 0) FROM ({ranked})")
     if auc is not None and max(auc, 1 - auc) > _SUSPECT_AUC:
         return f"alone it tells the classes apart (ROC AUC {max(auc, 1 - auc):.3f}): it may hold the answer"
     return _missing_tells(con, table, name, is_positive)
@@ -107,11 +107,8 @@ def _decides(con: "duckdb.DuckDBPyConnection", table: str, column: Column, targe
     name = quote_identifier(column.name)
     if _groups(con, table, name) > _MOST_GROUPS:
         return None
-    purity = _value(
-        con,
-        f"SELECT sum(most) / sum(total) FROM (SELECT x, max(c) AS most, sum(c) AS total FROM "
-        f"(SELECT {name} AS x, {target} AS y, count(*) AS c FROM {table} WHERE {target} IS NOT NULL GROUP BY ALL) GROUP BY x)",
-    )
+    counted = f"SELECT {name} AS x, {target} AS y, count(*) AS c FROM {table} WHERE {target} IS NOT NULL GROUP BY ALL"
+    purity = _value(con, f"SELECT sum(most) / sum(total) FROM (SELECT max(c) AS most, sum(c) AS total FROM ({counted}) GROUP BY x)")
     return f"its values decide the class in {purity:.1%} of the rows" if purity is not None and purity > _SUSPECT_PURITY else None
 
 

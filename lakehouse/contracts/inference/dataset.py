@@ -41,6 +41,9 @@ def infer_dataset(
     target: str | None = None,
     source: str | None = None,
     domain: str = "added",
+    primary_key: tuple[str, ...] = (),
+    entity: tuple[str, ...] = (),
+    event_timestamp: str | None = None,
     reserved: tuple[str, ...] = ("_row",),
 ) -> Inferred:
     """The contract that a file's rows suggest.
@@ -56,10 +59,13 @@ def infer_dataset(
         target: a column that is to be predicted: it is never the key and never protected.
         source: the file's name, for the first comment.
         domain: the contract's domain.
+        primary_key: the key, where the user knows it; columns by their name in the file or in the contract.
+        entity: the entity, where the user knows it.
+        event_timestamp: the event time, where the user knows it.
         reserved: columns of the relation that are not the file's.
 
     Raises:
-        ContractError: the name can't be a table's name, or the relation has no columns.
+        ContractError: the name can't be a table's name, the relation has no columns, or a column the user named is not there.
     """
     if not NAME.match(name):
         raise ContractError(
@@ -74,36 +80,68 @@ def infer_dataset(
         raise ContractError(f"dataset {name}", "has no columns to infer a contract from", fix="Check the file and its delimiter")
     profiles = profile(con, relation, sources)
     candidates = [one for one in profiles if target is None or target not in {one.source, one.name}]
-    key = find_key(con, relation, candidates, name) if candidates else Key((), "there is no column")
+    told = _Told(
+        primary_key=_told(profiles, primary_key, name),
+        entity=_told(profiles, entity, name),
+        event=_told(profiles, (event_timestamp or "",), name),
+    )
+    if told.primary_key:
+        key = Key(tuple(one.source for one in told.primary_key), "given by the user")
+    else:
+        key = find_key(con, relation, candidates, name) if candidates else Key((), "there is no column")
     copies = 0 if key.columns else exact_copies(con, relation, sources)
-    writer = _Writer(profiles, key, copies, name=name, landing=landing or Landing(), target=target, source=source, domain=domain)
+    about = _About(name, source, domain, landing or Landing(), target)
+    writer = _Writer(profiles, key, copies, about, told)
     text = writer.text()
     return Inferred(text, parse_dataset(text, path=Path(f"{name}.odcs.yaml")))
+
+
+@dataclass(frozen=True, slots=True)
+class _About:
+    """What the document says about the dataset as a whole."""
+
+    name: str
+    source: str | None
+    domain: str
+    landing: Landing
+    target: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What the user knows better than the evidence."""
+
+    primary_key: tuple[ColumnProfile, ...] = ()
+    entity: tuple[ColumnProfile, ...] = ()
+    event: tuple[ColumnProfile, ...] = ()
+
+
+def _told(profiles: list[ColumnProfile], names: tuple[str, ...], dataset: str) -> tuple[ColumnProfile, ...]:
+    known = {one.name.lower(): one for one in profiles} | {one.source.lower(): one for one in profiles}
+    unknown = next((name for name in names if name and name.lower() not in known), None)
+    if unknown:
+        raise ContractError(
+            f"dataset {dataset}",
+            f"has no column {unknown}",
+            expected=f"one of {', '.join(one.source for one in profiles[:40])}",
+            fix="Correct the name",
+        )
+    return tuple(known[name.lower()] for name in names if name)
 
 
 class _Writer:
     """Turns profiles into the document: what is declared, and why, beside it."""
 
-    def __init__(
-        self,
-        profiles: list[ColumnProfile],
-        key: Key,
-        copies: int,
-        *,
-        name: str,
-        landing: Landing,
-        target: str | None,
-        source: str | None,
-        domain: str,
-    ) -> None:
+    def __init__(self, profiles: list[ColumnProfile], key: Key, copies: int, about: _About, told: _Told) -> None:
         self.profiles = profiles
         self.key = key
         self.copies = copies
-        self.name = name
-        self.landing = landing
-        self.target = target
-        self.source = source
-        self.domain = domain
+        self.name = about.name
+        self.landing = about.landing
+        self.target = about.target
+        self.source = about.source
+        self.domain = about.domain
+        self.told = told
         self.names = {one.source: one.name for one in profiles}
         self.null_values = _shared_tokens(profiles)
 
@@ -245,6 +283,8 @@ class _Writer:
         }
 
     def _event(self) -> tuple[str | None, str]:
+        if self.told.event:
+            return self.told.event[0].source, "given by the user"
         moments = [one for one in self.profiles if one.kind in {"date", "timestamp", "timestamptz"} and not self._is_target(one)]
         known = [one for one in moments if one.rows and one.values >= one.rows * 0.95]
         ranked = sorted(
@@ -259,6 +299,8 @@ class _Writer:
         return best.source, f"event time: {best.source} is {filled}" + (f"; chosen before {', '.join(others)}" if others else "")
 
     def _entity(self) -> tuple[list[str], str]:
+        if self.told.entity:
+            return [one.name for one in self.told.entity], "given by the user"
         named = [
             one
             for one in self.profiles

@@ -71,13 +71,14 @@ def parse_target(contract: DatasetContract, text: str) -> Target:
     return Target(None, expression.sql(dialect="duckdb"), tuple(dict.fromkeys(uses)))
 
 
-def _parsed(contract: DatasetContract, wanted: str, names: dict[str, str]) -> "exp.Expression":
+def _parsed(contract: DatasetContract, wanted: str, names: dict[str, str]) -> "exp.Expr":
     import sqlglot
     from sqlglot import exp
+    from sqlglot.errors import SqlglotError
 
     try:
         parsed = sqlglot.parse(wanted, dialect="duckdb")
-    except sqlglot.errors.SqlglotError as error:
+    except SqlglotError as error:
         raise _unknown(contract, wanted, wanted, names) from error
     expression = parsed[0] if len(parsed) == 1 else None
     if expression is None:
