@@ -97,12 +97,12 @@ def test_history_is_newest_first_and_limited(lake: Lake, con: duckdb.DuckDBPyCon
 
 
 def test_the_log_outlives_checkpoints(lake: Lake, con: duckdb.DuckDBPyConnection, stamp: Stamp) -> None:
-    for i in range(105):
+    for i in range(30):
         lake.append(con, T, f"SELECT {i} AS id", stamp=stamp)
     assert list(Path(lake.uri, "raw", "events", "_delta_log").glob("*.checkpoint.parquet"))
-    assert len(lake.history(T)) == 105
+    assert len(lake.history(T)) == 30
     assert lake.history(T)[-1].stamp == stamp
-    assert rows(lake, T, columns="count(*)") == [(105,)]
+    assert rows(lake, T, columns="count(*)") == [(30,)]
     assert rows(lake, T, columns="count(*)", version=3) == [(4,)]
 
 

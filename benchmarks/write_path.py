@@ -1,0 +1,125 @@
+"""The write path against DuckDB's own COPY to Parquet, same query, same compression: limit 1.15 x, and 1.5 GB at the peak.
+
+10 million rows of 10 columns, read from a Delta table. Pairs of fresh processes, run in turn; what is timed is the write
+alone. The peak is that of the whole process.
+"""
+
+import argparse
+import json
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+ROWS = 10_000_000
+LIMIT_RATIO = 1.15
+LIMIT_GB = 1.5
+SOURCE = f"""
+    SELECT
+        range AS event_id,
+        hash(range) % 1000000 AS customer_id,
+        'C' || lpad((hash(range * 3) % 5000)::VARCHAR, 5, '0') AS product,
+        (hash(range * 7) % 100000 / 100)::DECIMAL(12, 2) AS amount,
+        (hash(range * 11) % 20)::INTEGER AS quantity,
+        DATE '2026-01-01' + (range // 30000)::INTEGER AS event_date,
+        TIMESTAMP '2026-01-01' + INTERVAL (range // 2) SECOND AS event_time,
+        random() AS score,
+        hash(range * 13) % 10 = 0 AS returned,
+        CASE WHEN hash(range * 17) % 5 = 0 THEN NULL ELSE ['north', 'south', 'east', 'west'][(hash(range) % 4 + 1)::INTEGER] END AS region
+    FROM range({ROWS})
+"""
+SELECT = """
+    SELECT
+        event_id, customer_id, upper(product) AS product, (amount * quantity)::DECIMAL(14, 2) AS total, quantity, event_date, event_time,
+        score, returned, coalesce(region, 'unknown') AS region
+    FROM raw.events
+"""
+
+
+def child(way: str, home: Path) -> dict[str, float]:
+    """Write once in this process, the given way."""
+    from lakehouse.tables import Lake, Stamp
+
+    lake = Lake(home / "tables", memory_limit="1GB", spill_dir=home / "spill")
+    stamp = Stamp(asset="benchmark", run="benchmark")
+    with lake.connect(() if way == "source" else ["raw.events"]) as session:
+        began = time.perf_counter()
+        if way == "source":
+            lake.overwrite(session.con, "raw.events", SOURCE, stamp=stamp)
+        elif way == "copy":
+            target = str(home / "copy.parquet").replace("'", "''")
+            session.con.execute(f"COPY ({SELECT}) TO '{target}' (FORMAT parquet, COMPRESSION zstd)")
+        else:
+            lake.overwrite(session.con, "analytics.events", SELECT, stamp=stamp)
+        seconds = time.perf_counter() - began
+    return {"seconds": seconds, "peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2}
+
+
+def run_child(way: str, home: Path) -> dict[str, float]:
+    """The measurement of a fresh process; what it wrote is removed."""
+    done = subprocess.run([sys.executable, __file__, "--child", way, "--home", str(home)], stdout=subprocess.PIPE, text=True, check=True)
+    shutil.rmtree(home / "tables" / "analytics", ignore_errors=True)
+    (home / "copy.parquet").unlink(missing_ok=True)
+    return json.loads(done.stdout)
+
+
+def figures_of(name: str, pairs: list[tuple[dict[str, float], dict[str, float]]]) -> list[dict[str, object]]:
+    """Ratio of the medians and the highest peak of pairs (COPY, ours)."""
+    ratio = statistics.median(ours["seconds"] for _, ours in pairs) / statistics.median(copy["seconds"] for copy, _ in pairs)
+    peak = max(ours["peak_gb"] for _, ours in pairs)
+    return [
+        {"name": f"{name}: time relative to COPY", "figure": ratio, "unit": "x", "limit": LIMIT_RATIO, "passed": ratio <= LIMIT_RATIO},
+        {"name": f"{name}: peak memory", "figure": peak, "unit": "GB", "limit": LIMIT_GB, "passed": peak <= LIMIT_GB},
+    ]
+
+
+def compare(name: str, home: Path, pairs: int, ours: Callable[[], dict[str, float]]) -> list[dict[str, object]]:
+    """COPY and another way to write the same rows, in turn; the order changes from pair to pair."""
+    measured: list[tuple[dict[str, float], dict[str, float]]] = []
+    for i in range(pairs):
+        if i % 2:
+            second = ours()
+            measured.append((run_child("copy", home), second))
+        else:
+            measured.append((run_child("copy", home), ours()))
+        copy, other = measured[-1]
+        print(f"  pair {i + 1}: COPY {copy['seconds']:.2f} s, {name} {other['seconds']:.2f} s", file=sys.stderr, flush=True)
+    return figures_of(name, measured)
+
+
+def measure(pairs: int) -> list[dict[str, object]]:
+    """Every way to write, against COPY."""
+    with tempfile.TemporaryDirectory(prefix="lakehouse-bench-") as folder:
+        home = Path(folder)
+        run_child("source", home)
+        run_child("copy", home)  # Warms the file cache, for both sides alike.
+        return compare("Write path (library)", home, pairs, lambda: run_child("delta", home))
+
+
+def main() -> None:
+    """Print the figures beside their limits."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--child", choices=["source", "copy", "delta"], help=argparse.SUPPRESS)
+    parser.add_argument("--home", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.child:
+        print(json.dumps(child(options.child, options.home)))
+        return
+    figures = measure(options.pairs)
+    if options.json:
+        print(json.dumps(figures))
+    else:
+        for one in figures:
+            print(f"{one['name']}  {one['figure']:.2f} {one['unit']}  limit {one['limit']} {one['unit']}  {one['figure'] / one['limit']:.2f} of it")
+    sys.exit(0 if all(one["passed"] for one in figures) else 1)
+
+
+if __name__ == "__main__":
+    main()
