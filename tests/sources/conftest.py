@@ -82,32 +82,36 @@ class _Handler(BaseHTTPRequestHandler):
         fake = self.fake
         fake.seen.append((self.path, {name.lower(): value for name, value in self.headers.items()}))
         time.sleep(fake.delay_s)
-        if fake.trouble:
-            trouble = fake.trouble.pop(0)
-            if trouble == "drop":
-                self.close_connection = True
-                return None
-            if trouble == "half":
-                self.send_response(200)
-                self.send_header("content-length", "1000")
-                self.end_headers()
-                self.wfile.write(b'[{"sha":')
-                self.close_connection = True
-                return None
-            if not isinstance(trouble, tuple):
-                time.sleep(trouble)
-            else:
-                return self.answer(*trouble)
+        if fake.trouble and self.misbehave(fake.trouble.pop(0)):
+            return
         path = urlsplit(self.path).path
         query = parse_qs(urlsplit(self.path).query)
+        wanted = [commit for commit in fake.commits if path == f"/repos/{fake.repository}/commits/{commit['sha']}"]
         if path in fake.redirect:
-            return self.answer(301, {"location": fake.redirect[path]}, {"message": "Moved Permanently"})
-        if path in {f"/repos/{fake.repository}/commits", "/repositories/7/commits"}:
-            return self.page(path, query)
-        for commit in fake.commits:
-            if path == f"/repos/{fake.repository}/commits/{commit['sha']}":
-                return self.detail(path, query, commit)
-        return self.answer(404, {}, {"message": "Not Found"})
+            self.answer(301, {"location": fake.redirect[path]}, {"message": "Moved Permanently"})
+        elif path in {f"/repos/{fake.repository}/commits", "/repositories/7/commits"}:
+            self.page(path, query)
+        elif wanted:
+            self.detail(path, query, wanted[0])
+        else:
+            self.answer(404, {}, {"message": "Not Found"})
+
+    def misbehave(self, trouble: Any) -> bool:
+        """Whether that was the whole answer."""
+        if isinstance(trouble, tuple):
+            self.answer(*trouble)
+        elif trouble == "drop":
+            self.close_connection = True
+        elif trouble == "half":
+            self.send_response(200)
+            self.send_header("content-length", "1000")
+            self.end_headers()
+            self.wfile.write(b'[{"sha":')
+            self.close_connection = True
+        else:
+            time.sleep(trouble)
+            return False
+        return True
 
     def page(self, path: str, query: dict[str, list[str]]) -> None:
         rows = self.fake.listing(query)

@@ -128,8 +128,7 @@ def test_only_new_commits_are_written(repository: Any, tmp_path: Path) -> None:
 
 def test_pages_have_a_hundred_commits_and_the_same_bytes_again(repository: Any, tmp_path: Path) -> None:
     stream = b"".join(
-        f"commit refs/heads/main\ncommitter A <a@b.org> {1_700_000_000 + n} +0000\ndata 2\nc\n{'from refs/heads/main^0' if n < 0 else ''}\n".encode()
-        for n in range(250)
+        f"commit refs/heads/main\ncommitter A <a@b.org> {1_700_000_000 + n} +0000\ndata 2\nc\n\n".encode() for n in range(250)
     )
     repository.git("fast-import", "--quiet", stdin=stream)
     first = git_history(repository.folder, tmp_path / "one", refs=["main"])

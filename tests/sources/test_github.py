@@ -31,7 +31,7 @@ def walk(github: Any, github_settings: Settings, tmp_path: Path, naps: list[floa
     """Read the repository into `landing`; keyword arguments go to the source."""
 
     def run(*, now: datetime = NOW, max_wait_s: float = 900.0, **options: Any) -> SourceReport:
-        client = GitHub(github_settings, max_wait_s=max_wait_s, timeout_s=0.5, clock=lambda: NOW.timestamp(), sleep=naps.append)
+        client = GitHub(github_settings, max_wait_s=max_wait_s, timeout_s=0.5, clock=NOW.timestamp, sleep=naps.append)
         return github_commits(github.repository, tmp_path / "landing", settings=github_settings, now=now, client=client, **options)
 
     return run
@@ -135,18 +135,18 @@ def test_primary_rate_limit_is_waited_for(walk: Any, github: Any, naps: list[flo
 
 
 @pytest.mark.parametrize(
-    ("status", "headers", "expected_s"),
+    ("answer", "expected_s"),
     [
-        (429, {"retry-after": "7"}, 7.0),
-        (403, {"retry-after": "7", "x-ratelimit-remaining": "0", "x-ratelimit-reset": "99999999999"}, 7.0),
-        (429, {"retry-after": "Mon, 01 Jun 2026 00:00:30 GMT"}, 31.0),
-        (429, {}, 60.0),
+        ((429, {"retry-after": "7"}), 7.0),
+        ((403, {"retry-after": "7", "x-ratelimit-remaining": "0", "x-ratelimit-reset": "99999999999"}), 7.0),
+        ((429, {"retry-after": "Mon, 01 Jun 2026 00:00:30 GMT"}), 31.0),
+        ((429, {}), 60.0),
     ],
 )
 def test_secondary_rate_limit_is_waited_for(
-    walk: Any, github: Any, naps: list[float], status: int, headers: dict[str, str], expected_s: float
+    walk: Any, github: Any, naps: list[float], answer: tuple[int, dict[str, str]], expected_s: float
 ) -> None:
-    github.trouble = [(status, headers, {"message": "You have exceeded a secondary rate limit"})]
+    github.trouble = [(*answer, {"message": "You have exceeded a secondary rate limit"})]
     assert walk().commits == 250
     assert naps == [expected_s]
 
