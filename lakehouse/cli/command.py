@@ -68,7 +68,7 @@ class _errors_as_exit_codes:
             # The reader has gone. Python would complain once more when it flushes stdout at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno() if sys.__stdout__ else 1)
             raise typer.Exit(BROKEN_PIPE) from error
-        if isinstance(error, KeyboardInterrupt):
+        if _is_interrupt(error):
             self.screen.say("Interrupted. Tables hold whole commits only; run the command again to go on.")
             raise typer.Exit(INTERRUPTED) from error
         if isinstance(error, LakehouseError):
@@ -80,6 +80,15 @@ class _errors_as_exit_codes:
             hint = "This is a bug: run again with --debug and report what it prints"
             self.screen.fail(f"{message}. {hint}", {"error": "Unexpected", "message": message, "fix": hint}, error)
             raise typer.Exit(WRONG_USE) from error
+
+
+def _is_interrupt(error: BaseException | None) -> bool:
+    """Whether Ctrl-C is behind it: DuckDB reports it as an error of its own, which may have been wrapped."""
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt) or type(error).__name__ == "InterruptException" or str(error) == "Query interrupted":
+            return True
+        error = error.__cause__
+    return False
 
 
 def _quieten(*, debug: bool) -> None:
