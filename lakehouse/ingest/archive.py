@@ -14,7 +14,8 @@ from datetime import datetime
 from pathlib import Path
 
 from lakehouse.ingest.readers.formats import refused
-from lakehouse.privacy import Key, encrypt_file
+from lakehouse.privacy import Key
+from lakehouse.privacy.vault import encrypt_stream
 from lakehouse.tables.storage import Storage
 
 _BLOCK = 1024 * 1024
@@ -56,9 +57,10 @@ def take(path: Path, folder: Path, number: int) -> Original:
     if not path.is_file():
         raise refused(path, "is not a regular file", found=str(path), fix="Name a file")
     # The name is kept: readers and errors go by it.
-    place = folder / str(number)
-    place.mkdir()
-    copy = place / path.name
+    copy = folder / path.name
+    if copy.exists():
+        (folder / str(number)).mkdir()
+        copy = folder / str(number) / path.name
     try:
         shutil.copyfile(path, copy)
     except OSError as error:
@@ -88,9 +90,12 @@ def archive(storage: Storage, dataset: str, originals: Sequence[Original], *, ke
         place = f"{day}/{original.sha256}{extension_of(original.path.name)}{ENCRYPTED if key else ''}"
         places[original.sha256] = place
         if key is not None:
-            sealed = original.copy.with_name("sealed")
-            encrypt_file(original.copy, sealed, key)
+            sealed = original.copy.with_name(f"{original.sha256}{ENCRYPTED}")
+            with original.copy.open("rb") as reader, sealed.open("xb") as writer:
+                sealed.chmod(0o600)
+                encrypt_stream(reader, writer, key)
             _put(storage, sealed, place)
+            sealed.unlink()
         else:
             _put(storage, original.copy, place)
     return places

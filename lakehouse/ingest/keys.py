@@ -10,9 +10,12 @@ from lakehouse.ingest.readers.chunks import new_name
 from lakehouse.ingest.validation import BAD
 from lakehouse.sql import quote_identifier, quote_literal
 
+FILE_SHIFT = 40
+"""Where several files are judged together, a row's number has its file's number above this many bits."""
+
 
 class KeyWatch:
-    """The keys of one file's good rows, as 128-bit hashes.
+    """The keys of the good rows of one file, or of several that have all their rows in one piece, as 128-bit hashes.
 
     Args:
         con: the connection that holds the file's pieces.
@@ -95,7 +98,8 @@ class KeyWatch:
 
 
 def _columns(rule: Rule) -> str:
-    return ", ".join(quote_identifier(name) for name in rule.columns)
+    """What a key consists of: the file it is in, too."""
+    return ", ".join([*(quote_identifier(name) for name in rule.columns), f"_row >> {FILE_SHIFT}"])
 
 
 def _filled(rule: Rule) -> str:

@@ -21,7 +21,8 @@ CREATE TABLE IF NOT EXISTS progress (raw TEXT PRIMARY KEY, version INTEGER NOT N
 CREATE TABLE IF NOT EXISTS ingested (raw TEXT, sha256 TEXT, batch INTEGER NOT NULL, rows_read INTEGER, rows_accepted INTEGER,
     rows_quarantined INTEGER, PRIMARY KEY (raw, sha256)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS refused (raw TEXT, sha256 TEXT, contract TEXT, error TEXT, PRIMARY KEY (raw, sha256)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS digests (path TEXT PRIMARY KEY, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, sha256 TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS digests (path TEXT PRIMARY KEY, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
+    sha256 TEXT NOT NULL) WITHOUT ROWID;
 """
 _PAGE = 64
 
@@ -35,6 +36,16 @@ class KnownFile:
     rows_read: int
     rows_accepted: int
     rows_quarantined: int
+
+
+@dataclass(frozen=True, slots=True)
+class SeenFile:
+    """The digest of a file that had this size and time of change."""
+
+    path: Path
+    size_bytes: int
+    mtime_ns: int
+    sha256: str
 
 
 def files_of(commit: CommitInfo) -> list[Mapping[str, Any]]:
@@ -65,7 +76,8 @@ class KnownFiles:
     def _database(self) -> Iterator[sqlite3.Connection]:
         with closing(sqlite3.connect(self._path, timeout=60, isolation_level=None)) as database:
             database.execute("PRAGMA journal_mode=WAL")
-            database.execute("PRAGMA synchronous=NORMAL")
+            # Losing the index costs reading the log again.
+            database.execute("PRAGMA synchronous=OFF")
             database.executescript(_SCHEMA)
             yield database
 
@@ -149,12 +161,15 @@ class KnownFiles:
     def digests(self, paths: Sequence[Path]) -> dict[Path, str]:
         """Digests of files, computed only for those whose path, size or time of change is new; vanished ones are left out."""
         found = self.cached_digests(paths)
+        new: list[SeenFile] = []
         for path in paths:
             if path in found or not path.is_file():
                 continue
             before = path.stat()
             found[path] = digest_of(path)
-            self.remember_digest(path, size=before.st_size, mtime_ns=before.st_mtime_ns, sha256=found[path])
+            new.append(SeenFile(path, before.st_size, before.st_mtime_ns, found[path]))
+        if new:
+            self.remember_digests(new)
         return found
 
     def cached_digests(self, paths: Iterable[Path]) -> dict[Path, str]:
@@ -171,10 +186,13 @@ class KnownFiles:
                     found[path] = row[2]
         return found
 
-    def remember_digest(self, path: Path, *, size: int, mtime_ns: int, sha256: str) -> None:
-        """Keep the digest of a file as it was when it was read."""
+    def remember_digests(self, seen: Iterable[SeenFile]) -> None:
+        """Keep the digests of files as they were when they were read."""
+        rows = [(str(one.path), one.size_bytes, one.mtime_ns, one.sha256) for one in seen]
         with self._database() as database:
-            database.execute("INSERT OR REPLACE INTO digests VALUES (?, ?, ?, ?)", (str(path), size, mtime_ns, sha256))
+            database.execute("BEGIN IMMEDIATE")
+            database.executemany("INSERT OR REPLACE INTO digests VALUES (?, ?, ?, ?)", rows)
+            database.execute("COMMIT")
 
 
 def _mark(commit: CommitInfo) -> str:

@@ -130,7 +130,7 @@ def _open_for_writing(paths: Iterable[Path]) -> set[Path]:
 
 
 def _is_writing(info: str) -> bool:
-    with open(info, encoding="ascii") as file:  # noqa: PTH123 (a file of the kernel)
+    with open(info, encoding="ascii") as file:
         for line in file:
             if line.startswith("flags:"):
                 return int(line.split()[1], 8) & (os.O_WRONLY | os.O_RDWR) != 0

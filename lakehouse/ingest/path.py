@@ -11,7 +11,7 @@ from lakehouse.errors import ConcurrentWrite, FileRefused
 from lakehouse.ingest.archive import Original, take
 from lakehouse.ingest.batch import Batch, BatchResult
 from lakehouse.ingest.errors import Superseded
-from lakehouse.ingest.known import KnownFiles
+from lakehouse.ingest.known import KnownFiles, SeenFile
 from lakehouse.ingest.landing import pending
 from lakehouse.ingest.recording import index_batches, record_batch
 from lakehouse.ingest.report import FileReport, IngestProgress, IngestReport
@@ -134,6 +134,7 @@ class _Work:
 
     def _batch(self, known: KnownFiles, key: Key | None, paths: Sequence[Path], folder: Path) -> None:
         originals: list[Original] = []
+        seen: list[SeenFile] = []
         for number, path in enumerate(paths):
             try:
                 before = path.stat() if path.exists() else None
@@ -143,7 +144,8 @@ class _Work:
                 continue
             originals.append(original)
             if before is not None and before.st_size == original.size_bytes:
-                known.remember_digest(path, size=before.st_size, mtime_ns=before.st_mtime_ns, sha256=original.sha256)
+                seen.append(SeenFile(path, before.st_size, before.st_mtime_ns, original.sha256))
+        known.remember_digests(seen)
         for _ in range(_MAX_ATTEMPTS):
             new = self._new(known, originals)
             if not new:

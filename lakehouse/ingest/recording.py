@@ -85,7 +85,8 @@ def index_batches(lake: Lake, con: duckdb.DuckDBPyConnection, contract: DatasetC
     rows = [row for commit in reversed(missing) for row in _rows(contract, commit)]
     if not rows:
         return 0
-    columns = "dataset, batch, raw_version, file, sha256, bytes, rows_read, rows_accepted, rows_quarantined, archive, ingested_at, run"
+    counts = "rows_read, rows_accepted, rows_quarantined"
+    columns = f"dataset, batch, raw_version, file, sha256, bytes, {counts}, archive, ingested_at, run"
     lake.append(
         con,
         INGESTED_TABLE,
@@ -109,9 +110,10 @@ def _commits_after(lake: Lake, contract: DatasetContract, batch: int) -> list[Co
 
 def _rows(contract: DatasetContract, commit: CommitInfo) -> list[str]:
     run = commit.stamp.run if commit.stamp else ""
+    at = commit.timestamp
     return [
         f"({quote_literal(contract.name)}, {batch_of(commit)}::BIGINT, {commit.version}::BIGINT, {quote_literal(file['file'])}, "
         f"{quote_literal(file['sha256'])}, {file['bytes']}::BIGINT, {file['rows_read']}::BIGINT, {file['rows_accepted']}::BIGINT, "
-        f"{file['rows_quarantined']}::BIGINT, {quote_literal(file.get('archive'))}, {quote_literal(commit.timestamp)}, {quote_literal(run)})"
+        f"{file['rows_quarantined']}::BIGINT, {quote_literal(file.get('archive'))}, {quote_literal(at)}, {quote_literal(run)})"
         for file in files_of(commit)
     ]

@@ -69,13 +69,11 @@ class BatchTally:
         """Forget what was added since."""
         self.rows, self._filled, self._sums, self.warned = mark.rows, mark.filled, mark.sums, mark.warned
 
-    def measure(self, rows_sql: str) -> None:
+    def measure(self, rows_sql: str, bad_table: str) -> None:
         """Note where the batch's good rows are, and count the bad ones by rule."""
         self.rows_sql = rows_sql
-        from lakehouse.ingest.batch import BAD_TABLE
-
         for rule, count in self._con.execute(
-            f"SELECT rule, count(*) FROM (SELECT unnest(rules) AS rule FROM {BAD_TABLE}) GROUP BY rule"
+            f"SELECT rule, count(*) FROM (SELECT unnest(rules) AS rule FROM {bad_table}) GROUP BY rule"
         ).fetchall():
             self.broken[rule] = count
 

@@ -62,4 +62,5 @@ def results_sql(results: "list[CheckResult]", *, batch: int, run: str, at: datet
         for result in results
     ]
     values = ", ".join(f"({row})" for row in rows)
-    return f'SELECT * FROM (VALUES {values}) AS c(dataset, "table", batch, check_id, level, severity, passed, rows_failed, detail, run, checked_at)'
+    columns = 'dataset, "table", batch, check_id, level, severity, passed, rows_failed, detail, run, checked_at'
+    return f"SELECT * FROM (VALUES {values}) AS c({columns})"

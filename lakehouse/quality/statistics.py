@@ -48,8 +48,8 @@ def profile_sql(profile: BatchProfile, *, dataset: str, run: str, at: datetime) 
     """The profile as rows of monitoring.profiles: one of the batch (no column), one per column."""
     rows = [(None, None, None), *((name, column.nulls, column.mean) for name, column in profile.columns.items())]
     values = ", ".join(
-        f"({quote_literal(dataset)}, {profile.batch}::BIGINT, {quote_literal(name)}::VARCHAR, {profile.files}::BIGINT, {profile.rows}::BIGINT, "
-        f"{quote_literal(nulls)}::BIGINT, {quote_literal(mean)}::DOUBLE, {quote_literal(run)}, {quote_literal(at)})"
+        f"({quote_literal(dataset)}, {profile.batch}::BIGINT, {quote_literal(name)}::VARCHAR, {profile.files}::BIGINT, "
+        f"{profile.rows}::BIGINT, {quote_literal(nulls)}::BIGINT, {quote_literal(mean)}::DOUBLE, {quote_literal(run)}, {quote_literal(at)})"
         for name, nulls, mean in rows
     )
     return f"SELECT * FROM (VALUES {values}) AS p(dataset, batch, column_name, files, rows, nulls, mean, run, profiled_at)"
@@ -95,7 +95,7 @@ def check_batch(
         rows_sql: a SELECT of the batch's accepted rows.
     """
     earlier = [one for one in history if one.batch < profile.batch and one.rows > 0]
-    results = [_rule(con, contract, rule, profile, earlier, rows_sql) for rule in contract.statistical_rules]
+    results = [_rule(con, contract, rule, profile, earlier, rows_sql=rows_sql) for rule in contract.statistical_rules]
     if len(earlier) >= _MIN_BATCHES and profile.rows > 0:
         results.append(_volume(contract, profile, earlier))
         results.append(_null_rates(contract, profile, earlier))
@@ -110,6 +110,7 @@ def _rule(
     rule: StatisticalRule,
     profile: BatchProfile,
     earlier: Sequence[BatchProfile],
+    *,
     rows_sql: str,
 ) -> CheckResult:
     if rule.measure_sql is None:

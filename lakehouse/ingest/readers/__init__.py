@@ -2,7 +2,20 @@
 
 from lakehouse.ingest.readers.chunks import Chunk, Reject, Select, as_text
 from lakehouse.ingest.readers.formats import FileFormat, StagedFile
+from lakehouse.ingest.readers.jsonrecords import read_documents
 from lakehouse.ingest.readers.sniffing import sniff
-from lakehouse.ingest.readers.staging import read_chunks, stage
+from lakehouse.ingest.readers.staging import read_chunks, scratch_folder, stage
 
-__all__ = ["Chunk", "FileFormat", "Reject", "Select", "StagedFile", "as_text", "read_chunks", "sniff", "stage"]
+__all__ = [
+    "Chunk",
+    "FileFormat",
+    "Reject",
+    "Select",
+    "StagedFile",
+    "as_text",
+    "read_chunks",
+    "read_documents",
+    "scratch_folder",
+    "sniff",
+    "stage",
+]

@@ -2,13 +2,14 @@
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import duckdb
 
-from lakehouse.ingest.readers.chunks import Chunk, Reject, Select, create_in_order, drop, new_name, rejects_table
+from lakehouse.errors import FileRefused
+from lakehouse.ingest.readers.chunks import Chunk, Reject, Select, as_text, create_in_order, drop, new_name, rejects_table
 from lakehouse.ingest.readers.delimited import Layout, read_delimited
 from lakehouse.ingest.readers.formats import MAX_COLUMNS, MAX_DOCUMENT_BYTES, MAX_RECORD_BYTES, SLICE_BYTES, FileFormat, refused
 from lakehouse.sql import quote_identifier, quote_literal
@@ -23,6 +24,7 @@ _MAX_DEPTH = 6
 _SAMPLE = 2000
 # No JSON text holds this character unescaped: with it as delimiter, a line is one field.
 _NEVER = "\x1f"
+_BLANK = r"(line IS NULL OR trim(line, E' \t\r') = '')"
 _STEP = re.compile(r"([^.\[\]]+)|\[(\d+)\]")
 
 
@@ -58,6 +60,35 @@ def read_json(
         yield from _chunk(con, table, rejects, names=names, select=select, scratch=scratch)
 
 
+def read_documents(
+    con: duckdb.DuckDBPyConnection,
+    documents: Sequence[tuple[int, Path]],
+    *,
+    sources: Sequence[str],
+    records: str | None,
+    scratch: Path,
+    failed: Callable[[int, FileRefused], None],
+) -> Iterator[Chunk]:
+    """The records of many small documents at once; each comes with a number that its rows' numbers begin at.
+
+    One that is no valid JSON is handed to `failed`, and the others are read.
+    """
+    table = new_name("lines")
+    rows: list[Reject] = []
+    for first, path in documents:
+        try:
+            elements = list(_elements(path, path, records))
+        except FileRefused as error:
+            failed(first, error)
+            continue
+        rows += [Reject(first + number, element, "") for number, element in enumerate(elements, start=1)]
+    try:
+        _insert_rows(con, table, rows, scratch)
+        yield from _chunk(con, table, [], names=tuple(sources), select=as_text, scratch=scratch)
+    finally:
+        drop(con, table)
+
+
 def _line_pieces(
     con: duckdb.DuckDBPyConnection, path: Path, plain: Path, scratch: Path, slice_bytes: int
 ) -> Iterator[tuple[str, list[Reject]]]:
@@ -70,12 +101,12 @@ def _line_pieces(
     ):
         table = new_name("lines")
         # Blank lines are no records: the others are numbered without them.
-        con.execute(
-            f"CREATE TEMP TABLE {quote_identifier(table)} AS "
-            f"SELECT line, _row - count(*) FILTER (blank) OVER (ORDER BY _row) - {blank} AS _row FROM (SELECT *, line IS NULL OR trim(line, E' \\t\\r') = '' AS blank FROM {chunk.rows_sql}) QUALIFY NOT blank"
-            if _any_blank(con, chunk.rows_sql)
-            else f"CREATE TEMP TABLE {quote_identifier(table)} AS SELECT line, _row - {blank} AS _row FROM {chunk.rows_sql}"
-        )
+        numbered = f"SELECT line, _row - {blank} AS _row FROM {chunk.rows_sql}"
+        if _any_blank(con, chunk.rows_sql):
+            marked = f"SELECT *, {_BLANK} AS blank FROM {chunk.rows_sql}"
+            row = f"_row - count(*) FILTER (blank) OVER (ORDER BY _row) - {blank}"
+            numbered = f"SELECT line, {row} AS _row FROM ({marked}) QUALIFY NOT blank"
+        con.execute(f"CREATE TEMP TABLE {quote_identifier(table)} AS {numbered}")
         rejects = [
             Reject(reject.row - blank - _blank_before(con, chunk.rows_sql, reject.row), reject.record, reject.reason)
             for reject in chunk.rejects
@@ -94,11 +125,11 @@ def _lines(names: Sequence[str], relation: str, has_row: bool, /) -> str:
 
 
 def _any_blank(con: duckdb.DuckDBPyConnection, rows_sql: str) -> bool:
-    return bool(con.execute(f"SELECT 1 FROM {rows_sql} WHERE line IS NULL OR trim(line, E' \\t\\r') = '' LIMIT 1").fetchone())
+    return bool(con.execute(f"SELECT 1 FROM {rows_sql} WHERE {_BLANK} LIMIT 1").fetchone())
 
 
 def _blank_before(con: duckdb.DuckDBPyConnection, rows_sql: str, row: int) -> int:
-    found = con.execute(f"SELECT count(*) FROM {rows_sql} WHERE _row < {row} AND (line IS NULL OR trim(line, E' \\t\\r') = '')").fetchone()
+    found = con.execute(f"SELECT count(*) FROM {rows_sql} WHERE _row < {row} AND ({_BLANK})").fetchone()
     return int(found[0]) if found else 0
 
 
@@ -233,8 +264,12 @@ def _inside(path: Path, document: Any, records: str) -> Iterator[str]:
 
 
 def _insert_elements(con: duckdb.DuckDBPyConnection, table: str, elements: Iterator[str], scratch: Path) -> None:
+    _insert_rows(con, table, (Reject(number, element, "") for number, element in enumerate(elements, start=1)), scratch)
+
+
+def _insert_rows(con: duckdb.DuckDBPyConnection, table: str, rows: Iterable[Reject], scratch: Path) -> None:
     # rejects_table writes and reads (number, text, reason) exactly; an element is the text.
-    made = rejects_table(con, (Reject(number, element, "") for number, element in enumerate(elements, start=1)), scratch)
+    made = rejects_table(con, rows, scratch)
     con.execute(f"CREATE TEMP TABLE {quote_identifier(table)} AS SELECT record AS line, _row FROM {quote_identifier(made)}")
     drop(con, made)
 

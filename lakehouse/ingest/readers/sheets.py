@@ -54,7 +54,7 @@ def _rows(path: Path, plain: Path, sheet: str | None) -> list[list[Cell]]:
                     return rows
             return []
     except WorksheetNotFound as error:
-        raise refused(path, f"has no sheet {sheet!r}", expected=", ".join(workbook.sheet_names), fix="Correct lakehouse.sheet") from error
+        raise refused(path, f"has no sheet {sheet!r}", fix="Correct lakehouse.sheet") from error
     except PasswordError as error:
         raise refused(path, "is protected by a password", fix="Deliver it without one") from error
     except (CalamineError, OSError, ValueError) as error:

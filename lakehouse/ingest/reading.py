@@ -1,0 +1,446 @@
+"""The files of a batch as judged rows: good ones on their way to raw, bad ones with their reasons on their way to quarantine.
+
+Many small files are judged together, a large one piece by piece; either way each row is judged by the same SELECT.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import duckdb
+
+from lakehouse.contracts import DatasetContract
+from lakehouse.errors import FileRefused
+from lakehouse.ingest.archive import Original
+from lakehouse.ingest.keys import FILE_SHIFT, KeyWatch
+from lakehouse.ingest.pieces import PiecewiseAppend
+from lakehouse.ingest.readers import Chunk, FileFormat, Select, as_text, read_chunks, read_documents, scratch_folder, sniff
+from lakehouse.ingest.readers.chunks import new_name
+from lakehouse.ingest.readers.encoding import UTF8
+from lakehouse.ingest.readers.formats import SLICE_BYTES, refused
+from lakehouse.ingest.tally import BatchTally
+from lakehouse.ingest.validation import BAD, RECORD, RowJudge, check_columns, match_columns, worst_level_sql
+from lakehouse.privacy import Key, install, protect_sql
+from lakehouse.settings import Settings
+from lakehouse.sql import quote_identifier, quote_literal
+from lakehouse.tables.writing import Written
+
+GOOD_TABLE = "__batch_good"
+BAD_TABLE = "__batch_bad"
+SHAPE_RULE = "record.shape"
+# Pieces this large are written at once; smaller ones of many files become one data file together.
+_DIRECT_ROWS = 200_000
+# Up to this size files are judged together: for a small file the planning of its queries costs more than its rows.
+_SMALL_BYTES = 2 * 1024 * 1024
+_GROUP_BYTES = 32 * 1024 * 1024
+_ROW_MASK = (1 << FILE_SHIFT) - 1
+_ORIGIN = "_batch BIGINT, _file VARCHAR, _sha256 VARCHAR, _row BIGINT, _ingested_at TIMESTAMPTZ"
+
+Told = Callable[[Original, int], None]
+
+
+@dataclass
+class FileOutcome:
+    """What became of one file of a batch."""
+
+    original: Original
+    rows_read: int = 0
+    rows_quarantined: int = 0
+    error: FileRefused | None = None
+    written: list[Written] = field(default_factory=list)
+
+    @property
+    def rows_accepted(self) -> int:
+        """Rows that are on their way to raw."""
+        return 0 if self.error else self.rows_read - self.rows_quarantined
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Text of small files with the same columns; a row's number has its file's number in the upper bits."""
+
+    table: str
+    names: tuple[str, ...]
+    by_path: bool
+    outcomes: dict[int, FileOutcome] = field(default_factory=dict)
+
+
+class BatchReader:
+    """Fills GOOD_TABLE and BAD_TABLE of one connection, and data files for what is large.
+
+    Args:
+        con: holds the two tables.
+        contract: judges the rows.
+        settings: where to unpack.
+        key: protects columns; None where the contract protects none.
+        number: of the batch.
+        now: when the rows arrived.
+        pieces: writes data files.
+        told: called after every piece.
+    """
+
+    def __init__(
+        self,
+        con: duckdb.DuckDBPyConnection,
+        contract: DatasetContract,
+        *,
+        settings: Settings,
+        key: Key | None,
+        number: int,
+        now: datetime,
+        pieces: PiecewiseAppend,
+        told: Told,
+    ) -> None:
+        self._con = con
+        self._contract = contract
+        self._settings = settings
+        self._key = key
+        self._number = number
+        self._now = now
+        self._pieces = pieces
+        self._told = told
+        self._judge = RowJudge(contract, key)
+        self.tally = BatchTally(con, contract, self._judge)
+        self.outcomes: list[FileOutcome] = []
+
+    def read(self, originals: Sequence[Original]) -> None:
+        """Read every file; a file that is refused leaves nothing behind, and `outcomes` says why."""
+        self._prepare()
+        self.outcomes = [FileOutcome(original) for original in originals]
+        together: list[FileOutcome] = []
+        room = _GROUP_BYTES
+        for outcome in self.outcomes:
+            size = outcome.original.size_bytes
+            if size > _SMALL_BYTES:
+                self._large(outcome)
+                continue
+            if size > room:
+                self._together(together)
+                together, room = [], _GROUP_BYTES
+            together.append(outcome)
+            room -= size
+        self._together(together)
+
+    def _prepare(self) -> None:
+        if self._key is not None:
+            install(self._con, self._key)
+        columns = ", ".join(f"{quote_identifier(column.name)} {column.stored_type}" for column in self._contract.columns)
+        rescued = ", _rescued VARCHAR" if self._judge.rescues else ""
+        self._con.execute(f"CREATE OR REPLACE TEMP TABLE {GOOD_TABLE} ({columns}{rescued}, {_ORIGIN})")
+        kept = "record VARCHAR, level VARCHAR, rules VARCHAR[], reasons VARCHAR[], status VARCHAR"
+        self._con.execute(f"CREATE OR REPLACE TEMP TABLE {BAD_TABLE} ({_ORIGIN}, {kept})")
+
+    # ---- one large file
+
+    def _large(self, outcome: FileOutcome) -> None:
+        mark = self.tally.mark()
+        try:
+            shape = self._sniff(outcome)
+            watch = KeyWatch(self._con, self._contract, is_one_piece=_is_one_piece(outcome.original, shape))
+            try:
+                self._pieces_of(outcome, shape, watch)
+            finally:
+                watch.close()
+            outcome.rows_quarantined = self._count(f"SELECT count(*) FROM {BAD_TABLE} WHERE {_of(outcome)}")
+            self._check_limits(outcome)
+        except FileRefused as error:
+            self._refuse(outcome, error)
+            self.tally.back_to(mark)
+
+    def _pieces_of(self, outcome: FileOutcome, shape: FileFormat, watch: KeyWatch) -> None:
+        origin = self._origin(outcome.original)
+        select = self._judge.select(outcome.original.path.name, by_path=_is_json(shape))
+        for chunk in self._chunks(outcome, shape, select):
+            self._keep_rejects(chunk, origin)
+            if chunk.rows:
+                repeated = watch.repeated(chunk.rows_sql)
+                good = self._keep(chunk.rows_sql, chunk.rows, repeated, origin, direct=outcome)
+                if good:
+                    self.tally.add(chunk.rows_sql, repeated)
+            outcome.rows_read += chunk.rows + len(chunk.rejects)
+            self._told(outcome.original, outcome.rows_read)
+
+    # ---- small files together
+
+    def _together(self, outcomes: Sequence[FileOutcome]) -> None:
+        groups: dict[tuple[tuple[str, ...], bool], _Group] = {}
+        documents: dict[int, FileOutcome] = {}
+        for number, outcome in enumerate(outcomes):
+            try:
+                shape = self._sniff(outcome)
+                if shape.format == "json" and shape.compression == "none" and shape.encoding in UTF8:
+                    documents[number] = outcome
+                    continue
+                for chunk in self._chunks(outcome, shape, as_text):
+                    self._collect(chunk, {number: outcome}, groups, by_path=_is_json(shape))
+                self._told(outcome.original, outcome.rows_read)
+            except FileRefused as error:
+                self._refuse_early(outcome, number, error, groups)
+        if documents:
+            self._documents(documents, groups)
+        for group in groups.values():
+            self._judge_group(group)
+            self._con.execute(f"DROP TABLE {quote_identifier(group.table)}")
+
+    def _documents(self, documents: dict[int, FileOutcome], groups: dict[tuple[tuple[str, ...], bool], _Group]) -> None:
+        """JSON documents, all in one reading."""
+
+        def failed(first: int, error: FileRefused) -> None:
+            number = first >> FILE_SHIFT
+            self._refuse_early(documents.pop(number), number, error, groups)
+
+        with scratch_folder(self._settings.spill_dir) as scratch:
+            for chunk in read_documents(
+                self._con,
+                [(number << FILE_SHIFT, outcome.original.copy) for number, outcome in documents.items()],
+                sources=[column.source for column in self._contract.columns],
+                records=self._contract.landing.records,
+                scratch=scratch,
+                failed=failed,
+            ):
+                self._collect(chunk, documents, groups, by_path=True)
+        for outcome in documents.values():
+            self._told(outcome.original, outcome.rows_read)
+
+    def _refuse_early(
+        self, outcome: FileOutcome, number: int, error: FileRefused, groups: dict[tuple[tuple[str, ...], bool], _Group]
+    ) -> None:
+        self._refuse(outcome, error)
+        for group in groups.values():
+            if group.outcomes.pop(number, None) is not None:
+                self._con.execute(f"DELETE FROM {quote_identifier(group.table)} WHERE _row >> {FILE_SHIFT} = {number}")
+
+    def _collect(
+        self, chunk: Chunk, outcomes: dict[int, FileOutcome], groups: dict[tuple[tuple[str, ...], bool], _Group], *, by_path: bool
+    ) -> None:
+        """Add a piece to its group: of one file, or of several whose numbers are in the rows' numbers already."""
+        name = (chunk.names, by_path)
+        first = next(iter(outcomes.values()))
+        if name not in groups:
+            matching = match_columns(self._contract, chunk.names)
+            check_columns(first.original.path.name, self._contract, matching, by_path=by_path)
+            groups[name] = _Group(new_name("group"), chunk.names, by_path)
+            columns = ", ".join(f"{quote_identifier(column)} VARCHAR" for column in chunk.names)
+            self._con.execute(f"CREATE TEMP TABLE {quote_identifier(groups[name].table)} ({columns}, _row BIGINT)")
+        group = groups[name]
+        group.outcomes.update(outcomes)
+        table = quote_identifier(group.table)
+        columns = ", ".join(quote_identifier(column) for column in chunk.names)
+        shift = next(iter(outcomes)) << FILE_SHIFT if len(outcomes) == 1 else 0
+        row = f"(_row & {_ROW_MASK}) + {shift}" if shift else "_row"
+        self._con.execute(f"INSERT INTO {table} SELECT {columns}, {row} FROM {chunk.rows_sql}")
+        if len(outcomes) == 1:
+            self._keep_rejects(chunk, self._origin(first.original))
+            first.rows_read += chunk.rows + len(chunk.rejects)
+            return
+        for number, rows in self._con.execute(f"SELECT _row >> {FILE_SHIFT}, count(*) FROM {table} GROUP BY 1").fetchall():
+            if number in outcomes:
+                outcomes[number].rows_read += rows
+        for reject in chunk.rejects:
+            outcomes[reject.row >> FILE_SHIFT].rows_read += 1
+        if chunk.rejects:
+            files = self._files_table(outcomes)
+            self._keep_rejects(chunk, self._origin_of_many(files))
+            self._con.execute(f"DROP TABLE {quote_identifier(files)}")
+
+    def _files_table(self, outcomes: dict[int, FileOutcome]) -> str:
+        name = new_name("files")
+        values = ", ".join(
+            f"({number}::BIGINT, {quote_literal(_file_name(one.original))}, {quote_literal(one.original.sha256)})"
+            for number, one in outcomes.items()
+        )
+        self._con.execute(f"CREATE TEMP TABLE {quote_identifier(name)} AS SELECT * FROM (VALUES {values}) AS f(number, file, sha256)")
+        return name
+
+    def _judge_group(self, group: _Group) -> None:
+        """Judge all files of a group at once; if some break their limit, judge the others again without them."""
+        mark = self.tally.mark()
+        left = dict(group.outcomes)
+        while left:
+            refusals = self._judge_files(group, left)
+            if not refusals:
+                return
+            self.tally.back_to(mark)
+            for number, error in refusals.items():
+                self._refuse(left.pop(number), error)
+            for outcome in left.values():
+                for table in (GOOD_TABLE, BAD_TABLE):
+                    # Records that are none were counted when the file was read: they stay.
+                    kept = f" AND NOT list_contains(rules, {quote_literal(SHAPE_RULE)})" if table == BAD_TABLE else ""
+                    self._con.execute(f"DELETE FROM {table} WHERE {_of(outcome)}{kept}")
+
+    def _judge_files(self, group: _Group, outcomes: dict[int, FileOutcome]) -> dict[int, FileRefused]:
+        matching = match_columns(self._contract, group.names)
+        numbers = ", ".join(str(number) for number in outcomes)
+        source = f"(SELECT * FROM {quote_identifier(group.table)} WHERE _row >> {FILE_SHIFT} IN ({numbers}))"
+        judged, files = new_name("judged"), self._files_table(outcomes)
+        rows_sql = f"(SELECT * FROM {quote_identifier(judged)})"
+        watch = KeyWatch(self._con, self._contract, is_one_piece=True)
+        try:
+            self._con.execute(
+                f"CREATE TEMP TABLE {quote_identifier(judged)} AS {self._judge.sql(matching, group.names, source, has_row=True)}"
+            )
+            rows = self._count(f"SELECT count(*) FROM {quote_identifier(judged)}")
+            if rows:
+                repeated = watch.repeated(rows_sql)
+                if self._keep(rows_sql, rows, repeated, self._origin_of_many(files)):
+                    self.tally.add(rows_sql, repeated)
+        finally:
+            watch.close()
+            self._con.execute(f"DROP TABLE IF EXISTS {quote_identifier(judged)}")
+            self._con.execute(f"DROP TABLE IF EXISTS {quote_identifier(files)}")
+        return self._limits_broken(outcomes)
+
+    def _limits_broken(self, outcomes: dict[int, FileOutcome]) -> dict[int, FileRefused]:
+        bad = dict(self._con.execute(f"SELECT _sha256, count(*) FROM {BAD_TABLE} GROUP BY _sha256").fetchall())
+        refusals: dict[int, FileRefused] = {}
+        for number, outcome in outcomes.items():
+            outcome.rows_quarantined = bad.get(outcome.original.sha256, 0)
+            try:
+                self._check_limits(outcome)
+            except FileRefused as error:
+                refusals[number] = error
+        return refusals
+
+    # ---- both
+
+    def _sniff(self, outcome: FileOutcome) -> FileFormat:
+        sources = [column.source for column in self._contract.columns]
+        return sniff(outcome.original.copy, landing=self._contract.landing, names=sources)
+
+    def _chunks(self, outcome: FileOutcome, shape: FileFormat, select: Select) -> Iterator[Chunk]:
+        return read_chunks(
+            self._con,
+            outcome.original.copy,
+            select=select,
+            file_format=shape,
+            landing=self._contract.landing,
+            columns=self._contract.columns,
+            spill_dir=self._settings.spill_dir,
+        )
+
+    def _origin(self, original: Original) -> tuple[str, str]:
+        """The SELECT list that says where a row comes from, and the join it needs."""
+        return self._origin_columns(quote_literal(_file_name(original)), quote_literal(original.sha256), "_row"), ""
+
+    def _origin_of_many(self, files: str) -> tuple[str, str]:
+        columns = self._origin_columns("__files.file", "__files.sha256", f"_row & {_ROW_MASK}")
+        return columns, f" JOIN {quote_identifier(files)} AS __files ON __files.number = _row >> {FILE_SHIFT}"
+
+    def _origin_columns(self, file: str, sha256: str, row: str) -> str:
+        arrived = f"{quote_literal(self._now)} AS _ingested_at"
+        return f"{self._number}::BIGINT AS _batch, {file} AS _file, {sha256} AS _sha256, {row} AS _row, {arrived}"
+
+    def _keep(self, rows_sql: str, rows: int, repeated: str | None, origin: tuple[str, str], *, direct: FileOutcome | None = None) -> int:
+        """Divide judged rows between the two tables; returns the number of good ones."""
+        bad = self._keep_bad(rows_sql, repeated, origin)
+        good = rows - bad
+        columns, join = origin
+        others = f" AND _row NOT IN (SELECT _row FROM {quote_identifier(repeated)})" if repeated else ""
+        where = f" WHERE {BAD} IS NULL{others}" if bad else ""
+        inner = f"(SELECT * FROM {rows_sql}{where})"
+        sql = f"SELECT {', '.join(self._judge.stored())}, {columns} FROM {inner}{join}"
+        if good >= _DIRECT_ROWS and direct is not None:
+            direct.written.append(self._pieces.write(self._con, sql))
+        elif good:
+            self._con.execute(f"INSERT INTO {GOOD_TABLE} BY NAME {sql}")
+        return good
+
+    def _keep_bad(self, rows_sql: str, repeated: str | None, origin: tuple[str, str]) -> int:
+        """Rows that broke a rule, with all their reasons; returns their number."""
+        columns, join = origin
+        if repeated is None:
+            inner = f"(SELECT *, {BAD} AS broken, {RECORD} AS record FROM {rows_sql} WHERE {BAD} IS NOT NULL)"
+        else:
+            again = (
+                f"(SELECT _row AS again_row, list({{'rule': rule, 'level': level, 'reason': reason}} ORDER BY rule) AS again "
+                f"FROM {quote_identifier(repeated)} GROUP BY _row)"
+            )
+            # A row that only repeats a key was good so far: its record is made of its values.
+            record = f"coalesce({RECORD}, json_object({', '.join(self._value_pairs())})::VARCHAR) AS record"
+            inner = (
+                f"(SELECT *, list_concat(coalesce({BAD}, []), coalesce(again, [])) AS broken, {record} FROM {rows_sql} "
+                f"LEFT JOIN {again} ON _row = again_row WHERE {BAD} IS NOT NULL OR again IS NOT NULL)"
+            )
+        levels = worst_level_sql("list_transform(broken, lambda one: one.level)")
+        made = self._con.execute(
+            f"INSERT INTO {BAD_TABLE} SELECT {columns}, record, {levels}, list_transform(broken, lambda one: one.rule), "
+            f"list_transform(broken, lambda one: one.reason), 'waiting' FROM {inner}{join}"
+        ).fetchone()
+        return int(made[0]) if made else 0
+
+    def _keep_rejects(self, chunk: Chunk, origin: tuple[str, str]) -> None:
+        """Records that are none: as they arrived, sealed where the contract protects columns."""
+        if not chunk.rejects:
+            return
+        record = protect_sql("record", "encrypt", self._key) if self._key is not None else "record"
+        self._con.execute(
+            f"INSERT INTO {BAD_TABLE} SELECT {origin[0]}, {record}, 'structural', [{quote_literal(SHAPE_RULE)}], "
+            f"['the record ' || reason], 'waiting' FROM {chunk.rejects_sql}{origin[1]}"
+        )
+
+    def _value_pairs(self) -> list[str]:
+        pairs: list[str] = []
+        for column in self._contract.columns:
+            name = quote_identifier(column.name)
+            is_protected = column.protected and self._key is not None
+            value = protect_sql(name, column.protection, self._key) if is_protected and self._key else f"CAST({name} AS VARCHAR)"
+            pairs.append(f"{quote_literal(column.source)}, {value}")
+        return pairs
+
+    def _check_limits(self, outcome: FileOutcome) -> None:
+        """Refuse a file that is more wrong than the contract allows."""
+        contract = self._contract
+        limit = contract.quarantine_limit_percent
+        is_strict = contract.schema_changes.type_change == "reject"
+        if not outcome.rows_quarantined or (limit is None and not is_strict):
+            return
+        share = 100.0 * outcome.rows_quarantined / outcome.rows_read
+        reasons = self._con.execute(
+            f"SELECT rule, count(*) AS rows FROM (SELECT unnest(rules) AS rule FROM {BAD_TABLE} WHERE {_of(outcome)}) "
+            "GROUP BY rule ORDER BY rows DESC, rule"
+        ).fetchall()
+        name = outcome.original.path.name
+        if limit is not None and share > limit:
+            raise refused(
+                name,
+                f"{outcome.rows_quarantined} of {outcome.rows_read} rows break the contract of {contract.name}",
+                expected=f"at most {limit:g} %",
+                found=f"{share:.1f} %: " + ", ".join(f"{rule} ({rows} rows)" for rule, rows in reasons[:3]),
+                fix="Correct the file or the contract",
+            )
+        wrong = [rule.removesuffix(".type") for rule, rows in reasons if rule.endswith(".type") and rows == outcome.rows_read]
+        if is_strict and wrong:
+            raise refused(name, f"no value of {', '.join(wrong)} is of the contract's type", fix="Correct the file or the contract")
+
+    def _refuse(self, outcome: FileOutcome, error: FileRefused) -> None:
+        """Leave nothing of a file behind."""
+        outcome.error = error
+        self._pieces.discard(outcome.written)
+        outcome.written = []
+        outcome.rows_read = outcome.rows_quarantined = 0
+        for table in (GOOD_TABLE, BAD_TABLE):
+            self._con.execute(f"DELETE FROM {table} WHERE {_of(outcome)}")
+
+    def _count(self, sql: str) -> int:
+        found = self._con.execute(sql).fetchone()
+        return int(found[0]) if found else 0
+
+
+def _of(outcome: FileOutcome) -> str:
+    return f"_sha256 = {quote_literal(outcome.original.sha256)}"
+
+
+def _file_name(original: Original) -> str:
+    return original.path.name.replace("\0", "")
+
+
+def _is_json(shape: FileFormat) -> bool:
+    return shape.format in {"json", "ndjson"}
+
+
+def _is_one_piece(original: Original, shape: FileFormat) -> bool:
+    """Whether the reader surely hands the file over in one piece."""
+    if shape.format in {"json", "excel", "pdf"}:
+        return True
+    return shape.compression == "none" and shape.format != "parquet" and original.size_bytes < SLICE_BYTES // 4
