@@ -49,10 +49,13 @@ def build_dataset_assets(contract: DatasetContract) -> dg.AssetsDefinition:
 
         lake = workspace.lake
         before, now = {table: lake.version(table) for table in (contract.raw, contract.quarantine)}, datetime.now(UTC)
-        report = ingest_landing(lake, contract, settings=workspace.settings, run=context.run_id, now=now)
+        report = ingest_landing(lake, contract, settings=workspace.settings, run=context.run.run_id, now=now)
+        files = ", ".join(f"{count:,} {status}" for status, count in report.counts().items())
+        context.log.info(f"files: {files}; rows: {report.rows_read:,} read, {report.rows_accepted:,} accepted, {report.rows_quarantined:,} quarantined")
         for file in report.files:
-            context.log.info(f"{file.status}: {file.path}: {file.rows_read} read, {file.rows_accepted} accepted, {file.rows_quarantined} quarantined")
-        yield from _results(context, lake, contract, report, _State.after(lake, contract, before, run=context.run_id, now=now))
+            if file.status == "refused":
+                context.log.warning(f"refused: {file.path}: {file.error}")
+        yield from _results(context, lake, contract, report, _State.after(workspace, contract, before, run=context.run.run_id, now=now))
 
     return ingest_dataset
 
@@ -128,7 +131,7 @@ def _results(context: dg.AssetExecutionContext, lake: "Lake", contract: DatasetC
         score = state.score.score if state.score and table == contract.raw else None
         metadata = {**table_metadata(lake, table, before=state.before[table], quality_score=score), **extra}
         yield dg.MaterializeResult(asset_key=asset_key(table), metadata=metadata, data_version=data_version(lake, table))
-    for result in [_conservation(state), _limit(contract, state), _readable(report), *(_level(level, state.checks) for level in LEVEL_CLAIMS)]:
+    for result in [_conservation(state), _limit(contract, state), _readable(state), *(_level(level, state.checks) for level in LEVEL_CLAIMS)]:
         check = dg.AssetCheckKey(asset_key(contract.raw), result.check_name or "")
         if check in context.selected_asset_check_keys:
             yield result._replace(asset_key=check.asset_key)
@@ -144,12 +147,15 @@ class _State:
     quarantined: "QuarantineCount | None"
     checks: Sequence["CheckResult"]
     score: "QualityScore | None"
+    refused: Sequence[tuple[Path, str]]
 
     @classmethod
-    def after(cls, lake: "Lake", contract: DatasetContract, before: Mapping[str, int | None], *, run: str, now: datetime) -> "_State":
+    def after(cls, workspace: Workspace, contract: DatasetContract, before: Mapping[str, int | None], *, run: str, now: datetime) -> "_State":
+        from lakehouse.ingest import pending
         from lakehouse.monitoring import batch_volumes, newest_checks, score_dataset
         from lakehouse.pipeline.rejected import count_by_rule
 
+        lake = workspace.lake
         return cls(
             before=before,
             volumes=batch_volumes(lake, contract.name),
@@ -157,6 +163,8 @@ class _State:
             quarantined=count_by_rule(lake).get(contract.name),
             checks=newest_checks(lake, contract.name),
             score=score_dataset(lake, contract, run=run, now=now),
+            # Also those of earlier runs: they are told as long as they lie there.
+            refused=pending(lake, contract, settings=workspace.settings).refused,
         )
 
 
@@ -179,7 +187,7 @@ def _raw_metadata(report: "IngestReport", state: _State) -> dict[str, Any]:
     newest = state.volumes[-_SHOWN_BATCHES:]
     if newest:
         metadata["lakehouse/rows_per_batch"] = plots.rows_per_batch(
-            [volume.version for volume in newest], [volume.rows_accepted for volume in newest], [volume.rows_quarantined for volume in newest]
+            [volume.batch for volume in newest], [volume.rows_accepted for volume in newest], [volume.rows_quarantined for volume in newest]
         )
     return metadata
 
@@ -222,13 +230,13 @@ def _limit(contract: DatasetContract, state: _State) -> dg.AssetCheckResult:
     )
 
 
-def _readable(report: "IngestReport") -> dg.AssetCheckResult:
-    refused = [file for file in report.files if file.status == "refused"]
+def _readable(state: _State) -> dg.AssetCheckResult:
+    rows: list[dict[str, Any]] = [{"file": path.name, "why": why} for path, why in state.refused[:_SHOWN_FILES]]
     return dg.AssetCheckResult(
         check_name=READABLE,
-        passed=not refused,
-        description="; ".join(str(file.error) for file in refused[:5]) or f"{len(report.files):,} files, none refused",
-        metadata={"files_refused": len(refused)},
+        passed=not state.refused,
+        description="; ".join(why for _, why in state.refused[:3]) or "No file in the landing folder is refused",
+        metadata={"files_refused": len(state.refused), "refused": records_table(rows)},
     )
 
 

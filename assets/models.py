@@ -65,7 +65,7 @@ def _training(contract: ModelContract, inputs: list[dg.AssetKey], group: str) ->
 
         table = _table(contract, "training_set")
         before = workspace.lake.version(table)
-        report = train(workspace.settings, workspace.lake, contract, run=context.run_id, now=datetime.now(UTC))
+        report = train(workspace.settings, workspace.lake, contract, run=context.run.run_id, now=datetime.now(UTC))
         context.log.info(f"{contract.name} version {report.version}: {report.algorithm}, {_metrics_text(report.metrics)}")
         if training_set.key in context.selected_asset_keys:
             yield dg.MaterializeResult(
@@ -101,7 +101,7 @@ def _predictions(contract: ModelContract, inputs: list[dg.AssetKey], group: str)
 
         lake = workspace.lake
         before = lake.version(table)
-        commit = predict_batch(workspace.settings, lake, contract, run=context.run_id, now=datetime.now(UTC))
+        commit = predict_batch(workspace.settings, lake, contract, run=context.run.run_id, now=datetime.now(UTC))
         context.log.info(f"{commit.rows} rows predicted" if not commit.skipped else "predictions were up to date")
         return dg.MaterializeResult(
             metadata={**table_metadata(lake, table, before=before)}, data_version=data_version(lake, table)

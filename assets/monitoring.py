@@ -38,7 +38,7 @@ def _quality_scores(contracts: Contracts) -> dg.AssetsDefinition:
 
         lake, now = workspace.lake, datetime.now(UTC)
         before = lake.version(QUALITY_TABLE)
-        measured = [score_dataset(lake, dataset, run=context.run_id, now=now) for dataset in workspace.contracts.datasets.values()]
+        measured = [score_dataset(lake, dataset, run=context.run.run_id, now=now) for dataset in workspace.contracts.datasets.values()]
         scores = [score for score in measured if score is not None]
         rows: list[dict[str, Any]] = [
             {
@@ -72,7 +72,7 @@ def _model_performance(contracts: Contracts) -> dg.AssetsDefinition:
 
         lake, now = workspace.lake, datetime.now(UTC)
         before = lake.version(PERFORMANCE_TABLE)
-        measured = [measure_performance(lake, model, run=context.run_id, now=now) for model in workspace.contracts.models.values()]
+        measured = [measure_performance(lake, model, run=context.run.run_id, now=now) for model in workspace.contracts.models.values()]
         rows: list[dict[str, Any]] = [
             {"model": one.model, "version": one.model_version or "", "new labels": one.rows, one.metric: "not yet" if one.value is None else round(one.value, 4)}
             for one in measured
@@ -100,7 +100,7 @@ def _storage() -> dg.AssetsDefinition:
 
         lake = workspace.lake
         before = lake.version(STORAGE_TABLE)
-        report = keep_house(lake, spill_dir=workspace.settings.spill_dir, run=context.run_id, now=datetime.now(UTC))
+        report = keep_house(lake, spill_dir=workspace.settings.spill_dir, run=context.run.run_id, now=datetime.now(UTC))
         metadata: dict[str, Any] = {
             **table_metadata(lake, STORAGE_TABLE, before=before),
             "lakehouse/checkpoints": dg.IntMetadataValue(report.checkpoints),

@@ -192,15 +192,15 @@ def _build(context: dg.AssetExecutionContext, workspace: Workspace, manifest: _P
     """
     from lakehouse.transform import build
 
-    chosen = _Selection.of(context)
+    chosen = _Selection.of(context, manifest)
     lake = workspace.lake
-    before = {key: lake.version(".".join(key.path)) for key in chosen.tables.values()}
+    before = {key: lake.version(".".join(key.path)) for key in (*chosen.tables.values(), *chosen.seeds.values())}
     report = build(
         workspace.settings,
         contracts=workspace.contracts,
-        select=[_selector(manifest, unique_id) for unique_id in (*chosen.tables, *chosen.tests)],
+        select=[_selector(manifest, unique_id) for unique_id in (*chosen.seeds, *chosen.tables, *chosen.tests)],
         indirect_selection="empty",
-        run=context.run_id,
+        run=context.run.run_id,
         check=False,
         progress=lambda name, status: context.log.info(f"dbt: {name}: {status}"),
     )
@@ -208,6 +208,8 @@ def _build(context: dg.AssetExecutionContext, workspace: Workspace, manifest: _P
         key = chosen.tables.get(node.unique_id)
         if key is not None and node.status == "success":
             yield _materialized(lake, key, node, before=before[key])
+        elif (seed := chosen.seeds.get(node.unique_id)) is not None and node.status == "success" and not node.is_unchanged:
+            context.log_event(dg.AssetMaterialization(seed, metadata=_node_metadata(lake, seed, node, before=before[seed])))
     for test in report.tests:
         check = chosen.tests.get(test.unique_id)
         if check is not None and test.status != "skipped":
@@ -220,13 +222,19 @@ def _build(context: dg.AssetExecutionContext, workspace: Workspace, manifest: _P
 
 @dataclass(frozen=True, slots=True)
 class _Selection:
-    """What this run asks of the step, by dbt's unique ids."""
+    """What this run asks of the step, by dbt's unique ids.
+
+    Attributes:
+        seeds: those that the tables and tests read and that were not asked for. They come from files of the project and are
+            downstream of nothing, so that a run of what is downstream of a dataset would never build them.
+    """
 
     tables: Mapping[str, dg.AssetKey]
     tests: Mapping[str, dg.AssetCheckKey]
+    seeds: Mapping[str, dg.AssetKey]
 
     @classmethod
-    def of(cls, context: dg.AssetExecutionContext) -> "_Selection":
+    def of(cls, context: dg.AssetExecutionContext, manifest: _Props) -> "_Selection":
         definition = context.assets_def
         tables = {str(spec.metadata[_UNIQUE_ID]): spec.key for spec in definition.specs if spec.key in context.selected_asset_keys}
         tests = {
@@ -234,17 +242,22 @@ class _Selection:
             for spec in definition.check_specs
             if spec.key in context.selected_asset_check_keys
         }
-        return cls(tables, tests)
+        read = {parent for node in (*tables, *tests) for parent in manifest["nodes"][node].get("depends_on", {}).get("nodes", [])}
+        seeds = {node: asset_key(table_of(manifest["nodes"][node])) for node in sorted(read - set(tables)) if node.startswith("seed.")}
+        return cls(tables, tests, seeds)
 
 
 def _materialized(lake: "Lake", key: dg.AssetKey, node: "NodeResult", *, before: int | None) -> dg.MaterializeResult:
-    table = ".".join(key.path)
-    metadata: dict[str, Any] = {
-        **table_metadata(lake, table, before=before),
+    metadata = _node_metadata(lake, key, node, before=before)
+    return dg.MaterializeResult(asset_key=key, metadata=metadata, data_version=data_version(lake, ".".join(key.path)))
+
+
+def _node_metadata(lake: "Lake", key: dg.AssetKey, node: "NodeResult", *, before: int | None) -> dict[str, Any]:
+    return {
+        **table_metadata(lake, ".".join(key.path), before=before),
         "dbt/seconds": dg.FloatMetadataValue(round(node.seconds, 3)),
         "dbt/outcome": dg.TextMetadataValue("unchanged: same SQL, same input versions" if node.is_unchanged else f"wrote {node.rows:,} rows"),
     }
-    return dg.MaterializeResult(asset_key=key, metadata=metadata, data_version=data_version(lake, table))
 
 
 def _checked(check: dg.AssetCheckKey, test: "TestResult") -> dg.AssetCheckResult:

@@ -11,6 +11,7 @@ class BatchVolume:
     """One batch as its commit tells it."""
 
     version: int
+    batch: int
     committed_at: datetime
     files: int
     rows_read: int
@@ -30,12 +31,14 @@ def batch_volumes(lake: Lake, dataset: str, *, limit: int | None = None) -> list
         return []
     volumes: list[BatchVolume] = []
     for commit in lake.history(table, limit=limit):
-        listed = commit.stamp.source.get("files") if commit.stamp and commit.stamp.source else None
+        source = (commit.stamp.source if commit.stamp else None) or {}
+        listed = source.get("files")
         if not isinstance(listed, list):
             continue
         volumes.append(
             BatchVolume(
                 version=commit.version,
+                batch=int(str(source.get("batch", commit.version))),
                 committed_at=commit.timestamp,
                 files=len(listed),
                 rows_read=sum(int(entry["rows_read"]) for entry in listed),
