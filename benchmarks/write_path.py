@@ -117,7 +117,8 @@ def main() -> None:
         print(json.dumps(figures))
     else:
         for one in figures:
-            print(f"{one['name']}  {one['figure']:.2f} {one['unit']}  limit {one['limit']} {one['unit']}  {one['figure'] / one['limit']:.2f} of it")
+            limit, unit = one["limit"], one["unit"]
+            print(f"{one['name']}  {one['figure']:.2f} {unit}  limit {limit} {unit}  {one['figure'] / limit:.2f} of it")
     sys.exit(0 if all(one["passed"] for one in figures) else 1)
 
 

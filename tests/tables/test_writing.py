@@ -58,7 +58,7 @@ def test_append_matches_columns_by_name_and_adds_new_ones(lake: Lake, con: duckd
 
 
 @pytest.mark.parametrize(
-    ("held", "given", "is_taken"),
+    "case",
     [
         ("1::BIGINT", "2::INTEGER", True),
         ("1::INTEGER", "2::BIGINT", False),
@@ -81,8 +81,9 @@ def test_append_matches_columns_by_name_and_adds_new_ones(lake: Lake, con: duckd
     ],
 )
 def test_only_what_fits_without_loss_goes_into_a_column(
-    lake: Lake, con: duckdb.DuckDBPyConnection, stamp: Stamp, held: str, given: str, is_taken: bool
+    lake: Lake, con: duckdb.DuckDBPyConnection, stamp: Stamp, case: tuple[str, str, bool]
 ) -> None:
+    held, given, is_taken = case
     lake.overwrite(con, T, f"SELECT {held} AS value", stamp=stamp)
     before = lake.schema(T)
     if is_taken:
