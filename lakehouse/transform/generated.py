@@ -1,9 +1,14 @@
 """dbt files for datasets that the project itself has no models for: added ones work without a line of SQL.
 
-They are written into the home, beside its tables, and follow the contracts: what a contract no longer asks for is removed.
+They are a dbt package in the home, beside its tables, and follow the contracts: what a contract no longer asks for is removed.
+A package, because dbt writes compiled SQL at a model's path relative to its project: a model path outside of the project would
+send it astray, over the model itself where the path is absolute.
 """
 
+import os
+import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,40 +22,70 @@ from lakehouse.transform.sources import HEADER, plain_text, raw_columns, source_
 
 _SQL_HEADER = "-- " + HEADER.removeprefix("# ")
 ROW_ID = "row_id"
+_PACKAGE = "added"
+_PROJECT = (
+    HEADER
+    + f"""name: {_PACKAGE}
+version: "1.0.0"
+config-version: 2
+model-paths: [models]
+models:
+  {_PACKAGE}:
+    +materialized: table
+    +on_schema_change: append_new_columns
+    staging: {{+schema: staging}}
+    analytics: {{+schema: analytics}}
+    features: {{+schema: features}}
+"""
+)
+
+
+def packages_dir(settings: Settings) -> Path:
+    """Where dbt looks for packages; dbt_project.yml says the same."""
+    return settings.dbt_home / "packages"
 
 
 def write_generated(settings: Settings, contracts: Contracts) -> None:
     """Make the generated files of the home those that the contracts ask for; a file with the right text is not touched."""
-    folder = settings.dbt_home / "models"
+    folder = packages_dir(settings) / _PACKAGE
     wanted = {folder / name: text for name, text in generated_files(settings, contracts).items()}
     for path, text in wanted.items():
         if not path.is_file() or path.read_text("utf-8") != text:
             write_atomically(path, text)
-    for path in [*folder.rglob("*.sql"), *folder.rglob("*.yml")]:
+    models = folder / "models"
+    for path in [*models.rglob("*.sql"), *models.rglob("*.yml")]:
         if path not in wanted and _is_generated(path):
             path.unlink(missing_ok=True)
+    # What somebody else put there stays, and so does the package around it.
+    if not wanted and folder.is_dir() and not any(path.is_file() for path in models.rglob("*")):
+        # dbt takes every folder here for a package, but for those that begin with two underscores.
+        leaving = folder.with_name(f"__{_PACKAGE}.{os.getpid()}")
+        with suppress(FileNotFoundError):
+            folder.rename(leaving)
+        shutil.rmtree(leaving, ignore_errors=True)
 
 
 def generated_files(settings: Settings, contracts: Contracts) -> dict[str, str]:
-    """The text of every generated file, by its path below the models folder of the home."""
+    """The text of every generated file, by its path inside the package; none if the project has models for every dataset."""
     project = settings.project / "dbt" / "models"
     own_models = {path.stem for path in project.rglob("*.sql")} | {path.stem for path in project.rglob("*.py")}
     own_sources = _declared_sources(project / "_sources.yml")
     files: dict[str, str] = {}
     added = [contract for name, contract in sorted(contracts.datasets.items()) if name not in own_sources]
     if added:
-        files["_added_sources.yml"] = source_yaml(added)
+        files["models/_sources.yml"] = source_yaml(added)
     for name, contract in sorted(contracts.datasets.items()):
-        if f"stg_{name}" not in own_models:
-            files[f"staging/stg_{name}.sql"] = _staging_sql(contract)
-            files[f"staging/_{name}.yml"] = _models_yaml([_staging_properties(contract)])
+        is_added = f"stg_{name}" not in own_models
+        if is_added:
+            files[f"models/staging/stg_{name}.sql"] = _staging_sql(contract)
+            files[f"models/staging/_{name}.yml"] = _models_yaml([_staging_properties(contract)])
         models = contracts.models_of(name)
         view = f"{name}_features"
-        is_added = f"stg_{name}" not in own_models
         if view not in own_models and _wants_features(contract, models, is_added=is_added):
-            files[f"features/{view}.sql"] = _features_sql(contract, models)
-            files[f"features/_{name}.yml"] = _models_yaml([_features_properties(contract, models)])
-    return files
+            files[f"models/features/{view}.sql"] = _features_sql(contract, models)
+            files[f"models/features/_{name}.yml"] = _models_yaml([_features_properties(contract, models)])
+    # First: a folder without it would be a broken package to a dbt that starts just now.
+    return {"dbt_project.yml": _PROJECT, **files} if files else {}
 
 
 def staging_key(contract: DatasetContract) -> tuple[str, ...]:

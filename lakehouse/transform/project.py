@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from lakehouse.contracts import Contracts, load_contracts
 from lakehouse.settings import Settings
-from lakehouse.transform.generated import write_generated
+from lakehouse.transform.generated import packages_dir, write_generated
 from lakehouse.transform.invocation import invoked
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def _digest(settings: Settings, contracts: Contracts) -> str:
     digest.update(str(settings.home_dir).encode())
     for name, contract in sorted(contracts.datasets.items()):
         digest.update(f"{name}={contract.digest}\n".encode())
-    for root in (settings.project / "dbt", settings.dbt_home / "models"):
+    for root in (settings.project / "dbt", packages_dir(settings)):
         for path in _project_files(root):
             digest.update(f"{path.relative_to(root)}\n".encode())
             digest.update(hashlib.sha256(path.read_bytes()).digest())

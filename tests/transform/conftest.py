@@ -1,5 +1,6 @@
 """A scratch dbt project over the shipped macros, and raw tables made by hand from contracts."""
 
+import hashlib
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,7 +25,8 @@ def put_raw(
 ) -> Commit:
     """Append a batch to a raw table as ingestion does; columns that a row leaves out are the defaults, or empty."""
     columns = raw_columns(contract)
-    known = {"_batch": batch, "_file": f"{batch}.csv", "_sha256": f"{batch:064d}", "_ingested_at": INGESTED_AT, **(defaults or {})}
+    digest = hashlib.sha256(str(batch).encode()).hexdigest()
+    known = {"_batch": batch, "_file": f"{batch}.csv", "_sha256": digest, "_ingested_at": INGESTED_AT, **(defaults or {})}
     selects = []
     for number, row in enumerate(rows, start=1):
         values = {**known, "_row": number, **row}

@@ -10,8 +10,7 @@ import pytest
 from lakehouse.errors import TransformError
 from lakehouse.settings import Settings
 from lakehouse.tables import Commit, Lake
-from lakehouse.transform import CompiledTable, build, compiled
-from lakehouse.transform import compiling
+from lakehouse.transform import CompiledTable, build, compiled, compiling
 from tests.transform.conftest import rows_of
 from tests.transform.test_shipped_project import interview
 

@@ -16,7 +16,10 @@ sources:
     tables: [{name: orders}]
 """
 FIRST = "SELECT * FROM (VALUES (1, 'a', 10, DATE '2025-01-01'), (2, 'b', 20, DATE '2025-01-02')) t(id, who, amount, day)"
-SECOND = "SELECT * FROM (VALUES (1, 'a', 10, DATE '2025-01-01'), (2, 'B', 25, DATE '2025-01-02'), (3, 'c', 30, DATE '2025-01-02')) t(id, who, amount, day)"
+SECOND = (
+    "SELECT * FROM (VALUES (1, 'a', 10, DATE '2025-01-01'), (2, 'B', 25, DATE '2025-01-02'), (3, 'c', 30, DATE '2025-01-02'))"
+    " t(id, who, amount, day)"
+)
 MODELS = {
     "whole": "select * from {{ source('raw', 'orders') }}",
     "appended": """
@@ -37,10 +40,10 @@ MODELS = {
         {{ config(materialized='incremental', incremental_strategy='replace_where', meta={'lakehouse': {'replace_where': 'id >= 2'}}) }}
         select id, amount from {{ source('raw', 'orders') }} {% if is_incremental() %}where id = 3{% endif %}""",
     "widened": """
-        {{ config(materialized='incremental', unique_key='id', on_schema_change='append_new_columns') }}
+        {{ config(materialized='incremental', unique_key='id') }}
         select id {% if is_incremental() %}, amount{% endif %} from {{ source('raw', 'orders') }}""",
     "narrow": """
-        {{ config(materialized='incremental', unique_key='id') }}
+        {{ config(materialized='incremental', unique_key='id', on_schema_change='ignore') }}
         select id {% if is_incremental() %}, amount{% endif %} from {{ source('raw', 'orders') }}""",
     "passed_on": "{{ config(materialized='ephemeral') }} select * from {{ source('raw', 'orders') }}",
     "through_ephemeral": "select id from {{ ref('passed_on') }}",
