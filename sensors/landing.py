@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import dagster as dg
 
 from assets.jobs import MAIN_JOB, data_downstream_of
+from assets.naming import asset_key
 from lakehouse.contracts import DatasetContract
 from lakehouse.pipeline.workspace import Workspace
 from lakehouse.settings import Settings
@@ -19,7 +20,10 @@ from lakehouse.settings import Settings
 DATASET_TAG = "lakehouse/dataset"
 FILES_TAG = "lakehouse/files"
 MAX_ATTEMPTS = 3
+_HISTORY = 10
+_CHECK_FAILED = "DagsterAssetCheckFailedError"
 
+_FINISHED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 _NOT_FINISHED = [
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.NOT_STARTED,
@@ -31,10 +35,22 @@ _NOT_FINISHED = [
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One finished run for a set of files."""
+    """One run that this sensor started and that has ended.
+
+    Attributes:
+        files: the key of the contents it was started for.
+        stopped_by_check: it failed because a blocking check did; running it again asks the same data the same question.
+    """
 
     run_id: str
-    status: str
+    files: str
+    status: dg.DagsterRunStatus
+    stopped_by_check: bool = False
+
+    @property
+    def is_worth_repeating(self) -> bool:
+        """Whether it ended before its work was done, for a reason that may have passed."""
+        return self.status is not dg.DagsterRunStatus.SUCCESS and not self.stopped_by_check
 
 
 def files_key(digests: Iterable[str]) -> str:
@@ -42,41 +58,64 @@ def files_key(digests: Iterable[str]) -> str:
     return hashlib.sha256("\n".join(sorted(set(digests))).encode()).hexdigest()[:16]
 
 
-def decide(dataset: str, digests: Sequence[str], *, waiting: int, attempts: Sequence[Attempt], busy: str | None) -> dg.RunRequest | dg.SkipReason:
-    """Start a run for these contents, or say why not.
+def decide(dataset: str, digests: Sequence[str], *, waiting: int, history: Sequence[Attempt], busy: str | None) -> dg.RunRequest | dg.SkipReason:
+    """Start a run for new contents or to finish what a failed run left, or say why not.
 
     Args:
+        dataset: whose files they are.
+        digests: contents that raw does not have.
         waiting: files that are there but still being written.
-        attempts: finished runs for exactly these contents, newest first.
+        history: runs of this sensor that have ended, newest first.
         busy: id of an unfinished run that ingests the dataset.
     """
-    if not digests:
+    last = history[0] if history else None
+    if digests:
+        key, what = files_key(digests), f"{len(digests)} new for {dataset}"
+    elif last is not None and last.is_worth_repeating:
+        # The files are in raw already, so only the run knows that their way to the predictions was cut short.
+        key, what = last.files, f"Run {last.run_id} of {dataset} did not finish"
+    else:
         settling = f"; {waiting} still being written" if waiting else ""
-        return dg.SkipReason(f"No new file for {dataset}{settling}.")
+        stopped = f"; run {last.run_id} was stopped by a check" if last is not None and last.stopped_by_check else ""
+        return dg.SkipReason(f"No new file for {dataset}{settling}{stopped}.")
     if busy:
-        return dg.SkipReason(f"{len(digests)} new for {dataset}; run {busy} is in progress, looking again after it.")
+        return dg.SkipReason(f"{what}; run {busy} is in progress, looking again after it.")
+    attempts = [attempt for attempt in history if attempt.files == key]
     if len(attempts) >= MAX_ATTEMPTS:
         return dg.SkipReason(
-            f"{len(digests)} new for {dataset}, but {len(attempts)} runs did not ingest them (last: {attempts[0].run_id}, {attempts[0].status.lower()}). "
-            "Correct or remove the files, or materialise the raw table by hand."
+            f"{what}; {len(attempts)} runs tried (last: {attempts[0].run_id}, {attempts[0].status.value.lower()}), there will be no other. "
+            "Look at its log, correct or remove the files, or materialise by hand."
         )
-    key = files_key(digests)
     # The key carries the attempt: Dagster never starts a second run for a key, not even after a failure.
     return dg.RunRequest(run_key=f"{dataset}:{key}:{len(attempts)}", tags={DATASET_TAG: dataset, FILES_TAG: key})
 
 
-def unfinished_run(instance: dg.DagsterInstance, dataset: str) -> str | None:
-    """The id of a run that is ingesting the dataset, started by the sensor or as part of the main job."""
-    by_sensor = instance.get_run_records(dg.RunsFilter(tags={DATASET_TAG: dataset}, statuses=_NOT_FINISHED), limit=1)
-    by_main = instance.get_run_records(dg.RunsFilter(job_name=MAIN_JOB, statuses=_NOT_FINISHED), limit=1)
-    found = [*by_sensor, *by_main]
-    return found[0].dagster_run.run_id if found else None
+def unfinished_run(instance: dg.DagsterInstance, contract: DatasetContract) -> str | None:
+    """The id of a run that is ingesting the dataset: started here, by the main job, by hand or by `lakehouse run`."""
+    raw = asset_key(contract.raw)
+    for record in instance.get_run_records(dg.RunsFilter(statuses=_NOT_FINISHED)):
+        run = record.dagster_run
+        if run.tags.get(DATASET_TAG) == contract.name or run.job_name == MAIN_JOB or raw in (run.asset_selection or ()):
+            return run.run_id
+    return None
 
 
-def finished_attempts(instance: dg.DagsterInstance, dataset: str, key: str) -> list[Attempt]:
-    """Runs that had these contents before them and ended, newest first."""
-    records = instance.get_run_records(dg.RunsFilter(tags={DATASET_TAG: dataset, FILES_TAG: key}), limit=MAX_ATTEMPTS)
-    return [Attempt(record.dagster_run.run_id, record.dagster_run.status.value) for record in records]
+def ended_runs(instance: dg.DagsterInstance, dataset: str) -> list[Attempt]:
+    """What became of the newest runs that this sensor started."""
+    records = instance.get_run_records(dg.RunsFilter(tags={DATASET_TAG: dataset}, statuses=_FINISHED), limit=_HISTORY)
+    runs = [record.dagster_run for record in records]
+    return [
+        Attempt(run.run_id, run.tags.get(FILES_TAG, ""), run.status, stopped_by_check=index == 0 and _stopped_by_check(instance, run))
+        for index, run in enumerate(runs)
+    ]
+
+
+def _stopped_by_check(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
+    if run.status is not dg.DagsterRunStatus.FAILURE:
+        return False
+    records = instance.get_records_for_run(run.run_id, of_type=dg.DagsterEventType.STEP_FAILURE).records
+    errors = [event.step_failure_data.error for record in records if (event := record.event_log_entry.dagster_event)]
+    return bool(errors) and all(error is not None and error.cls_name == _CHECK_FAILED for error in errors)
 
 
 def build_landing_sensors(datasets: Iterable[DatasetContract], settings: Settings) -> list[dg.SensorDefinition]:
@@ -104,8 +143,8 @@ def _landing_sensor(contract: DatasetContract, settings: Settings) -> dg.SensorD
             contract.name,
             digests,
             waiting=len(found.settling),
-            attempts=finished_attempts(instance, contract.name, files_key(digests)) if digests else [],
-            busy=unfinished_run(instance, contract.name) if digests else None,
+            history=ended_runs(instance, contract.name),
+            busy=unfinished_run(instance, contract),
         )
 
     return landing_file_arrived

@@ -1,11 +1,16 @@
 """What the landing sensor decides, without files and runs."""
 
+from dataclasses import replace
+
 import dagster as dg
 import pytest
 
 from sensors.landing import FILES_TAG, MAX_ATTEMPTS, Attempt, decide, files_key
 
-FAILED = Attempt("run-1", "FAILURE")
+FAILED = Attempt("run-1", files_key(["a"]), dg.DagsterRunStatus.FAILURE)
+CANCELED = replace(FAILED, status=dg.DagsterRunStatus.CANCELED)
+SUCCEEDED = replace(FAILED, status=dg.DagsterRunStatus.SUCCESS)
+STOPPED = replace(FAILED, stopped_by_check=True)
 
 
 def requested(decision: dg.RunRequest | dg.SkipReason) -> dg.RunRequest:
@@ -19,7 +24,7 @@ def reason(decision: dg.RunRequest | dg.SkipReason) -> str:
 
 
 def test_new_contents_start_a_run() -> None:
-    request = requested(decide("survey", ["a", "b"], waiting=0, attempts=[], busy=None))
+    request = requested(decide("survey", ["a", "b"], waiting=0, history=[], busy=None))
     assert request.run_key == f"survey:{files_key(['a', 'b'])}:0"
     assert request.tags[FILES_TAG] == files_key(["b", "a"])
 
@@ -30,15 +35,32 @@ def test_the_key_is_of_the_contents_alone() -> None:
 
 
 def test_a_failed_run_is_tried_again_under_another_key() -> None:
-    first = requested(decide("survey", ["a"], waiting=0, attempts=[], busy=None))
-    second = requested(decide("survey", ["a"], waiting=0, attempts=[FAILED], busy=None))
+    first = requested(decide("survey", ["a"], waiting=0, history=[], busy=None))
+    second = requested(decide("survey", ["a"], waiting=0, history=[FAILED], busy=None))
     assert first.run_key != second.run_key
 
 
 def test_attempts_are_bounded_and_the_reason_names_the_last_run() -> None:
-    text = reason(decide("survey", ["a"], waiting=0, attempts=[FAILED] * MAX_ATTEMPTS, busy=None))
+    text = reason(decide("survey", ["a"], waiting=0, history=[FAILED] * MAX_ATTEMPTS, busy=None))
     assert "run-1" in text
     assert "3 runs" in text
+
+
+@pytest.mark.parametrize("last", [FAILED, CANCELED])
+def test_a_run_that_failed_after_ingesting_is_finished(last: Attempt) -> None:
+    request = requested(decide("survey", [], waiting=0, history=[last], busy=None))
+    assert request.tags[FILES_TAG] == last.files
+    assert (request.run_key or "").endswith(":1")
+
+
+@pytest.mark.parametrize("history", [[SUCCEEDED], [SUCCEEDED, FAILED], [STOPPED], [FAILED] * MAX_ATTEMPTS])
+def test_what_is_done_or_stopped_by_a_check_is_not_repeated(history: list[Attempt]) -> None:
+    reason(decide("survey", [], waiting=0, history=history, busy=None))
+
+
+def test_new_files_are_taken_whatever_happened_before() -> None:
+    request = requested(decide("survey", ["b"], waiting=0, history=[FAILED] * MAX_ATTEMPTS, busy=None))
+    assert (request.run_key or "").endswith(":0")
 
 
 @pytest.mark.parametrize(
@@ -46,4 +68,4 @@ def test_attempts_are_bounded_and_the_reason_names_the_last_run() -> None:
     [([], 0, None, "No new file"), ([], 2, None, "2 still being written"), (["a"], 0, "run-9", "run-9 is in progress")],
 )
 def test_every_skip_says_why(digests: list[str], waiting: int, busy: str | None, expected: str) -> None:
-    assert expected in reason(decide("survey", digests, waiting=waiting, attempts=[], busy=busy))
+    assert expected in reason(decide("survey", digests, waiting=waiting, history=[], busy=busy))
