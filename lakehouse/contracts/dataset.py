@@ -404,7 +404,9 @@ def _find_culprit(scratch: "duckdb.DuckDBPyConnection", checks: list[tuple[str, 
         except duckdb.Error as error:
             reason = str(error).splitlines()[0]
             what = (
-                "has a pattern that is not a regular expression" if "regex" in reason.lower() else "is not SQL over this dataset's columns"
+                "has a pattern that is not a regular expression"
+                if rule_id.endswith(".pattern")
+                else "is not SQL over this dataset's columns"
             )
             raise ContractError(
                 f"{path}: rule {rule_id}",

@@ -166,7 +166,7 @@ def _explained(error: Any, parts: PathParts, document: Mapping[str, Any], *, pat
     if kind in {"AdditionalProperties", "UnevaluatedProperties"}:
         unknown = [str(name) for name in cast("Iterable[Any]", values.get("unexpected", ()))]
         place = blame(path, text, (*parts, unknown[0]) if unknown else parts, document)
-        known = _known_keys(error, found, unknown)
+        known = _known_keys(error)
         close = get_close_matches(unknown[0], known, n=1, cutoff=0.6) if unknown else []
         return ContractError(
             place,
@@ -199,25 +199,16 @@ def _shown(value: Any, limit: int = 80) -> str:
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
-def _known_keys(error: Any, found: Any, unknown: Sequence[str]) -> list[str]:
-    """Keys the schema knows at the place of the error: read from the schema the error names, through its references."""
-    schema = _odcs_schema() if "$defs" in str(error.schema_path) or len(error.schema_path) else {}
-    del found, unknown
-    keys: set[str] = set()
+def _known_keys(error: Any) -> list[str]:
+    """Keys the standard's schema knows at the place of the error: found along the path the error names, through references."""
+    schema = _odcs_schema()
     here: Any = schema
-    for part in error.schema_path:
-        here = _step(here, part if isinstance(part, int) else str(part))
-        if isinstance(here, dict) and isinstance(here.get("$ref"), str):
-            here = _resolved(schema, here)
-        if here is None:
-            break
-    trail: Any = schema
     for part in list(error.schema_path)[:-1]:
-        trail = _step(trail, part)
-        if isinstance(trail, dict) and isinstance(trail.get("$ref"), str):
-            merged = {**_resolved(schema, trail), **{key: value for key, value in trail.items() if key != "$ref"}}
-            trail = merged
-    _collect(schema, trail, keys, depth=0)
+        here = _step(here, part)
+        if isinstance(here, dict) and isinstance(here.get("$ref"), str):
+            here = {**_resolved(schema, here), **{key: value for key, value in here.items() if key != "$ref"}}
+    keys: set[str] = set()
+    _collect(schema, here, keys, depth=0)
     return sorted(keys)
 
 

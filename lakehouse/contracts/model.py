@@ -176,7 +176,7 @@ def _explained(error: ValidationError, parsed: Mapping[str, Any], *, text: str, 
     if details["type"] == "extra_forbidden":
         model = {"split": _Split, "warnings": _Warning}.get(str(parts[0]), _Document) if len(parts) > 1 else _Document
         known = list(model.model_fields)
-        close = get_close_matches(str(parts[-1]), known, n=1, cutoff=0.6)
+        close = get_close_matches(str(details["loc"][-1]), known, n=1, cutoff=0.6)
         expected = f"did you mean {close[0]}?" if close else f"one of {', '.join(known)}"
         return ContractError(place, "is not a key of a model contract", expected=expected, fix="Correct or remove it")
     if details["type"] == "missing":
