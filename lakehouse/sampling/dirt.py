@@ -91,10 +91,10 @@ class BadRows:
         return render([*fields, *["unexpected"] * (1 + turn % 3)])
 
     def _stray_quote(self, fields: Fields, turn: int) -> bytes:
-        """A quoted field that goes on behind its closing quote: `"Amina" Juma`."""
+        """A quote that opens too early and takes the next field in: `"Amina Juma,+255..."`."""
         place = self._at["head_name"]
-        quoted = '"' + fields[place].replace(",", "").replace(" ", '" ', 1)
-        return b",".join([render(fields[:place]), quoted.encode(), render(fields[place + 1 :])])
+        joined = f'"{fields[place].replace(",", "")},{fields[place + 1]}"'
+        return b",".join([render(fields[:place]), joined.encode(), render(fields[place + 2 :])])
 
     def _bad_encoding(self, fields: Fields, turn: int) -> bytes:
         """Bytes that are not UTF-8."""
