@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import duckdb
 
-from lakehouse.errors import SchemaMismatch
+from lakehouse.errors import ConcurrentWrite, SchemaMismatch
 from lakehouse.tables.snapshot import DataFile, Snapshot
 from lakehouse.tables.stamp import Commit
 from lakehouse.tables.types import TableColumn
@@ -60,22 +60,26 @@ def create_or_replace(
         _check_kept_constraints(con, snapshot, source)
     written = copy_rows(con, source, writer.storage, writer.table, partition)
     attempt = 1
-    while True:
-        snapshot = writer.open()
-        if snapshot is not None and is_done(snapshot, intent.transaction):
-            writer.discard(written)
-            return skipped(writer, snapshot, attempt)
-        try:
-            writer.check_expected(snapshot, intent)
-            if snapshot is None:
-                version = writer.create(written, source.columns, partition, intent)
-                return made(writer, version, written, removed=0, attempt=attempt)
-            ready = writer.allow_types(snapshot, source.columns, intent)
-            version = writer.replace(ready, written, source.columns, partition, intent)
-            return made(writer, version, written, removed=len(ready.addresses()), attempt=attempt)
-        except Conflict:
-            wait_after_conflict(writer.table, attempt)
-            attempt += 1
+    try:
+        while True:
+            snapshot = writer.open()
+            if snapshot is not None and is_done(snapshot, intent.transaction):
+                writer.discard(written)
+                return skipped(writer, snapshot, attempt)
+            try:
+                writer.check_expected(snapshot, intent)
+                if snapshot is None:
+                    version = writer.create(written, source.columns, partition, intent)
+                    return made(writer, version, written, removed=0, attempt=attempt)
+                ready = writer.allow_types(snapshot, source.columns, intent)
+                version = writer.replace(ready, written, source.columns, partition, intent)
+                return made(writer, version, written, removed=len(ready.addresses()), attempt=attempt)
+            except Conflict:
+                wait_after_conflict(writer.table, attempt)
+                attempt += 1
+    except ConcurrentWrite:
+        writer.discard(written)
+        raise
 
 
 def _check_kept_constraints(con: duckdb.DuckDBPyConnection, snapshot: Snapshot, source: Source) -> None:
@@ -103,37 +107,41 @@ def add_rows(
     written: Written | None = None
     shape: list[TableColumn] | None = None
     attempt = 1
-    while True:
-        snapshot = writer.open()
-        if snapshot is not None and is_done(snapshot, intent.transaction):
-            writer.discard(written)
-            return skipped(writer, snapshot, attempt)
-        writer.check_expected(snapshot, intent)
-        try:
-            if snapshot is None:
-                partition = check_partition(writer.table, partition_by, source.columns)
-                written, shape = copy_rows(con, source, writer.storage, writer.table, partition), None
-                version = writer.create(written, source.columns, partition, intent)
-                return made(writer, version, written, removed=0, attempt=attempt)
-            ready = evolved(writer, snapshot, source, evolve=evolve, intent=intent)
-            check_same_partition(writer, ready, partition_by)
-            # The files of a lost attempt are as good on the next version, unless its columns have changed.
-            if written is None or shape != ready.columns:
+    try:
+        while True:
+            snapshot = writer.open()
+            if snapshot is not None and is_done(snapshot, intent.transaction):
                 writer.discard(written)
-                aligned = align(source, ready)
-                check_constraints(con, ready, aligned)
-                written, shape = copy_rows(con, aligned, writer.storage, writer.table, ready.partition_by), ready.columns
-            removed = removes(ready, written) if removes else []
-            if not written.actions and not removed and intent.transaction is None:
-                return skipped(writer, ready, attempt)
-            version = writer.change(ready, written, removed, intent, rows=written.rows)
-            return made(writer, version, written, removed=len(removed), attempt=attempt)
-        except Conflict:
-            if snapshot is None:
-                writer.discard(written)
-                written = None
-            wait_after_conflict(writer.table, attempt)
-            attempt += 1
+                return skipped(writer, snapshot, attempt)
+            writer.check_expected(snapshot, intent)
+            try:
+                if snapshot is None:
+                    partition = check_partition(writer.table, partition_by, source.columns)
+                    written, shape = copy_rows(con, source, writer.storage, writer.table, partition), None
+                    version = writer.create(written, source.columns, partition, intent)
+                    return made(writer, version, written, removed=0, attempt=attempt)
+                ready = evolved(writer, snapshot, source, evolve=evolve, intent=intent)
+                check_same_partition(writer, ready, partition_by)
+                # The files of a lost attempt are as good on the next version, unless its columns have changed.
+                if written is None or shape != ready.columns:
+                    writer.discard(written)
+                    aligned = align(source, ready)
+                    check_constraints(con, ready, aligned)
+                    written, shape = copy_rows(con, aligned, writer.storage, writer.table, ready.partition_by), ready.columns
+                removed = removes(ready, written) if removes else []
+                if not written.actions and not removed and intent.transaction is None:
+                    return skipped(writer, ready, attempt)
+                version = writer.change(ready, written, removed, intent, rows=written.rows)
+                return made(writer, version, written, removed=len(removed), attempt=attempt)
+            except Conflict:
+                if snapshot is None:
+                    writer.discard(written)
+                    written = None
+                wait_after_conflict(writer.table, attempt)
+                attempt += 1
+    except ConcurrentWrite:
+        writer.discard(written)
+        raise
 
 
 def evolved(writer: TableWriter, snapshot: Snapshot, source: Source, *, evolve: bool, intent: Intent) -> Snapshot:

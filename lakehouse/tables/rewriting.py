@@ -262,8 +262,9 @@ def _touched_files(con: duckdb.DuckDBPyConnection, snapshot: Snapshot, affected:
 def _may_hold(file: DataFile, bounds: dict[str, tuple[Any, Any]]) -> bool:
     """False if the log's bounds say that no row of the file can have a key between the source's lowest and highest."""
     for name, (lowest, highest) in bounds.items():
-        low = _comparable(file.facts.get(f"min.{name}"))
-        high = _comparable(file.facts.get(f"max.{name}"))
+        is_partition = f"partition.{name}" in file.facts
+        low = _comparable(file.facts.get(f"partition.{name}" if is_partition else f"min.{name}"))
+        high = low if is_partition else _comparable(file.facts.get(f"max.{name}"))
         if low is None or high is None or type(low) is not type(lowest) or type(high) is not type(highest):
             continue
         # Some engines cut a timestamp's upper bound to milliseconds.

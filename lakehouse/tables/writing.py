@@ -323,6 +323,7 @@ class TableWriter:
                     self.uri, _schema(kept), written.actions, mode="overwrite", partition_by=list(partition_by),
                     configuration=snapshot.configuration, storage_options=self.storage.options or None, commit_properties=properties,
                 )  # fmt: skip
+                return self._version_of(commit_id, snapshot.version + 1)
         except DeltaError as error:
             return self._after_failure(snapshot.version, commit_id, error)
         return snapshot.version + 1
@@ -396,6 +397,12 @@ class TableWriter:
         }
         # No retry inside delta-rs: it would put our files on top of a version that we have not looked at.
         return CommitProperties(custom_metadata=metadata, max_commit_retries=0, app_transactions=transactions), commit_id
+
+    def _version_of(self, commit_id: str, version: int) -> int:
+        """The version of our own commit, which looked up for itself what to build on: this one, or a few later."""
+        while (made := self.log.commit_metadata(version)) is not None and made.get(_COMMIT_ID) != commit_id:
+            version += 1
+        return version
 
     def _after_failure(self, version: int, commit_id: str, error: Exception) -> int:
         """Find out what became of a commit that failed: ours after all, somebody else's, or an error of another kind."""
