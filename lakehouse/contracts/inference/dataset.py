@@ -228,7 +228,9 @@ class _Writer:
         ):
             comments.append("an identifier that is never missing: required")
             entry["required"] = True
-        suspicion = None if self._is_target(one) or one.categories or one.kind == "boolean" else personal(one)
+        suspicion = None if self._is_target(one) else personal(one)
+        if suspicion and not suspicion.sure and (one.categories or one.kind == "boolean"):
+            suspicion = None  # A name alone is no evidence against a handful of answers.
         custom: list[Any] = []
         if suspicion:
             comments.append(_suspicion(suspicion))

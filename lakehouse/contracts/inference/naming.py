@@ -43,6 +43,10 @@ _WHO = frozenset(
 )
 
 
+# Letters that have no accent to take off.
+_LETTERS = str.maketrans({"ß": "ss", "æ": "ae", "Æ": "AE", "ø": "o", "Ø": "O", "œ": "oe", "đ": "d", "Đ": "D", "ł": "l", "Ł": "L", "ı": "i"})
+
+
 def words(name: str) -> tuple[str, ...]:
     """The words of a name: customerID, customer_id and "Customer Id" are all (customer, id)."""
     spaced = re.sub(r"([a-z0-9])([A-Z])", r"\1 \2", name)
@@ -55,7 +59,7 @@ def safe_names(names: Iterable[str]) -> list[str]:
     result: list[str] = []
     taken: set[str] = set(RESERVED_COLUMNS)
     for position, name in enumerate(names, start=1):
-        ascii_name = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode("ascii")
+        ascii_name = unicodedata.normalize("NFKD", name.translate(_LETTERS)).encode("ascii", "ignore").decode("ascii")
         base = "_".join(words(ascii_name))[:100].rstrip("_") or f"column_{position}"
         if base[0].isdigit():
             base = f"n_{base}"

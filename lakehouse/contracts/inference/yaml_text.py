@@ -93,6 +93,8 @@ def _items(values: Iterable[Any], indent: str) -> list[str]:
             first = next(position for position, line in enumerate(inner) if not line.lstrip().startswith("#"))
             inner[first] = f"{indent}- {inner[first].lstrip()}"
             lines += inner
+        elif isinstance(value, Mapping):
+            lines.append(f"{indent}- {{}}")
         elif isinstance(value, list | tuple):
             lines.append(f"{indent}- {_flow(value)}")
         else:
