@@ -58,6 +58,7 @@ def create_or_replace(
             return skipped(writer, snapshot)
         writer.check_expected(snapshot, intent)
         _check_kept_constraints(con, snapshot, source)
+    looked_at = snapshot.version if snapshot is not None else None
     written = copy_rows(con, source, writer.storage, writer.table, partition)
     attempt = 1
     try:
@@ -71,6 +72,8 @@ def create_or_replace(
                 if snapshot is None:
                     version = writer.create(written, source.columns, partition, intent)
                     return made(writer, version, written, removed=0, attempt=attempt)
+                if snapshot.version != looked_at:
+                    _check_kept_constraints(con, snapshot, source)
                 ready = writer.allow_types(snapshot, source.columns, intent)
                 version = writer.replace(ready, written, source.columns, partition, intent)
                 return made(writer, version, written, removed=len(ready.addresses()), attempt=attempt)

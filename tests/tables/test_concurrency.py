@@ -11,7 +11,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from lakehouse.errors import ConcurrentWrite
+from lakehouse.errors import ConcurrentWrite, TableError
 from lakehouse.tables import Lake, Stamp
 from lakehouse.tables import writing as writing_module
 from tests.tables.reading import rows
@@ -160,3 +160,55 @@ def test_whose_commit_it_was_when_the_answer_is_lost(lake: Lake, con: duckdb.Duc
     commit = lake.append(con, T, "SELECT 2 AS i", stamp=STAMP)
     assert (commit.version, commit.attempts) == (1, 1)
     assert rows(lake, T) == [(1,), (2,)]
+
+
+@pytest.mark.parametrize("way", ["append", "overwrite", "merge"])
+def test_two_that_create_the_same_table(lake: Lake, con: duckdb.DuckDBPyConnection, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
+    copy = writing_module.copy_rows
+    foreign = iter([True])
+
+    def copy_while_another_creates(*arguments: object) -> object:
+        written = copy(*arguments)  # pyright: ignore[reportArgumentType]
+        if next(foreign, False):
+            with lake.connect(()) as session:
+                lake.append(session.con, T, "SELECT 1::BIGINT AS i, 'theirs' AS who", stamp=STAMP)
+        return written
+
+    for module in ("operations", "rewriting"):
+        monkeypatch.setattr(f"lakehouse.tables.{module}.copy_rows", copy_while_another_creates)
+    mine = "SELECT 2 AS i, TIMESTAMP '2026-01-01' AS seen"
+    if way == "append":
+        commit = lake.append(con, T, mine, stamp=STAMP)
+    elif way == "merge":
+        commit = lake.merge(con, T, mine, key=["i"], stamp=STAMP)
+    else:
+        commit = lake.overwrite(con, T, mine, stamp=STAMP)
+    assert commit.attempts == (1 if way == "overwrite" else 2)
+    assert [row[0] for row in rows(lake, T, columns="i")] == ([2] if way == "overwrite" else [1, 2])
+    assert len(list(Path(lake.uri, "raw", "shared").glob("*.parquet"))) == 2
+
+
+def test_replaced_with_other_partitions_while_another_appends(
+    lake: Lake, con: duckdb.DuckDBPyConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake.append(con, T, "SELECT 1 AS i, 'a' AS p", stamp=STAMP)
+    create = writing_module.create_table_with_add_actions
+    foreign = iter([True])
+
+    def create_after_another(*arguments: object, **options: object) -> None:
+        if next(foreign, False):
+            with lake.connect(()) as session:
+                lake.append(session.con, T, "SELECT 2 AS i, 'b' AS p", stamp=STAMP)
+        create(*arguments, **options)  # pyright: ignore[reportArgumentType]
+
+    monkeypatch.setattr("lakehouse.tables.writing.create_table_with_add_actions", create_after_another)
+    commit = lake.overwrite(con, T, "SELECT 3 AS i, 'c' AS p", stamp=STAMP, partition_by=["p"])
+    assert commit.version == lake.version(T) == 2
+    assert rows(lake, T) == [(3, "c")]
+
+
+def test_a_table_whose_log_is_broken(lake: Lake, con: duckdb.DuckDBPyConnection) -> None:
+    lake.append(con, T, "SELECT 1 AS i", stamp=STAMP)
+    Path(lake.uri, "raw", "shared", "_delta_log", f"{0:020d}.json").write_text("not a log")
+    with pytest.raises(TableError, match=r"raw\.shared: can't be opened"):
+        lake.append(con, T, "SELECT 1 AS i", stamp=STAMP)
