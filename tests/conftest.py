@@ -1,7 +1,6 @@
 """Fixtures shared by every test: a fresh home, its lake, and real data where it is present."""
 
 import os
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,7 +17,7 @@ PROJECT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty LAKEHOUSE_HOME that this process and its children use."""
     folder = tmp_path / "home"
     for name in [name for name in os.environ if name.startswith(("LAKEHOUSE_", "DAGSTER_HOME"))]:
@@ -27,7 +26,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("LAKEHOUSE_HOME", str(folder))
     monkeypatch.setenv("LAKEHOUSE_PROJECT", str(PROJECT))
     monkeypatch.setenv("DAGSTER_HOME", str(folder / "dagster"))
-    yield folder
+    return folder
 
 
 @pytest.fixture
