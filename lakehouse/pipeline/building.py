@@ -44,7 +44,7 @@ def build_tables(
     report = build(
         workspace.settings,
         contracts=workspace.contracts,
-        select=[f"source:raw.{name}+" for name in datasets],
+        select=[f"@source:raw.{name}" for name in datasets],
         exclude=[f"source:raw.{name}+" for name in without],
         full_refresh=full,
         check=False,

@@ -15,6 +15,8 @@ _CHECK = re.compile(
     r"Asset check '(?P<check>[^']*)' on '(?P<asset>[^']*)' (?P<verdict>passed|did not pass)\.(?: Description: '(?P<text>.*)')?", re.DOTALL
 )
 _STEP = re.compile(r'step "(?P<step>[^"]+)"(?: in (?P<took>[\d.]+ ?[a-z]+))?')
+_BLOCKING = re.compile(r"blocking asset checks? failed with ERROR severity")
+_FAILED_CHECKS = re.compile(r"^(?P<asset>[a-z][\w/]*): (?P<checks>[\w,]+)$")
 _ERROR = re.compile(
     r"^(?:[\w.]+\.)?(?P<name>\w*(?:Error|Exception|Refused|NotFound|Violat\w*|Rejected|Mismatch|Write|Extra)): (?P<text>.+)$"
 )
@@ -35,11 +37,14 @@ class RunLog:
     """What a run's log has told so far."""
 
     run: str | None = None
-    checks: list[CheckLine] = field(default_factory=list)
-    materialized: list[str] = field(default_factory=list)
-    failures: dict[str, str] = field(default_factory=dict)
-    tail: list[str] = field(default_factory=list)
+    checks: list[CheckLine] = field(default_factory=list[CheckLine])
+    blocking: set[tuple[str, str]] = field(default_factory=set[tuple[str, str]])
+    materialized: list[str] = field(default_factory=list[str])
+    failures: dict[str, str] = field(default_factory=dict[str, str])
+    stopped_by_checks: set[str] = field(default_factory=set[str])
+    tail: list[str] = field(default_factory=list[str])
     _failing: str | None = None
+    _listing: bool = False
 
     def read(self, lines: Iterable[str], progress: Progress) -> None:
         """Read lines until they end, and tell progress of each step."""
@@ -50,7 +55,7 @@ class RunLog:
             if matched is None:
                 self._continue(line)
             else:
-                self._failing = None
+                self._failing, self._listing = None, False
                 self.run = matched["run"]
                 self._event(matched["kind"], matched["step"], matched["message"], progress)
 
@@ -73,7 +78,7 @@ class RunLog:
     def _step(self, kind: str, step: str | None, message: str, progress: Progress) -> None:
         found = _STEP.search(message)
         name = step or (found["step"] if found else "step")
-        verb, _, subject = name.partition("_")
+        verb, _, subject = ("write", "", name.replace("__", ".", 1)) if "__" in name else name.partition("_")
         if kind == "STEP_START":
             progress(Event(verb, subject, State.STARTED))
         elif kind == "STEP_SUCCESS":
@@ -86,7 +91,14 @@ class RunLog:
             progress(Event(verb, subject, State.FAILED, "left out: what it depends on did not pass"))
 
     def _continue(self, line: str) -> None:
-        """The lines after a failure are its traceback: the error it is caused by comes last."""
+        """The lines after a failure are its traceback: the error it is caused by comes last, with the checks that block."""
+        listed = _FAILED_CHECKS.match(line.strip()) if self._listing else None
+        if listed:
+            self.blocking |= {(_table(listed["asset"]), check) for check in listed["checks"].split(",")}
+            return
+        self._listing = _BLOCKING.search(line) is not None
+        if self._listing and self._failing is not None:
+            self.stopped_by_checks.add(self._failing)
         found = _ERROR.match(line.strip())
         if self._failing is not None and found:
             self.failures[self._failing] = found["text"] if "Dagster" not in found["name"] else f"{found['name']}: {found['text']}"

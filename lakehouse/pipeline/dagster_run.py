@@ -7,7 +7,8 @@ from lakehouse.errors import LakehouseError
 from lakehouse.pipeline.dagster_log import CheckLine, RunLog
 from lakehouse.pipeline.events import Progress
 from lakehouse.pipeline.orchestrator import output_lines, prepare_instance
-from lakehouse.pipeline.report import CheckOutcome, DatasetTotals, ModelOutcome, RunReport, dataset_totals, recorded_outcome
+from lakehouse.pipeline.report import CheckOutcome, DatasetTotals, RunReport, dataset_totals, recorded_outcome
+from lakehouse.pipeline.runs import READABLE
 from lakehouse.pipeline.selection import Selection
 from lakehouse.pipeline.workspace import Workspace
 
@@ -34,20 +35,20 @@ def run_through_dagster(workspace: Workspace, selection: Selection, *, progress:
         raise OrchestrationError(
             "dagster", f"could not start the run: {log.error()}", fix="lakehouse doctor looks for the cause; --direct runs without it"
         )
-    checks = [_outcome(line, is_blocking=code != 0) for line in log.checks]
+    checks = [_outcome(line, log) for line in log.checks]
     checks += [
         CheckOutcome("step_succeeds", step, "error", passed=False, detail=message)
         for step, message in log.failures.items()
-        if "AssetCheckFailed" not in message
+        if step not in log.stopped_by_checks
     ]
     if code != 0 and not any(check.blocks for check in checks):
         checks.append(CheckOutcome("run_succeeds", log.run, "error", passed=False, detail=log.error()))
     totals = {contract.name: dataset_totals(workspace.lake, contract.name) for contract in selection.datasets}
-    outcomes = {model.name: recorded_outcome(workspace.settings, workspace.lake, model) for model in selection.models}
+    outcomes = {model.name: recorded_outcome(workspace.lake, model.name) for model in selection.models}
     return RunReport(
         run=log.run,
         datasets={name: found or DatasetTotals() for name, found in totals.items() if found or not selection.is_everything},
-        models={name: outcome for name, outcome in outcomes.items() if isinstance(outcome, ModelOutcome)},
+        models={name: outcome for name, outcome in outcomes.items() if outcome is not None},
         checks=tuple(checks),
     )
 
@@ -73,6 +74,7 @@ def _keys(selection: Selection) -> Sequence[str]:
     return keys
 
 
-def _outcome(line: CheckLine, *, is_blocking: bool) -> CheckOutcome:
-    severity = "error" if is_blocking else "warning"
-    return CheckOutcome(line.check, line.table, severity, passed=line.passed, detail=line.description)
+def _outcome(line: CheckLine, log: RunLog) -> CheckOutcome:
+    """A failed check is an error where it stopped something, or kept a whole file out; the log tells no more of severity."""
+    is_error = (line.table, line.check) in log.blocking or line.check == READABLE
+    return CheckOutcome(line.check, line.table, "error" if is_error else "warning", passed=line.passed, detail=line.description)

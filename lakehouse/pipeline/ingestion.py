@@ -10,7 +10,7 @@ from lakehouse.pipeline.events import Event, Progress, State, unwatched
 from lakehouse.pipeline.workspace import Workspace
 
 if TYPE_CHECKING:
-    from lakehouse.ingest import IngestReport
+    from lakehouse.ingest import IngestProgress, IngestReport
 
 
 def ingest_files(
@@ -25,17 +25,15 @@ def ingest_files(
     """Ingest files into a dataset, exactly once each; the report has one entry per file."""
     from lakehouse.ingest import ingest
 
-    done = 0
+    def told(at: "IngestProgress") -> None:
+        progress(Event("ingest", contract.name, State.ADVANCED, f"{at.rows_read:,} rows", done=at.bytes_done, total=at.bytes_total))
 
-    def count(_: object) -> None:
-        nonlocal done
-        done += 1
-        progress(Event("ingest", contract.name, State.ADVANCED, done=done, total=len(files)))
-
-    progress(Event("ingest", contract.name, State.STARTED, done=0, total=len(files)))
-    report = ingest(workspace.lake, contract, files, settings=workspace.settings, run=run, now=now, progress=count)
-    refused = sum(file.status == "refused" for file in report.files)
-    rows = sum(file.rows_read for file in report.files if file.status == "ingested")
-    state = State.FAILED if refused else State.FINISHED
-    progress(Event("ingest", contract.name, state, f"{rows:,} rows read" + (f", {refused:,} files refused" if refused else "")))
+    progress(Event("ingest", contract.name, State.STARTED))
+    report = ingest(workspace.lake, contract, files, settings=workspace.settings, run=run, now=now, progress=told)
+    counts = report.counts()
+    detail = f"{counts['ingested']:,} files, {report.rows_read:,} rows, {report.rows_quarantined:,} quarantined"
+    if counts["refused"]:
+        progress(Event("ingest", contract.name, State.FAILED, f"{detail}, {counts['refused']:,} files refused"))
+    else:
+        progress(Event("ingest", contract.name, State.FINISHED if counts["ingested"] else State.SKIPPED, detail))
     return report

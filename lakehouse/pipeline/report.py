@@ -135,3 +135,29 @@ def dataset_totals(lake: Lake, dataset: str) -> DatasetTotals | None:
         rows_accepted=sum(one.rows_accepted for one in volumes),
         rows_quarantined=sum(one.rows_quarantined for one in volumes),
     )
+
+
+def recorded_checks(lake: Lake, dataset: str) -> list[CheckOutcome]:
+    """What ingestion asked of the dataset's newest batch and what the answers were."""
+    if not lake.exists("monitoring.checks"):
+        return []
+    with lake.connect(["monitoring.checks"]) as session:
+        rows = session.con.execute(
+            'SELECT check_id, "table", severity, passed, detail FROM monitoring.checks WHERE dataset = $dataset '
+            "AND batch = (SELECT max(batch) FROM monitoring.checks WHERE dataset = $dataset) ORDER BY ALL",
+            {"dataset": dataset},
+        ).fetchall()
+    return [CheckOutcome(check, table, severity, passed=passed, detail=detail or "") for check, table, severity, passed, detail in rows]
+
+
+def recorded_outcome(lake: Lake, model: str) -> ModelOutcome | None:
+    """The newest trained version of a model, as its evaluation was recorded; None if it was never trained."""
+    from lakehouse.learning.results import TrainReport
+
+    if not lake.exists("models.evaluations"):
+        return None
+    with lake.connect(["models.evaluations"]) as session:
+        row = session.con.execute(
+            "SELECT report FROM models.evaluations WHERE model = ? ORDER BY CAST(version AS BIGINT) DESC LIMIT 1", [model]
+        ).fetchone()
+    return None if row is None else model_outcome(TrainReport.from_json(row[0]))

@@ -4,17 +4,14 @@ import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
 from lakehouse.contracts import DatasetContract, ModelContract
 from lakehouse.errors import LakehouseError
 from lakehouse.pipeline.events import Event, Progress, State, unwatched
-from lakehouse.pipeline.report import CheckOutcome, DatasetTotals, ModelOutcome, RunReport, dataset_totals, model_outcome
+from lakehouse.pipeline.ingestion import ingest_files
+from lakehouse.pipeline.report import CheckOutcome, DatasetTotals, ModelOutcome, RunReport, dataset_totals, model_outcome, recorded_checks
 from lakehouse.pipeline.selection import Selection, select
 from lakehouse.pipeline.workspace import Workspace
-
-if TYPE_CHECKING:
-    from lakehouse.ingest import IngestReport
 
 READABLE = "every_file_could_be_read"
 CONSERVED = "rows_read_equal_accepted_plus_quarantined"
@@ -90,33 +87,18 @@ def conservation(table: str, totals: DatasetTotals) -> CheckOutcome:
 
 
 def _ingest(state: _Run, contract: DatasetContract) -> None:
-    from lakehouse.ingest import ingest_landing
+    from lakehouse.ingest import pending
 
     workspace = state.workspace
-    state.tell("ingest", contract.name, State.STARTED)
-    report = ingest_landing(workspace.lake, contract, settings=workspace.settings, run=state.run, now=state.now)
-    new = [file for file in report.files if file.status == "ingested"]
-    refused = [file for file in report.files if file.status == "refused"]
-    state.checks.extend(ingest_checks(contract, report))
-    if new or refused:
-        rows = sum(file.rows_read for file in new)
-        bad = sum(file.rows_quarantined for file in new)
-        detail = f"{len(new):,} files, {rows:,} rows, {bad:,} quarantined" + (f", {len(refused):,} files refused" if refused else "")
-        state.tell("ingest", contract.name, State.FAILED if refused else State.FINISHED, detail)
-    else:
-        state.tell("ingest", contract.name, State.SKIPPED)
-
-
-def ingest_checks(contract: DatasetContract, report: "IngestReport") -> list[CheckOutcome]:
-    """What ingestion found: files that could not be read, and the checks of the contract's four levels."""
-    refused = [file for file in report.files if file.status == "refused"]
-    detail = "; ".join(str(file.error) for file in refused[:5])
-    checks = [CheckOutcome(READABLE, contract.raw, "error", passed=not refused, detail=detail)]
-    checks += [
-        CheckOutcome(check.id, contract.raw, str(check.severity), passed=check.passed, detail=str(check.detail or ""))
-        for check in report.checks
-    ]
-    return checks
+    waiting = pending(workspace.lake, contract, settings=workspace.settings)
+    files = [file.path for file in waiting.ready]
+    report = ingest_files(workspace, contract, files, run=state.run, now=state.now, progress=state.progress)
+    refused = [str(file.error) for file in report.files if file.status == "refused"]
+    # A file that was refused before still lies there: it is not read again, but it is still not in.
+    refused += [error for _, error in waiting.refused]
+    detail = "; ".join(refused[:5]) + (f" and {len(refused) - 5} more" if len(refused) > 5 else "")
+    state.checks.append(CheckOutcome(READABLE, contract.raw, "error", passed=not refused, detail=detail))
+    state.checks.extend(recorded_checks(workspace.lake, contract.name))
 
 
 def _transform(state: _Run, selection: Selection, usable: Sequence[DatasetContract]) -> None:
