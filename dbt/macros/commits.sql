@@ -46,3 +46,12 @@
     else 'other'
   end
 {%- endmacro %}
+
+{# A subject without anything that spells its type: a revert quotes the subject it takes back, prefix and all. #}
+{% macro hidden_commit_type(subject) -%}
+  {%- set words = commit_types().values() | sum(start=[]) | join('|') -%}
+  regexp_replace(
+    regexp_replace({{ subject }}, '^Revert\s+"?', '', 'i'),
+    '^({{ words }})\s*(\([^()]*\))?\s*!?\s*:\s*', '', 'i'
+  )
+{%- endmacro %}

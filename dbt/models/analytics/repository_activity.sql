@@ -4,7 +4,8 @@ with commits as (
     select
         *,
         cast({{ dbt.date_trunc('week', "(committed_at at time zone 'UTC')") }} as date) as activity_week,
-        cast({{ dbt.datediff('authored_at', 'committed_at', 'second') }} as double) / 3600 as lead_time_hours
+        {{ ratio(dbt.datediff('authored_at', 'committed_at', 'second'), 3600) }}
+            as lead_time_hours
     from {{ ref('stg_commits') }}
     where repository <> ''
 ),
@@ -27,12 +28,12 @@ select
     count(*) as commits,
     count(distinct author_email) as authors,
     {{ ratio('sum(case when is_bot then 1 else 0 end)', 'count(*)') }} as bot_share,
-    sum(case when is_merge then 1 else 0 end)::bigint as merge_commits,
-    sum(case when is_breaking then 1 else 0 end)::bigint as breaking_changes,
+    cast(sum(case when is_merge then 1 else 0 end) as bigint) as merge_commits,
+    cast(sum(case when is_breaking then 1 else 0 end) as bigint) as breaking_changes,
     {{ ratio("sum(case when type = 'fix' then 1 else 0 end)", 'count(type)') }} as fix_share,
-    sum(additions)::bigint as additions,
-    sum(deletions)::bigint as deletions,
-    sum(additions + deletions)::bigint as churn,
+    cast(sum(additions) as bigint) as additions,
+    cast(sum(deletions) as bigint) as deletions,
+    cast(sum(additions + deletions) as bigint) as churn,
     -- Rebased and squashed commits keep the hour they were written: what lies between is how long a change waited.
     quantile_cont(lead_time_hours, 0.5) as lead_time_median_hours,
     quantile_cont(lead_time_hours, 0.9) as lead_time_p90_hours,

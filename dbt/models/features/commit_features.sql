@@ -25,7 +25,7 @@ changed_files as (
 extensions as (
     select
         sha,
-        string_agg(extension, ' ' order by uses desc, extension) as top_extensions
+        string_agg(extension, ' ' order by uses desc, extension asc) as top_extensions
     from (
         select
             sha,
@@ -34,8 +34,8 @@ extensions as (
         from changed_files
         where extension is not null
         group by sha, extension
-        qualify row_number() over (partition by sha order by count(*) desc, extension) <= 3
-    )
+        qualify row_number() over (partition by sha order by count(*) desc, extension asc) <= 3
+    ) as most_used
     group by sha
 ),
 
@@ -49,7 +49,7 @@ directories as (
             directory
         from changed_files
         qualify dense_rank() over (partition by sha order by directory) <= 20
-    )
+    ) as touched
     group by sha
 ),
 
@@ -57,9 +57,11 @@ file_counts as (
     select
         sha,
         count(*) as files_listed,
-        {% for kind in ['tests', 'docs', 'ci', 'source', 'config'] %}
-        {{ ratio("sum(case when kind = '" ~ kind ~ "' then 1 else 0 end)", 'count(*)') }} as {{ kind }}_share,
-        {% endfor %}
+        {{ ratio("sum(case when kind = 'tests' then 1 else 0 end)", 'count(*)') }} as tests_share,
+        {{ ratio("sum(case when kind = 'docs' then 1 else 0 end)", 'count(*)') }} as docs_share,
+        {{ ratio("sum(case when kind = 'ci' then 1 else 0 end)", 'count(*)') }} as ci_share,
+        {{ ratio("sum(case when kind = 'source' then 1 else 0 end)", 'count(*)') }} as source_share,
+        {{ ratio("sum(case when kind = 'config' then 1 else 0 end)", 'count(*)') }} as config_share,
         {{ ratio("sum(case when status = 'added' then 1 else 0 end)", 'count(*)') }} as added_files_share,
         {{ ratio("sum(case when status = 'renamed' then 1 else 0 end)", 'count(*)') }} as renamed_files_share
     from changed_files
@@ -71,11 +73,7 @@ select
     commits.committed_at,
     commits._ingested_at as known_at,
 
-    -- A revert quotes the subject it takes back, prefix and all.
-    regexp_replace(
-        regexp_replace(commits.subject_without_prefix, '^Revert\s+"?', '', 'i'),
-        '^({% for spellings in commit_types().values() %}{{ spellings | join('|') }}{{ '|' if not loop.last }}{% endfor %})\s*(\([^()]*\))?\s*!?\s*:\s*', '', 'i'
-    ) as subject,
+    {{ hidden_commit_type('commits.subject_without_prefix') }} as subject,
     length(commits.subject_without_prefix) as subject_length,
     length(regexp_replace(commits.message, '^[^\n]*\n*', '')) > 0 as has_body,
     length(regexp_replace(commits.message, '^[^\n]*\n*', '')) as body_length,
