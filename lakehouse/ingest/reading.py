@@ -249,7 +249,7 @@ class BatchReader:
             f"({number}::BIGINT, {quote_literal(_file_name(one.original))}, {quote_literal(one.original.sha256)})"
             for number, one in outcomes.items()
         )
-        self._con.execute(f"CREATE TEMP TABLE {quote_identifier(name)} AS SELECT * FROM (VALUES {values}) AS f(number, file, sha256)")
+        self._con.execute(f"CREATE TEMP TABLE {quote_identifier(name)} AS SELECT * FROM (VALUES {values}) AS f(__number, __name, __digest)")
         return name
 
     def _judge_group(self, group: _Group) -> None:
@@ -324,8 +324,8 @@ class BatchReader:
         return self._origin_columns(quote_literal(_file_name(original)), quote_literal(original.sha256), "_row"), ""
 
     def _origin_of_many(self, files: str) -> tuple[str, str]:
-        columns = self._origin_columns("__files.file", "__files.sha256", f"_row & {_ROW_MASK}")
-        return columns, f" JOIN {quote_identifier(files)} AS __files ON __files.number = _row >> {FILE_SHIFT}"
+        columns = self._origin_columns("__name", "__digest", f"_row & {_ROW_MASK}")
+        return columns, f" JOIN {quote_identifier(files)} ON __number = _row >> {FILE_SHIFT}"
 
     def _origin_columns(self, file: str, sha256: str, row: str) -> str:
         arrived = f"{quote_literal(self._now)} AS _ingested_at"
@@ -350,22 +350,22 @@ class BatchReader:
         """Rows that broke a rule, with all their reasons; returns their number."""
         columns, join = origin
         if repeated is None:
-            inner = f"(SELECT *, {BAD} AS broken, {RECORD} AS record FROM {rows_sql} WHERE {BAD} IS NOT NULL)"
+            inner = f"(SELECT *, {BAD} AS __broken, {RECORD} AS __shown FROM {rows_sql} WHERE {BAD} IS NOT NULL)"
         else:
             again = (
-                f"(SELECT _row AS again_row, list({{'rule': rule, 'level': level, 'reason': reason}} ORDER BY rule) AS again "
+                f"(SELECT _row AS __again_row, list({{'rule': rule, 'level': level, 'reason': reason}} ORDER BY rule) AS __again "
                 f"FROM {quote_identifier(repeated)} GROUP BY _row)"
             )
             # A row that only repeats a key was good so far: its record is made of its values.
-            record = f"coalesce({RECORD}, json_object({', '.join(self._value_pairs())})::VARCHAR) AS record"
+            shown = f"coalesce({RECORD}, json_object({', '.join(self._value_pairs())})::VARCHAR) AS __shown"
             inner = (
-                f"(SELECT *, list_concat(coalesce({BAD}, []), coalesce(again, [])) AS broken, {record} FROM {rows_sql} "
-                f"LEFT JOIN {again} ON _row = again_row WHERE {BAD} IS NOT NULL OR again IS NOT NULL)"
+                f"(SELECT *, list_concat(coalesce({BAD}, []), coalesce(__again, [])) AS __broken, {shown} FROM {rows_sql} "
+                f"LEFT JOIN {again} ON _row = __again_row WHERE {BAD} IS NOT NULL OR __again IS NOT NULL)"
             )
-        levels = worst_level_sql("list_transform(broken, lambda one: one.level)")
+        levels = worst_level_sql("list_transform(__broken, lambda __one: __one.level)")
         made = self._con.execute(
-            f"INSERT INTO {BAD_TABLE} SELECT {columns}, record, {levels}, list_transform(broken, lambda one: one.rule), "
-            f"list_transform(broken, lambda one: one.reason), 'waiting' FROM {inner}{join}"
+            f"INSERT INTO {BAD_TABLE} SELECT {columns}, __shown, {levels}, list_transform(__broken, lambda __one: __one.rule), "
+            f"list_transform(__broken, lambda __one: __one.reason), 'waiting' FROM {inner}{join}"
         ).fetchone()
         return int(made[0]) if made else 0
 

@@ -4,7 +4,7 @@ from datetime import datetime
 
 import duckdb
 
-from lakehouse.contracts import DatasetContract
+from lakehouse.contracts import DatasetContract, Level, Severity
 from lakehouse.ingest.batch import BatchResult
 from lakehouse.ingest.known import batch_of, files_of
 from lakehouse.quality import (
@@ -33,7 +33,11 @@ def record_batch(
     files = sum(outcome.error is None for outcome in result.files)
     profile = result.tally.profile(result.number, files)
     history = _history(lake, con, contract)
-    results = [*result.tally.row_results(), *check_batch(con, contract, profile, history, rows_sql=result.tally.rows_sql)]
+    results = [
+        _conservation(contract, result),
+        *result.tally.row_results(),
+        *check_batch(con, contract, profile, history, rows_sql=result.tally.rows_sql),
+    ]
     stamp = Stamp(asset=PROFILES_TABLE, run=run, code=contract.digest)
     lake.append(
         con,
@@ -50,6 +54,16 @@ def record_batch(
         transaction=Transaction(f"checks.{contract.name}", result.number),
     )
     return results
+
+
+def _conservation(contract: DatasetContract, result: BatchResult) -> CheckResult:
+    """Every row that was read is in raw or in quarantine: counted by the reader on one side, by the commit on the other."""
+    read = sum(outcome.rows_read for outcome in result.files)
+    quarantined = sum(outcome.rows_quarantined for outcome in result.files)
+    accepted = result.commit.rows if result.commit is not None else 0
+    lost = read - accepted - quarantined
+    detail = f"{read} rows read, {accepted} accepted, {quarantined} quarantined"
+    return CheckResult("batch.rows_conserved", contract.name, contract.raw, Level.STRUCTURAL, Severity.ERROR, lost == 0, abs(lost), detail)
 
 
 def _history(lake: Lake, con: duckdb.DuckDBPyConnection, contract: DatasetContract) -> list[BatchProfile]:

@@ -16,6 +16,7 @@ BAD = "__bad"
 RECORD = "__record"
 RESCUED = "_rescued"
 _TEXT = "__t{number}"
+_REASONS = 'STRUCT("rule" VARCHAR, "level" VARCHAR, reason VARCHAR)[]'
 _LEVELS = (Level.STRUCTURAL, Level.SEMANTIC, Level.BUSINESS)
 
 
@@ -155,7 +156,8 @@ class RowJudge:
             f"'reason': coalesce({rule.describe_sql}, {quote_literal(rule.description)})}} END"
             for rule in self.rules
         )
-        return f"list_filter([{broken}], lambda broken: broken IS NOT NULL)" if broken else "NULL"
+        reasons = f"list_filter([{broken}], lambda __one: __one IS NOT NULL)" if broken else "NULL"
+        return f"CAST({reasons} AS {_REASONS})"
 
     def _record(self, matching: Matching, others: Sequence[str]) -> str:
         """The row as it arrived, protected columns protected: JSON by the file's own names."""

@@ -80,8 +80,8 @@ def numbered_sql(con: duckdb.DuckDBPyConnection, table: str, *, offset: int, rej
     values = ", ".join(f"({after}, {by})" for after, by in shifts.items())
     con.execute(f"CREATE TEMP TABLE {quote_identifier(helper)} AS SELECT * FROM (VALUES {values}) AS s(after_rows, shift)")
     return (
-        f"(SELECT t.*, t._at + coalesce(s.shift, 0) + {offset} AS _row FROM (SELECT *, rowid + 1 AS _at FROM {name}) t "
-        f"ASOF LEFT JOIN {quote_identifier(helper)} s ON t._at > s.after_rows)"
+        f"(SELECT t.* EXCLUDE (__at), t.__at + coalesce(s.shift, 0) + {offset} AS _row FROM (SELECT *, rowid + 1 AS __at FROM {name}) t "
+        f"ASOF LEFT JOIN {quote_identifier(helper)} s ON t.__at > s.after_rows)"
     )
 
 

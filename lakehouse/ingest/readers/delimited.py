@@ -33,7 +33,7 @@ class Layout:
 def clean_names(cells: Sequence[str]) -> tuple[str, ...]:
     """Column names that differ even without regard to case: blanks get a number, repeats a suffix."""
     names: list[str] = []
-    taken: set[str] = {"_row", "_at", "rowid"}
+    taken: set[str] = {"_row", "__at", "rowid"}
     for position, cell in enumerate(cells, start=1):
         base = cell.replace("\0", "").replace("\ufeff", "").strip() or f"column_{position}"
         name, count = base, 1

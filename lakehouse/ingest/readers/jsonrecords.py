@@ -391,6 +391,6 @@ def _distinct(names: Sequence[str]) -> tuple[str, ...]:
     """Without names that DuckDB can't tell apart (case) or that are reserved; the first of them stays."""
     kept: dict[str, str] = {}
     for name in names:
-        if name.casefold() not in {"_row", "_at", "rowid"} and "\0" not in name:
+        if name.casefold() not in {"_row", "__at", "rowid"} and "\0" not in name:
             kept.setdefault(name.casefold(), name)
     return tuple(kept.values())

@@ -1,0 +1,163 @@
+"""Real processes: killed at any instant and run again, and several at once."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from lakehouse.contracts import DatasetContract
+from lakehouse.ingest import IngestReport
+from lakehouse.settings import Settings
+from lakehouse.tables import Lake
+from tests.ingest.conftest import HEADER, rows_of
+
+DRIVER = Path(__file__).with_name("driver.py")
+PROJECT = DRIVER.parent.parent.parent
+ROWS = 200_000
+CONTENT = "* EXCLUDE (_ingested_at, _batch)"
+
+
+def write_people(path: Path, rows: int, *, first: int = 0) -> None:
+    """Rows of which every hundredth is bad in one of several ways."""
+    with path.open("w", encoding="utf-8") as file:
+        file.write(HEADER)
+        for number in range(first, first + rows):
+            age = "old" if number % 500 == 0 else 200 if number % 500 == 100 else number % 100 + 12
+            more = ",too,many" if number % 500 == 200 else ""
+            file.write(f"P{number},{age},1.{number % 100:02d},{1950 + number % 60}-05-17,{'fm'[number % 2]},{number % 4}{more}\n")
+
+
+def start(contract: DatasetContract, home: Path, *files: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, str(DRIVER), str(contract.path), *map(str, files)]
+    environment = {**os.environ, "LAKEHOUSE_HOME": str(home), "LAKEHOUSE_THREADS": "2", "PYTHONPATH": str(PROJECT)}
+    return subprocess.Popen(command, cwd=PROJECT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def content(home: Path, contract: DatasetContract) -> tuple[list[tuple[object, ...]], list[tuple[object, ...]]]:
+    """What a home's raw and quarantine tables hold, without what differs from run to run."""
+    lake = Lake(home / "tables")
+    return tuple(rows_of(lake, table, CONTENT, order="_sha256, _row") for table in (contract.raw, contract.quarantine))  # type: ignore[return-value]
+
+
+def killed_and_repeated(contract: DatasetContract, file: Path, tmp_path: Path, kills: int, seed: int) -> None:
+    clean = tmp_path / "clean"
+    began = time.monotonic()
+    output, errors = (first := start(contract, clean, file)).communicate(timeout=120)
+    assert first.returncode == 0, errors
+    whole_s = time.monotonic() - began
+    expected = content(clean, contract)
+    assert len(expected[0]) + len(expected[1]) == ROWS
+    assert expected[1]
+    chance = random.Random(seed)
+    were_killed = 0
+    for number in range(kills):
+        home = tmp_path / f"home-{number}"
+        process = start(contract, home, file)
+        assert process.stdout is not None
+        process.stdout.readline()
+        time.sleep(chance.uniform(0, whole_s * 0.8))
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        were_killed += process.returncode == -signal.SIGKILL
+        output, errors = (again := start(contract, home, file)).communicate(timeout=120)
+        assert again.returncode == 0, errors
+        assert content(home, contract) == expected, f"kill {number} left other rows; {output}"
+    assert were_killed > kills / 3
+
+
+def test_killed_at_any_instant_and_run_again(people: DatasetContract, home: Path, tmp_path: Path) -> None:
+    file = tmp_path / "people.csv"
+    write_people(file, ROWS)
+    killed_and_repeated(people, file, tmp_path, kills=6, seed=1)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_killed_at_fifty_instants(people: DatasetContract, home: Path, tmp_path: Path) -> None:
+    file = tmp_path / "people.csv"
+    write_people(file, ROWS)
+    killed_and_repeated(people, file, tmp_path, kills=50, seed=2)
+
+
+def test_processes_that_ingest_the_same_files_count_each_once(people: DatasetContract, home: Path, tmp_path: Path) -> None:
+    files = [tmp_path / f"{number}.csv" for number in range(4)]
+    for number, file in enumerate(files):
+        write_people(file, 3000, first=number * 3000)
+    together = tmp_path / "together"
+    processes = [start(people, together, *chosen) for chosen in (files[:3], files[1:], files[:3])]
+    for process in processes:
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors
+    alone = tmp_path / "alone"
+    _, errors = (process := start(people, alone, *files)).communicate(timeout=120)
+    assert process.returncode == 0, errors
+    assert content(together, people) == content(alone, people)
+    index = rows_of(Lake(together / "tables"), "monitoring.ingested_files", "file, rows_read")
+    assert index == [(file.name, 3000) for file in files]
+
+
+def test_a_batch_that_died_between_its_commits_is_made_again(
+    people: DatasetContract,
+    lake: Lake,
+    settings: Settings,
+    load: Callable[..., IngestReport],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from lakehouse.ingest.pieces import PiecewiseAppend
+
+    class Died(BaseException):
+        """As a killed process: nothing catches it."""
+
+    def die(*_: object, **__: object) -> None:
+        raise Died
+
+    file = tmp_path / "people.csv"
+    write_people(file, 1000)
+    with monkeypatch.context() as patched:
+        patched.setattr(PiecewiseAppend, "commit", die)
+        for _ in range(2):
+            with pytest.raises(Died):
+                load(people, file)
+    dead = len(rows_of(lake, people.quarantine))
+    assert dead > 0
+    assert not lake.exists(people.raw)
+    report = load(people, file)
+    assert report.files[0].status == "ingested"
+    assert len(rows_of(lake, people.quarantine)) == report.rows_quarantined == dead // 2
+    assert {row[0] for row in rows_of(lake, people.quarantine, "_batch")} == {3}
+
+
+def test_the_index_is_completed_after_a_crash(
+    people: DatasetContract,
+    lake: Lake,
+    settings: Settings,
+    load: Callable[..., IngestReport],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import lakehouse.ingest.path as path_module
+
+    class Died(BaseException):
+        """As a killed process."""
+
+    def die(*_: object, **__: object) -> None:
+        raise Died
+
+    file = tmp_path / "people.csv"
+    write_people(file, 100)
+    with monkeypatch.context() as patched:
+        patched.setattr(path_module, "record_batch", die)
+        with pytest.raises(Died):
+            load(people, file)
+    assert not lake.exists("monitoring.ingested_files")
+    (settings.home_dir / "index" / "files.sqlite").unlink()
+    assert load(people, file).files[0].status == "already"
+    assert rows_of(lake, "monitoring.ingested_files", "file, rows_read") == [("people.csv", 100)]
+    assert lake.version(people.raw) == 0
