@@ -1,7 +1,7 @@
 """Progress on stderr."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Generator
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
@@ -23,7 +23,7 @@ def plain_progress(console: Console, *, quiet: bool) -> Report:
 
 
 @contextlib.contextmanager
-def live_progress(console: Console) -> Iterator[Report]:
+def live_progress(console: Console) -> Generator[Report]:
     """A bar per running step; a line stays for each step that ended."""
     columns = (
         SpinnerColumn(),

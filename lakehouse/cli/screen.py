@@ -6,7 +6,7 @@ import math
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from functools import cached_property
@@ -63,7 +63,7 @@ class Screen:
         self._stdout: IO[str] = sys.stdout
 
     @contextlib.contextmanager
-    def reserved_stdout(self) -> Iterator[None]:
+    def reserved_stdout(self) -> Generator[None]:
         """Send what libraries print to stderr, so that stdout holds the result and nothing else."""
         self._stdout = sys.stdout
         with contextlib.redirect_stdout(sys.stderr):
@@ -112,7 +112,7 @@ class Screen:
         sys.stderr.write(f"lakehouse: {message}\n")
 
     @contextlib.contextmanager
-    def progress(self) -> "Iterator[Progress]":
+    def progress(self) -> "Generator[Progress]":
         """Show long work on stderr while it runs: live on a terminal, one line per finished step elsewhere."""
         from lakehouse.cli.progress import live_progress, plain_progress
 

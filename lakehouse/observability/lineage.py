@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 from lakehouse.contracts import Contracts
 from lakehouse.errors import LakehouseError, TableNotFound
@@ -254,19 +254,19 @@ def _files(lake: Lake, settings: Settings, walk: _Walk, steps: tuple[Step, ...])
         for commit in reversed(walk.log(table)):
             if commit.version > version or commit.stamp is None or not commit.stamp.source:
                 continue
-            listed = commit.stamp.source.get("files")
-            for entry in listed if isinstance(listed, list) else []:
+            listed = cast("list[dict[str, Any]]", commit.stamp.source.get("files") or [])
+            for entry in listed:
                 yield _file(settings, dataset, commit.version, entry)
 
 
 def _file(settings: Settings, dataset: str, version: int, entry: Mapping[str, Any]) -> SourceFile:
     return SourceFile(
         dataset=dataset,
-        file=str(entry.get("file") or entry.get("name") or entry.get("path")),
+        file=str(entry["file"]),
         sha256=str(entry["sha256"]),
         rows_accepted=entry.get("rows_accepted"),
         raw_version=version,
-        archive=str(entry.get("archive") or f"{settings.tables_uri}/files/{dataset}/*/{entry['sha256']}.*"),
+        archive=str(entry.get("archive") or ""),
     )
 
 

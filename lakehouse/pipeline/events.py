@@ -1,7 +1,7 @@
 """How long work tells whoever watches it where it stands."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -45,7 +45,7 @@ def unwatched(event: Event) -> None:
 
 
 @contextlib.contextmanager
-def counted(progress: Progress, step: str, subject: str, *, total: int | None = None) -> Iterator[Callable[[int], None]]:
+def counted(progress: Progress, step: str, subject: str, *, total: int | None = None) -> Generator[Callable[[int], None]]:
     """One step whose units are counted: gives the function that adds to the count."""
     done = 0
     progress(Event(step, subject, State.STARTED, done=0, total=total))

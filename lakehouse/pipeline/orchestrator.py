@@ -4,7 +4,7 @@ import importlib.util
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
@@ -85,7 +85,7 @@ def child_environment(settings: Settings) -> dict[str, str]:
 
 
 @contextmanager
-def output_lines(settings: Settings, command: Sequence[str]) -> Iterator["Child"]:
+def output_lines(settings: Settings, command: Sequence[str]) -> Generator["Child"]:
     """Run a command in the project; the child is stopped when the block is left early."""
     child = Child(
         subprocess.Popen(

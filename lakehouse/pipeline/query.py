@@ -86,8 +86,6 @@ def query(lake: Lake, sql: str, *, as_of: Mapping[str, int | datetime] | None = 
         _lock(lake, session, wanted)
         try:
             cursor = session.con.execute(sql)
-            if cursor.description is None:
-                return QueryResult((), (), (), truncated=False, versions=session.versions)
             rows = cursor.fetchall() if limit is None else cursor.fetchmany(limit + 1)
         except duckdb.Error as error:
             raise _explain(error, sql, [str(table) for table in tables]) from error

@@ -78,7 +78,10 @@ def quarantined_rows(lake: Lake, dataset: str, *, rule: str | None, file: str | 
             "SELECT _file, _sha256, _row, _batch, _ingested_at, level, rules, reasons, status, record "
             f"FROM {_valid_rows(lake, dataset)} WHERE {' AND '.join(conditions)} ORDER BY _batch DESC, _file, _row LIMIT {int(limit)}"
         ).fetchall()
-    return [QuarantinedRow(*row[:6], tuple(row[6] or ()), tuple(row[7] or ()), row[8], _parsed(row[9])) for row in rows]
+    return [
+        QuarantinedRow(file, digest, row, batch, at, level, tuple(rules or ()), tuple(reasons or ()), status, _parsed(record))
+        for file, digest, row, batch, at, level, rules, reasons, status, record in rows
+    ]
 
 
 def _session(lake: Lake, dataset: str) -> Session:

@@ -75,8 +75,8 @@ class RunReport:
     """One run of the whole way."""
 
     run: str
-    datasets: Mapping[str, DatasetTotals] = field(default_factory=dict)
-    models: Mapping[str, ModelOutcome] = field(default_factory=dict)
+    datasets: Mapping[str, DatasetTotals] = field(default_factory=dict[str, DatasetTotals])
+    models: Mapping[str, ModelOutcome] = field(default_factory=dict[str, ModelOutcome])
     checks: Sequence[CheckOutcome] = ()
 
     @property
