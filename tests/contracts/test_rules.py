@@ -104,7 +104,9 @@ def judge(contract: DatasetContract, rows: list[dict[str, str | None]]) -> list[
 
 
 def test_a_bad_row_tells_every_reason(small: str) -> None:
-    rule = "{name: women_have_phones, type: sql, query: SELECT 0, mustBe: 0, customProperties: [{property: lakehouse.row, value: \"sex = 'male' OR age < 99\"}]}"
+    row = "sex = 'male' OR age < 99"
+    custom = f'[{{property: lakehouse.row, value: "{row}"}}]'
+    rule = f"{{name: women_have_phones, type: sql, query: SELECT 0, mustBe: 0, customProperties: {custom}}}"
     contract = parse_dataset(small + f"    quality:\n      - {rule}\n", path=Path("people.yaml"))
 
     reasons = judge(
@@ -171,7 +173,8 @@ def test_library_metrics_are_measured(small: str) -> None:
 """,
         path=Path("people.yaml"),
     )
-    rows = "SELECT * FROM (VALUES ('a', 1, 'male', '1'), ('a', 1, 'male', '1'), ('b', 7, 'male', '-'), ('c', 9, 'male', NULL)) v(person_id, age, sex, phone)"
+    values = "('a', 1, 'male', '1'), ('a', 1, 'male', '1'), ('b', 7, 'male', '-'), ('c', 9, 'male', NULL)"
+    rows = f"SELECT * FROM (VALUES {values}) v(person_id, age, sex, phone)"
 
     found = measured(contract, rows)
 

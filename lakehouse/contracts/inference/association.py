@@ -94,10 +94,10 @@ def _separates(con: "duckdb.DuckDBPyConnection", table: str, column: Column, is_
 
 
 def _missing_tells(con: "duckdb.DuckDBPyConnection", table: str, name: str, is_positive: str) -> str | None:
+    rows = f"SELECT {name} IS NULL AS missing, {is_positive} AS y FROM {table}"
+    mixed = "count(*) FILTER (missing) BETWEEN 1 AND count(*) - 1"
     agreement = _value(
-        con,
-        f"SELECT greatest(avg((({name} IS NULL) = y)::INT), avg((({name} IS NOT NULL) = y)::INT)) FROM "
-        f"(SELECT {name}, {is_positive} AS y FROM {table}) WHERE y IS NOT NULL HAVING count({name}) BETWEEN 1 AND count(*) - 1",
+        con, f"SELECT greatest(avg((missing = y)::INT), avg((missing <> y)::INT)) FROM ({rows}) WHERE y IS NOT NULL HAVING {mixed}"
     )
     return "whether it is filled is the answer" if agreement is not None and agreement > _SUSPECT_PURITY else None
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _MOST_ROWS = 100_000
 _MOST_CLASSES = 50
+_MOST_VALUES = 1000
 _MOST_WHOLE_CLASSES = 10
 _POSITIVE_WORDS = ("true", "yes", "y", "t", "1", "positive", "pos", "churned", "churn", "bad", "default", "fraud", "poor")
 _SAMPLE = quote_identifier("inference rows")
@@ -109,9 +110,10 @@ def _task(con: "duckdb.DuckDBPyConnection", wanted: Target, written: str) -> _Ta
     subject = f"target {written}"
     try:
         kind = str(con.execute(f"DESCRIBE SELECT {wanted.sql} AS y FROM {_SAMPLE}").fetchall()[0][1])
+        # The alias must not meet a column of the same name: datasets do have a column y.
+        values = f"SELECT CAST({wanted.sql} AS VARCHAR) AS target_text FROM {_SAMPLE}"
         counts = con.execute(
-            f"SELECT CAST({wanted.sql} AS VARCHAR) AS y, count(*) FROM {_SAMPLE} WHERE {wanted.sql} IS NOT NULL GROUP BY y "
-            f"ORDER BY 2 DESC, 1 LIMIT {_MOST_CLASSES * 20}"
+            f"SELECT target_text, count(*) FROM ({values}) WHERE target_text IS NOT NULL GROUP BY target_text ORDER BY 2 DESC, 1 LIMIT {_MOST_VALUES}"
         ).fetchall()
     except duckdb.Error as error:
         raise ContractError(subject, "can't be computed", found=str(error).splitlines()[0], fix="Correct --target") from error
@@ -130,7 +132,7 @@ def _task(con: "duckdb.DuckDBPyConnection", wanted: Target, written: str) -> _Ta
             None,
             "r2",
             0.05,
-            f"{len(classes)}{'+' if len(classes) >= _MOST_CLASSES * 20 else ''} different numbers: regression",
+            f"{len(classes)}{'+' if len(classes) >= _MOST_VALUES else ''} different numbers: regression",
         )
     if not numeric and kind not in {"BOOLEAN", "VARCHAR"}:
         raise ContractError(subject, "can't be predicted", expected="a number, a truth value or a category", found=kind.lower())

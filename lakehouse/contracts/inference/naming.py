@@ -44,7 +44,7 @@ _WHO = frozenset(
 
 
 # Letters that have no accent to take off.
-_LETTERS = str.maketrans({"ß": "ss", "æ": "ae", "Æ": "AE", "ø": "o", "Ø": "O", "œ": "oe", "đ": "d", "Đ": "D", "ł": "l", "Ł": "L", "ı": "i"})
+_LETTERS = str.maketrans({"ß": "ss", "æ": "ae", "Æ": "AE", "ø": "o", "Ø": "O", "œ": "oe", "đ": "d", "Đ": "D", "ł": "l", "Ł": "L"})
 
 
 def words(name: str) -> tuple[str, ...]:
