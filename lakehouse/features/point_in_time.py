@@ -54,10 +54,13 @@ def point_in_time_sql(
 
     For each view the newest row wins whose event time is not after the spine's, which is not older than the view's ttl, and
     which was known by then; features are NULL where there is none. Equal event times are decided by known time, then by the
-    order of arrival, then by the values themselves: the same on every run. A view without event time joins on its entity.
+    order of arrival, then by the values themselves: the same on every run. A view without event time joins on its entity, to the
+    row that arrived last of those known by then.
 
     Args:
         spine: SQL that can stand after FROM; it has `spine_columns`.
+        views: what to join, in the order of the result's columns.
+        spine_columns: the spine's columns to deliver.
         event_timestamp: the spine's column of the instant to look from; needed as soon as a view has times.
         known_timestamp: the spine's column of the instant by which a value must have been known; default `event_timestamp`.
 
@@ -69,10 +72,9 @@ def point_in_time_sql(
     names = output_names(views, taken=spine_columns)
     spine_list = ", ".join(quote_identifier(column) for column in spine_columns)
     event = f"CAST({quote_identifier(event_timestamp)} AS TIMESTAMPTZ)" if event_timestamp else "NULL::TIMESTAMPTZ"
-    known = f"CAST({quote_identifier(known_timestamp)} AS TIMESTAMPTZ)" if known_timestamp else event
-    parts = [
-        f"spine AS MATERIALIZED (SELECT row_number() OVER () AS __id, {event} AS __at, {known} AS __known, {spine_list} FROM {spine} AS given)"
-    ]
+    known = f"coalesce(CAST({quote_identifier(known_timestamp)} AS TIMESTAMPTZ), {event})" if known_timestamp else event
+    numbered = f"row_number() OVER () AS __id, {event} AS __at, {known} AS __known"
+    parts = [f"spine AS MATERIALIZED (SELECT {numbered}, {spine_list} FROM {spine} AS given)"]
     delivered = [f"spine.{quote_identifier(column)}" for column in spine_columns]
     joins: list[str] = []
     for number, joined in enumerate(views):
@@ -95,11 +97,12 @@ def _one_view(joined: JoinedView) -> str:
     same_entity = " AND ".join(f"spine.{quote_identifier(column)} = rows_of.e{position}" for position, column in enumerate(view.entity))
     wanted = ", ".join(["spine.__id", *(f"rows_of.f{position}" for position in range(len(joined.features)))])
     keys = ", ".join(quote_identifier(column) for column in view.entity)
-    if view.event_timestamp is None:
+    if view.event_timestamp is None and view.known_timestamp is None:
         newest = f"QUALIFY row_number() OVER (PARTITION BY {keys}{f' ORDER BY {order}' if order else ''}) = 1"
         rows = f"SELECT {entity}{', ' + features if features else ''} FROM {joined.relation} {newest}"
         return f"SELECT {wanted} FROM spine JOIN ({rows}) AS rows_of ON {same_entity}"
-    at = f"CAST({quote_identifier(view.event_timestamp)} AS TIMESTAMPTZ)"
+    # What has no event time was always true: it only has to be known.
+    at = f"CAST({quote_identifier(view.event_timestamp)} AS TIMESTAMPTZ)" if view.event_timestamp else "TIMESTAMPTZ '-infinity'"
     known = f"CAST({quote_identifier(view.known_timestamp)} AS TIMESTAMPTZ)" if view.known_timestamp else "NULL::TIMESTAMPTZ"
     source = f"SELECT {entity}, {at} AS __at, {known} AS __known{', ' + features if features else ''}"
     fresh = f" AND rows_of.__at >= spine.__at - {_interval(view.ttl_s)}" if view.ttl_s is not None else ""
@@ -114,9 +117,12 @@ def _one_view(joined: JoinedView) -> str:
     # Two inequalities: ASOF knows one. Candidates are ranked once, so that only a number is compared per spine row.
     ranked = f"row_number() OVER (ORDER BY {at}, {_ascending(joined)}) AS __rank"
     rows = f"{source}, {ranked} FROM {joined.relation} WHERE {at} IS NOT NULL AND {known} IS NOT NULL"
+    happened = "rows_of.__at <= spine.__at AND " if view.event_timestamp else ""
+    # A spine without any time asks for what is known now.
+    known_by_then = "(spine.__known IS NULL OR rows_of.__known <= spine.__known)"
     return (
         f"SELECT {wanted} FROM spine JOIN ({rows}) AS rows_of"
-        f" ON {same_entity} AND rows_of.__at <= spine.__at AND rows_of.__known <= spine.__known{fresh}"
+        f" ON {same_entity} AND {happened}{known_by_then}{fresh}"
         " QUALIFY row_number() OVER (PARTITION BY spine.__id ORDER BY rows_of.__rank DESC) = 1"
     )
 

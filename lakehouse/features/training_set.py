@@ -25,6 +25,7 @@ class ModelRows:
         sql: a SELECT that gives `key`, `event_timestamp` (if any), `group` (if any), `features` and, for training, `_label`.
         key: columns that name a row's entity.
         features: feature columns in model order, with their DuckDB types.
+        group: the column that the split goes by, if it is neither key nor event time.
         tables: tables it reads, as `layer.name`.
     """
 
@@ -46,7 +47,7 @@ class FeatureSource:
 
     contract: ModelContract
     views: tuple[FeatureView, ...]
-    columns: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    columns: Mapping[str, Mapping[str, str]] = field(default_factory=dict[str, Mapping[str, str]])
 
     @property
     def tables(self) -> tuple[str, ...]:
@@ -80,30 +81,34 @@ def training_set(source: FeatureSource) -> ModelRows:
         ModelError: the contract names columns that its tables do not have.
     """
     contract = source.contract
-    group = contract.split.column if contract.split.strategy == "group" else None
-    spine = _Spine.of(source, label=contract.target, group=group)
+    spine = _Spine.of(source, label=contract.target, group=contract.split.column)
     condition = f"({contract.target}) IS NOT NULL"
     if contract.event_timestamp:
         condition += f" AND {quote_identifier(contract.event_timestamp)} IS NOT NULL"
     return spine.rows(f"(SELECT {spine.select} FROM {relation(contract.label_table)} AS labels WHERE {condition})")
 
 
-def prediction_set(source: FeatureSource, *, newest_only: bool = True) -> ModelRows:
+def prediction_set(source: FeatureSource, *, newest_only: bool = True, carried: Sequence[str] = ()) -> ModelRows:
     """Every entity at its newest row (or every row), labelled or not, with what is known of it.
+
+    Args:
+        source: the tables, described.
+        newest_only: one row per entity.
+        carried: further columns of the label table to deliver.
 
     Raises:
         FeatureError: a view can't be joined to the rows.
         ModelError: the contract names columns that its tables do not have.
     """
     contract = source.contract
-    spine = _Spine.of(source, label=None, group=None)
+    spine = _Spine.of(source, label=None, group=None, carried=tuple(carried))
     condition = f" WHERE {quote_identifier(contract.event_timestamp)} IS NOT NULL" if contract.event_timestamp and newest_only else ""
     newest = ""
     if newest_only:
         keys = ", ".join(quote_identifier(column) for column in spine.key)
         known = source.columns[contract.label_table]
-        latest = [contract.event_timestamp] if contract.event_timestamp else []
-        order = ", ".join(f"{quote_identifier(column)} DESC NULLS LAST" for column in [*latest, *(c for c in ARRIVAL if c in known)])
+        decisive = [*([contract.event_timestamp] if contract.event_timestamp else []), *(column for column in ARRIVAL if column in known)]
+        order = ", ".join(f"{quote_identifier(column)} DESC NULLS LAST" for column in decisive)
         newest = f" QUALIFY row_number() OVER (PARTITION BY {keys} ORDER BY {order or keys}) = 1"
     return spine.rows(f"(SELECT {spine.select} FROM {relation(contract.label_table)} AS labels{condition}{newest})")
 
@@ -118,22 +123,27 @@ class _Spine:
     known: str | None
     group: str | None
     label: str | None
+    carried: tuple[str, ...]
 
     @classmethod
-    def of(cls, source: FeatureSource, *, label: str | None, group: str | None) -> "_Spine":
+    def of(cls, source: FeatureSource, *, label: str | None, group: str | None, carried: tuple[str, ...] = ()) -> "_Spine":
         contract = source.contract
         columns = source.columns[contract.label_table]
         key = _key(contract, columns)
-        _require_columns(contract, columns, [*key, contract.event_timestamp, group])
+        _require_columns(contract, columns, [*key, contract.event_timestamp, group, *carried])
         own = () if source.views else _own_features(contract, columns, key)
         bitemporal = any(view.known_timestamp for view in source.views) and "_ingested_at" in columns
-        return cls(source, key, own, "_ingested_at" if bitemporal else None, group, label)
+        return cls(source, key, own, "_ingested_at" if bitemporal else None, group, label, carried)
 
     @property
     def columns(self) -> tuple[str, ...]:
-        event = self.source.contract.event_timestamp
-        names = [*self.key, *([event] if event else []), *([self.group] if self.group else []), *self.own_features]
-        return tuple(dict.fromkeys(names))
+        return tuple(dict.fromkeys([*self.kept, *self.own_features]))
+
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """Columns of the label table that are delivered although they are no features."""
+        optional = (self.source.contract.event_timestamp, self.group)
+        return tuple(dict.fromkeys([*self.key, *(column for column in optional if column), *self.carried]))
 
     @property
     def select(self) -> str:
@@ -161,10 +171,7 @@ class _Spine:
             event_timestamp=contract.event_timestamp,
             known_timestamp="__known_at" if self.known else None,
         )
-        kept = dict.fromkeys(
-            [*self.key, *([contract.event_timestamp] if contract.event_timestamp else []), *([self.group] if self.group else [])]
-        )
-        wanted = [*kept, *(name for name in features if name not in kept), *([LABEL] if self.label is not None else [])]
+        wanted = [*self.kept, *(name for name in features if name not in self.kept), *([LABEL] if self.label is not None else [])]
         outer = f"SELECT {', '.join(quote_identifier(column) for column in wanted)} FROM ({sql})"
         return ModelRows(outer, self.key, contract.event_timestamp, features, self.source.tables, self.group)
 

@@ -120,8 +120,6 @@ def _view(node: Mapping[str, Any], declared: Mapping[str, Any]) -> FeatureView:
             subject, "names no entity", expected="meta.feature_view.entity: [column, ...]", fix="Say whose features these are"
         )
     event, known = declared.get("event_timestamp"), declared.get("known_timestamp")
-    if known and not event:
-        raise FeatureError(subject, "has a known_timestamp but no event_timestamp", fix="Name the column of the event as well")
     return FeatureView(
         name=name,
         table=f"{node['schema']}.{node.get('alias') or name}",

@@ -20,7 +20,6 @@ class Task:
     rows: int
     has_text: bool
     seed: int
-    threads: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +56,10 @@ def _forest(task: Task) -> Any:
 
     trees = 200 if task.rows <= 20_000 else 100
     if task.problem == "regression":
-        return RandomForestRegressor(trees, min_samples_leaf=5, max_features=0.4, n_jobs=task.threads, random_state=task.seed)
+        return RandomForestRegressor(trees, min_samples_leaf=5, max_features=0.4, random_state=task.seed)
     weight = "balanced_subsample" if task.classes > 2 else None
     leaf = 5 if task.classes == 2 else 2
-    return RandomForestClassifier(trees, min_samples_leaf=leaf, class_weight=weight, n_jobs=task.threads, random_state=task.seed)
+    return RandomForestClassifier(trees, min_samples_leaf=leaf, class_weight=weight, random_state=task.seed)
 
 
 def _hist_gradient_boosting(task: Task) -> Any:
@@ -99,7 +98,7 @@ def _neighbours(task: Task) -> Any:
     from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 
     build = KNeighborsRegressor if task.problem == "regression" else KNeighborsClassifier
-    return build(n_neighbors=25, weights="distance", n_jobs=task.threads)
+    return build(n_neighbors=25, weights="distance")
 
 
 def _naive_bayes(task: Task) -> Any:
@@ -152,7 +151,9 @@ def choose_candidates(names: Sequence[str], task: Task) -> Choice:
     for name in wanted:
         algorithm = _find(name, task.problem)
         while algorithm.max_rows is not None and task.rows > algorithm.max_rows and algorithm.sibling is not None:
-            notes.append(f"{algorithm.name} is for up to {algorithm.max_rows:,} rows; with {task.rows:,} {algorithm.sibling} takes its place")
+            notes.append(
+                f"{algorithm.name} is for up to {algorithm.max_rows:,} rows; with {task.rows:,} {algorithm.sibling} takes its place"
+            )
             algorithm = ALGORITHMS[algorithm.sibling]
         chosen[algorithm.name] = algorithm
     return Choice(tuple(chosen.values()), tuple(notes))
@@ -178,9 +179,16 @@ def _find(name: str, problem: Problem) -> Algorithm:
     return ALGORITHMS[name]
 
 
-def build_pipeline(algorithm: Algorithm, preparation: Preparation, task: Task) -> Any:
-    """The unfitted Pipeline: preparation and estimator in one, so that training and serving can't differ."""
+def build_pipeline(members: Sequence[Algorithm], preparation: Preparation, task: Task) -> Any:
+    """The unfitted Pipeline: preparation and estimator in one, so that training and serving can't differ.
+
+    Several members are blended: each with its own preparation, their probabilities (or numbers) averaged.
+    """
+    from sklearn.ensemble import VotingClassifier, VotingRegressor
     from sklearn.pipeline import Pipeline
 
-    prepare = build_preparation(preparation, algorithm.style, problem=task.problem, seed=task.seed)
-    return Pipeline([("prepare", prepare), ("estimate", algorithm.build(task))])
+    if len(members) == 1:
+        prepare = build_preparation(preparation, members[0].style, problem=task.problem, seed=task.seed)
+        return Pipeline([("prepare", prepare), ("estimate", members[0].build(task))])
+    parts = [(member.name, build_pipeline((member,), preparation, task)) for member in members]
+    return Pipeline([("blend", VotingRegressor(parts) if task.problem == "regression" else VotingClassifier(parts, voting="soft"))])

@@ -3,18 +3,21 @@
 import math
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from lakehouse.learning.algorithms import BASELINE, Algorithm, Task, build_pipeline
-from lakehouse.learning.evaluation import is_better, mean_metrics, measure, predict
+from lakehouse.learning.evaluation import LOWER_IS_BETTER, Predictions, average, mean_metrics, measure, predict
 from lakehouse.learning.preparation import Preparation
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
+
+
+# Relative gain in the metric that a second model has to bring.
+BLEND_GAIN = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,20 +30,28 @@ class Fold:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One algorithm's cross-validation.
+    """The cross-validation of one algorithm, or of a blend of two.
 
     Attributes:
+        members: the algorithm; for a blend those whose probabilities (or numbers) are averaged.
+        judged: what was predicted of each fold's rows.
         metrics: means over the folds.
         folds: the metrics of each fold.
         seconds: time it took.
         notes: what its fitting warned of.
     """
 
-    algorithm: Algorithm
+    members: tuple[Algorithm, ...]
+    judged: tuple[Predictions, ...] = field(repr=False)
     metrics: Mapping[str, float]
     folds: tuple[Mapping[str, float], ...]
     seconds: float
     notes: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The algorithm's name; of a blend all names, joined by a plus."""
+        return "+".join(member.name for member in self.members)
 
 
 def make_folds(fold: "np.ndarray[Any, Any]", labels: "np.ndarray[Any, Any]", *, by_time: bool, is_classification: bool) -> list[Fold]:
@@ -69,41 +80,77 @@ def cross_validate(
     labels: "np.ndarray[Any, Any]",
     folds: Sequence[Fold],
     positive: str | None,
+    threads: int = 1,
 ) -> Candidate:
     """Fit and judge one algorithm on every fold."""
     started = time.perf_counter()
-    judged: list[dict[str, float]] = []
+    judged: list[Predictions] = []
     notes: set[str] = set()
     for fold in folds:
-        pipeline = build_pipeline(algorithm, preparation, task)
-        notes |= fit(pipeline, frame.iloc[fold.fit], labels[fold.fit])
-        judged.append(measure(labels[fold.judge], predict(pipeline, frame.iloc[fold.judge], positive=positive)))
-    return Candidate(algorithm, mean_metrics(judged), tuple(judged), time.perf_counter() - started, tuple(sorted(notes)))
+        pipeline = build_pipeline((algorithm,), preparation, task)
+        notes |= fit(pipeline, frame.iloc[fold.fit], labels[fold.fit], threads=threads)
+        judged.append(predict(pipeline, frame.iloc[fold.judge], positive=positive))
+    return _judged((algorithm,), judged, labels, folds, seconds=time.perf_counter() - started, notes=tuple(sorted(notes)))
+
+
+def blend(one: Candidate, other: Candidate, labels: "np.ndarray[Any, Any]", folds: Sequence[Fold]) -> Candidate:
+    """The mean of what two candidates said of the same folds: nothing is fitted again."""
+    judged = [average(first, second) for first, second in zip(one.judged, other.judged, strict=True)]
+    return _judged((*one.members, *other.members), judged, labels, folds, seconds=0.0, notes=())
+
+
+def _judged(
+    members: tuple[Algorithm, ...],
+    judged: Sequence[Predictions],
+    labels: "np.ndarray[Any, Any]",
+    folds: Sequence[Fold],
+    *,
+    seconds: float,
+    notes: tuple[str, ...],
+) -> Candidate:
+    measured = tuple(measure(labels[fold.judge], said) for fold, said in zip(folds, judged, strict=True))
+    return Candidate(members, tuple(judged), mean_metrics(measured), measured, seconds, notes)
 
 
 def best_candidate(candidates: Sequence[Candidate], metric: str) -> Candidate:
-    """The one with the best mean; the baseline only if nothing beats it; on a tie the simpler, which comes first."""
-    ranked = sorted(candidates, key=lambda one: one.algorithm.name != BASELINE)
-    best = ranked[0]
-    for one in ranked[1:]:
-        value, reached = one.metrics.get(metric, math.nan), best.metrics.get(metric, math.nan)
-        if not math.isnan(value) and (math.isnan(reached) or is_better(metric, value, reached)):
-            best = one
-    return best
+    """The one with the best mean; on a tie the one that comes first, and the baseline only if nothing is worse."""
+    return rank(candidates, metric)[0]
 
 
-def fit(pipeline: Any, frame: "pd.DataFrame", labels: "np.ndarray[Any, Any]") -> frozenset[str]:
-    """Fit in place, on a fixed number of threads; returns what scikit-learn warned of, for the record."""
-    with warnings.catch_warnings(record=True) as caught, steady_threads():
-        warnings.simplefilter("always")
-        pipeline.fit(frame, labels)
-    return frozenset(str(one.message).splitlines()[0][:200] for one in caught)
+def rank(candidates: Sequence[Candidate], metric: str) -> list[Candidate]:
+    """Best first; a candidate that could not be measured comes last, and the baseline behind its equals."""
+    sign = 1.0 if metric in LOWER_IS_BETTER else -1.0
+
+    def place(candidate: Candidate) -> tuple[float, bool]:
+        value = candidate.metrics.get(metric, math.nan)
+        return (math.inf if math.isnan(value) else sign * value, candidate.name == BASELINE)
+
+    return sorted(candidates, key=place)
 
 
-@contextmanager
-def steady_threads() -> Iterator[None]:
-    """One thread for BLAS and OpenMP: the same sums on every machine, and no spinning where cores are shared."""
+def with_blend(candidates: Sequence[Candidate], metric: str, labels: "np.ndarray[Any, Any]", folds: Sequence[Fold]) -> list[Candidate]:
+    """The candidates, and the blend of the two best if it is better by enough to pay for being two models."""
+    real = [candidate for candidate in rank(candidates, metric) if candidate.name != BASELINE and metric in candidate.metrics]
+    if len(real) < 2:
+        return list(candidates)
+    mixed = blend(real[0], real[1], labels, folds)
+    best, reached = real[0].metrics[metric], mixed.metrics.get(metric)
+    sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
+    earned = reached is not None and sign * (reached - best) > BLEND_GAIN * max(abs(best), 1e-12)
+    return [*candidates, mixed] if earned else list(candidates)
+
+
+def fit(pipeline: Any, frame: "pd.DataFrame", labels: "np.ndarray[Any, Any]", *, threads: int = 1) -> frozenset[str]:
+    """Fit in place; returns what scikit-learn warned of, for the record.
+
+    Trees grow on `threads` threads, which changes nothing in them. Sums are made by one: the same on every machine, and no
+    spinning where cores are shared. Predictions are made by one thread as well.
+    """
+    import joblib
     from threadpoolctl import threadpool_limits
 
-    with threadpool_limits(limits=1):
-        yield
+    with warnings.catch_warnings(record=True) as caught, threadpool_limits(limits=1):
+        warnings.simplefilter("always")
+        with joblib.parallel_config(backend="threading", n_jobs=threads):
+            pipeline.fit(frame, labels)
+    return frozenset(str(one.message).splitlines()[0][:200] for one in caught)

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 LOWER_IS_BETTER = frozenset({"log_loss", "brier", "rmse", "mae", "mape", "median_ae"})
+_AREAS = frozenset({"roc_auc", "average_precision"})
 _CLOSE_TO_ZERO = 1e-12
 
 
@@ -53,11 +54,28 @@ def predict(pipeline: Any, frame: Any, *, positive: str | None) -> Predictions:
     return Predictions(predicted, probabilities, classes, positive)
 
 
-def measure(truth: "np.ndarray[Any, Any]", given: Predictions) -> dict[str, float]:
-    """Every metric that can be computed; one that has no meaning here (no positive row, one class) is left out."""
+def average(one: Predictions, other: Predictions) -> Predictions:
+    """What two models say together: the mean of their probabilities, or of their numbers."""
+    import numpy as np
+
+    if one.probabilities is None or other.probabilities is None:
+        return Predictions((one.predicted + other.predicted) / 2)
+    probabilities = (one.probabilities + other.probabilities) / 2
+    predicted = np.asarray(one.classes, dtype=object)[probabilities.argmax(axis=1)]
+    return Predictions(predicted, probabilities, one.classes, one.positive)
+
+
+def measure(truth: "np.ndarray[Any, Any]", given: Predictions, *, areas: bool = True) -> dict[str, float]:
+    """Every metric that can be computed; one that has no meaning here (no positive row, one class) is left out.
+
+    Args:
+        truth: what was so.
+        given: what was predicted.
+        areas: whether to compute the areas under curves too, which cost more than all the rest.
+    """
     if given.probabilities is None:
         return _regression(truth, given.predicted)
-    return _classification(truth, given)
+    return _classification(truth, given) | (_areas_of(truth, given) if areas else {})
 
 
 def _regression(truth: "np.ndarray[Any, Any]", predicted: "np.ndarray[Any, Any]") -> dict[str, float]:
@@ -94,12 +112,12 @@ def _classification(truth: "np.ndarray[Any, Any]", given: Predictions) -> dict[s
     }
     if given.positive is None or given.positive not in given.classes or given.probabilities is None:
         precision, recall = (float(np.mean(values)) for values in ([part.precision for part in parts], [part.recall for part in parts]))
-        return measured | {"precision": precision, "recall": recall, "f1": measured["f1_macro"]} | _one_vs_rest(truth, given)
+        return measured | {"precision": precision, "recall": recall, "f1": measured["f1_macro"]}
     score = given.probabilities[:, given.classes.index(given.positive)]
     is_positive = truth == given.positive
     part = _of_class(is_positive, given.predicted == given.positive)
-    measured |= {"precision": part.precision, "recall": part.recall, "f1": part.f1, "brier": float(((score - is_positive) ** 2).mean())}
-    return measured | _areas(is_positive, score)
+    brier = float(((score - is_positive) ** 2).mean())
+    return measured | {"precision": part.precision, "recall": part.recall, "f1": part.f1, "brier": brier}
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,10 +157,12 @@ def _log_loss(truth: "np.ndarray[Any, Any]", given: Predictions) -> float:
     return float(-np.log(np.clip(said, 1e-15, 1.0)).mean())
 
 
-def _one_vs_rest(truth: "np.ndarray[Any, Any]", given: Predictions) -> dict[str, float]:
+def _areas_of(truth: "np.ndarray[Any, Any]", given: Predictions) -> dict[str, float]:
+    """The areas for the positive class; without one, their mean over classes, each against the rest."""
     if given.probabilities is None:
         return {}
-    areas = [_areas(truth == one, given.probabilities[:, index]) for index, one in enumerate(given.classes)]
+    wanted = [given.positive] if given.positive in given.classes else list(given.classes)
+    areas = [_areas(truth == one, given.probabilities[:, given.classes.index(one)]) for one in wanted if one is not None]
     return mean_metrics([area for area in areas if area])
 
 
@@ -155,7 +175,8 @@ def confidence_interval(
     """
     import numpy as np
 
-    point = measure(truth, given).get(metric)
+    areas = metric in _AREAS
+    point = measure(truth, given, areas=areas).get(metric)
     if point is None:
         return None
     random = np.random.default_rng(seed)
@@ -163,7 +184,7 @@ def confidence_interval(
     values: list[float] = []
     for _ in range(resamples):
         rows = random.integers(0, len(truth), size)
-        value = measure(truth[rows], given.take(rows)).get(metric)
+        value = measure(truth[rows], given.take(rows), areas=areas).get(metric)
         if value is not None:
             values.append(value)
     if len(values) < resamples // 2:
@@ -171,11 +192,6 @@ def confidence_interval(
     scale = (size / len(truth)) ** 0.5
     low, high = np.quantile(np.asarray(values) - point, [0.025, 0.975]) * scale
     return Interval(float(point + low), float(point + high))
-
-
-def is_better(metric: str, value: float, than: float) -> bool:
-    """Whether a value of the metric is better than another."""
-    return value < than if metric in LOWER_IS_BETTER else value > than
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 
 MAX_ONE_HOT = 50
 MAX_CODES = 12
-_LEAST_WORDS = 2.5
+_LEAST_WORDS = 1.5
+# Letter n-grams of longer texts cost more than they tell.
+_MOST_LETTERS = 100
 _TEXT_DIMENSIONS = 60
 
 
@@ -26,6 +28,7 @@ class Treatment(StrEnum):
     TARGET_ENCODED = "target_encoded"
     DATE_PARTS = "date_parts"
     TEXT = "text"
+    LONG_TEXT = "long_text"
     DROPPED = "dropped"
 
 
@@ -60,7 +63,7 @@ class Preparation:
     @property
     def has_text(self) -> bool:
         """Whether free text is among the columns."""
-        return bool(self.of(Treatment.TEXT))
+        return bool(self.of(Treatment.TEXT, Treatment.LONG_TEXT))
 
     def as_list(self) -> list[dict[str, str]]:
         """For records and people."""
@@ -100,9 +103,12 @@ def _plan_string(feature: Feature, present: "pd.Series", distinct: int) -> Colum
         return ColumnPlan(feature.name, Treatment.ONE_HOT, f"{distinct} values")
     words = float(present.str.count(r"\S+").mean())
     if words >= _LEAST_WORDS and distinct > 0.05 * len(present):
-        return ColumnPlan(feature.name, Treatment.TEXT, f"free text of {words:.0f} words on average")
+        is_long = float(present.str.len().mean()) > _MOST_LETTERS
+        return ColumnPlan(feature.name, Treatment.LONG_TEXT if is_long else Treatment.TEXT, f"free text of {words:.1f} words on average")
     if distinct > 0.9 * len(present):
-        return ColumnPlan(feature.name, Treatment.DROPPED, f"{distinct} values in {len(present)} rows: it names rows and says nothing of others")
+        return ColumnPlan(
+            feature.name, Treatment.DROPPED, f"{distinct} values in {len(present)} rows: it names rows and says nothing of others"
+        )
     return ColumnPlan(feature.name, Treatment.TARGET_ENCODED, f"{distinct} values, more than {MAX_ONE_HOT}: their mean target, out of fold")
 
 
@@ -127,7 +133,9 @@ def build_preparation(preparation: Preparation, style: Style, *, problem: str, s
     if style in (Style.LINEAR, Style.COUNTS):
         steps.append(("codes", _one_hot(style), preparation.of(Treatment.CODE)))
     # A text step takes one column as a series, so each text has its own.
-    texts = [(f"text_{place}", _text(style, seed=seed), column) for place, column in enumerate(preparation.of(Treatment.TEXT))]
+    short = set(preparation.of(Treatment.TEXT))
+    columns_of_text = preparation.of(Treatment.TEXT, Treatment.LONG_TEXT)
+    texts = [(f"text_{place}", _text(style, letters=column in short, seed=seed), column) for place, column in enumerate(columns_of_text)]
     used: list[tuple[str, Any, list[str] | str]] = [(name, step, columns) for name, step, columns in steps if columns]
     return ColumnTransformer([*used, *texts], sparse_threshold=0.0 if style is Style.BOOSTING else 0.3, verbose_feature_names_out=True)
 
@@ -178,17 +186,19 @@ def _target_encoder(style: Style, *, problem: str, seed: int) -> Any:
     return encoder if style in (Style.FOREST, Style.BOOSTING) else make_pipeline(encoder, _scaler(style))
 
 
-def _text(style: Style, *, seed: int) -> Any:
+def _text(style: Style, *, letters: bool, seed: int) -> Any:
     from sklearn.decomposition import TruncatedSVD
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.pipeline import FeatureUnion, make_pipeline
 
-    words = TfidfVectorizer(ngram_range=(1, 2), min_df=2, max_features=20_000, sublinear_tf=True, strip_accents="unicode")
-    letters = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5), min_df=3, max_features=30_000, sublinear_tf=True, strip_accents="unicode")
-    both = FeatureUnion([("words", words), ("letters", letters)])
+    words = TfidfVectorizer(ngram_range=(1, 2), min_df=2, max_features=20_000, sublinear_tf=True)
+    parts = [("words", words)]
+    if letters:
+        parts.append(("letters", TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 5), min_df=3, max_features=20_000, sublinear_tf=True)))
+    weighted = FeatureUnion(parts)
     if style in (Style.LINEAR, Style.COUNTS):
-        return both
-    return make_pipeline(both, TruncatedSVD(n_components=_TEXT_DIMENSIONS, random_state=seed))
+        return weighted
+    return make_pipeline(weighted, TruncatedSVD(n_components=_TEXT_DIMENSIONS, random_state=seed))
 
 
 def dropped(preparation: Preparation) -> Sequence[ColumnPlan]:

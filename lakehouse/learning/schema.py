@@ -12,7 +12,20 @@ if TYPE_CHECKING:
     import duckdb
     import pandas as pd
 
-_NUMBERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT", "UHUGEINT", "FLOAT", "DOUBLE")
+_NUMBERS = (
+    "TINYINT",
+    "SMALLINT",
+    "INTEGER",
+    "BIGINT",
+    "HUGEINT",
+    "UTINYINT",
+    "USMALLINT",
+    "UINTEGER",
+    "UBIGINT",
+    "UHUGEINT",
+    "FLOAT",
+    "DOUBLE",
+)
 _INTEGERS = frozenset(kind for kind in _NUMBERS if kind.endswith("INT") or kind == "INTEGER")
 
 
@@ -75,7 +88,9 @@ class FeatureSchema:
         """The select list that casts the features' columns to what a frame holds."""
         return ", ".join(f"{_cast(one)} AS {quote_identifier(one.name)}" for one in self.features)
 
-    def fetch(self, con: "duckdb.DuckDBPyConnection", relation: str, *, order_by: Sequence[str] = (), extra: Sequence[str] = ()) -> "pd.DataFrame":
+    def fetch(
+        self, con: "duckdb.DuckDBPyConnection", relation: str, *, order_by: Sequence[str] = (), extra: Sequence[str] = ()
+    ) -> "pd.DataFrame":
         """The frame of a relation's rows, with `extra` columns (SQL) after the features.
 
         Args:
@@ -142,5 +157,7 @@ def _typed(feature: Feature, rows: "pd.DataFrame") -> "pd.Series":
             return pd.to_datetime(values, utc=True).dt.tz_localize(None).astype("datetime64[us]")
         numbers = pd.to_numeric(values.astype(object).where(values.notna(), np.nan)).astype("float64")
     except (TypeError, ValueError) as error:
-        raise ModelError(f"feature {feature.name}", "has a value of another type", expected=feature.sql_type, found=str(error)[:120]) from error
+        raise ModelError(
+            f"feature {feature.name}", "has a value of another type", expected=feature.sql_type, found=str(error)[:120]
+        ) from error
     return numbers.where(np.isfinite(numbers), np.nan)

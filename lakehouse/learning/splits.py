@@ -31,7 +31,7 @@ def split_sql(rows: str, contract: ModelContract, model_rows: ModelRows) -> str:
 
 
 def _by_unit(rows: str, contract: ModelContract, model_rows: ModelRows) -> str:
-    unit = [model_rows.group] if model_rows.group else list(model_rows.key)
+    unit = [model_rows.group] if model_rows.group and contract.split.strategy == "group" else list(model_rows.key)
     texts = ", ".join(f"coalesce(CAST({quote_identifier(column)} AS VARCHAR), '')" for column in unit)
     name = f"concat_ws(chr(31), {texts})"
     shuffled = f"md5({quote_literal(str(contract.seed))} || ':' || __unit), __unit"
@@ -51,16 +51,18 @@ def _by_unit(rows: str, contract: ModelContract, model_rows: ModelRows) -> str:
 def _by_time(rows: str, contract: ModelContract, model_rows: ModelRows) -> str:
     column = contract.split.column or model_rows.event_timestamp
     if column is None:
-        raise ModelError(f"model {contract.name}: split", "by time needs a time", fix="Set split.column or event_timestamp in the model contract")
+        raise ModelError(
+            f"model {contract.name}: split", "by time needs a time", fix="Set split.column or event_timestamp in the model contract"
+        )
     time = quote_identifier(column)
     # The instant from which on at most the wanted share of rows lies: rows of one instant are never divided.
     share = "(count(*) OVER (ORDER BY __time DESC RANGE UNBOUNDED PRECEDING)) / (count(*) OVER ())"
     block = "(count(*) OVER (PARTITION BY __test ORDER BY __time RANGE UNBOUNDED PRECEDING) - count(*) OVER (PARTITION BY __test, __time))"
-    blocks = contract.folds + 1
+    blocks, fraction = contract.folds + 1, contract.split.test_fraction
     return (
         f"WITH __rows AS (SELECT *, {time} AS __time FROM ({rows})),"
         f" __shared AS (SELECT *, {share} AS __share FROM __rows),"
-        f" __cut AS (SELECT coalesce(max(__time) FILTER (WHERE __share >= {contract.split.test_fraction!r}), min(__time)) AS __from FROM __shared),"
+        f" __cut AS (SELECT coalesce(max(__time) FILTER (WHERE __share >= {fraction!r}), min(__time)) AS __from FROM __shared),"
         " __parts AS (SELECT __rows.*, __time >= __from AS __test FROM __rows, __cut)"
         f" SELECT * EXCLUDE (__time, __test), if(__test, {quote_literal(TEST)}, {quote_literal(TRAIN)}) AS {SPLIT},"
         f"  if(__test, NULL, CAST({block} * {blocks} // count(*) OVER (PARTITION BY __test) AS INTEGER)) AS {FOLD} FROM __parts"
@@ -82,12 +84,20 @@ def require_both_parts(con: "duckdb.DuckDBPyConnection", relation: str, contract
     subject = f"model {contract.name}: training set"
     if train + test == 0:
         raise ModelError(
-            subject, "is empty", expected=f"rows of {contract.label_table} whose target is known", fix="Ingest labelled data, or correct the target"
+            subject,
+            "is empty",
+            expected=f"rows of {contract.label_table} whose target is known",
+            fix="Ingest labelled data, or correct the target",
         )
     least = 2 * contract.folds
     if train < least or test == 0:
         raise ModelError(
-            subject, "is too small to learn from and to test on", expected=f"{least} rows to train and some to test", found=f"{train} and {test}"
+            subject,
+            "is too small to learn from and to test on",
+            expected=f"{least} rows to train and some to test",
+            found=f"{train} and {test}",
         )
     if classes < 2:
-        raise ModelError(subject, "has one value of the target only", expected="at least two", fix="Ingest rows of another class, or correct the target")
+        raise ModelError(
+            subject, "has one value of the target only", expected="at least two", fix="Ingest rows of another class, or correct the target"
+        )

@@ -1,0 +1,87 @@
+"""Predictions for the rows of a file, without ingesting it."""
+
+import os
+from datetime import datetime
+from pathlib import Path
+
+from lakehouse.contracts import DatasetContract, ModelContract, load_contracts
+from lakehouse.errors import FileRefused, ModelError
+from lakehouse.learning.registry import Registry
+from lakehouse.learning.results import PredictReport
+from lakehouse.learning.scoring import NUMBER, score
+from lakehouse.learning.scratch import FILE_ROWS, build_rows, read_file
+from lakehouse.settings import Settings
+from lakehouse.sql import quote_identifier, quote_literal
+from lakehouse.tables import Lake
+
+_FORMATS = {".csv": "FORMAT csv, HEADER true", ".parquet": "FORMAT parquet, COMPRESSION zstd"}
+
+
+def predict_file(settings: Settings, lake: Lake, contract: ModelContract, file: Path, out: Path, *, now: datetime) -> PredictReport:
+    """Predict every valid row of a file: one output row each, in the file's order.
+
+    The rows are read, typed and turned into features by the very contract and SQL that make the training set. The output has
+    the dataset's key (`_row` for a dataset without one), `prediction`, and for classes one `probability_<class>` column each.
+
+    Args:
+        settings: of the home.
+        lake: the tables.
+        contract: of the model, whose champion predicts.
+        file: any format that the dataset can be ingested from, with or without the target.
+        out: where to write; `.csv` or `.parquet` says the format. It appears whole or not at all.
+        now: the time at which the rows are taken to be known.
+
+    Raises:
+        FileRefused: the file can't be read as rows of the dataset.
+        ModelNotFound: no version of the model has reached its minimums yet.
+        ModelError: `out` has another ending or can't be written.
+        TransformError: dbt can't compile the models.
+    """
+    options = _FORMATS.get(out.suffix.lower())
+    if options is None:
+        raise ModelError(f"output {out}", "has an ending that says no format", expected=" or ".join(_FORMATS), found=out.suffix or "none")
+    if not file.is_file():
+        raise FileRefused(str(file), "is not a file", fix="Correct the path")
+    contracts = load_contracts(settings)
+    dataset = contracts.dataset(contract.dataset)
+    model = Registry(settings).load(contract.name)
+    con = lake.open_connection()
+    try:
+        read = read_file(con, settings, dataset, contract, file, now=now)
+        build_rows(con, settings, lake, contracts, contract, into="__rows")
+        columns = score(con, "__rows", model, into="__scores")
+        keys = _output_keys(dataset)
+        wanted = [column for column in columns if column != "confidence"]
+        listed = [f"{FILE_ROWS}.{quote_identifier(column)}" for column in keys]
+        listed += [f"__scores.{quote_identifier(column)}" for column in wanted]
+        rows = (
+            f"SELECT {', '.join(listed)} FROM __scores JOIN __rows USING ({NUMBER}) JOIN {FILE_ROWS} USING (_row) ORDER BY {FILE_ROWS}._row"
+        )
+        # Otherwise the writer may change the order that the query gives.
+        con.execute("SET preserve_insertion_order = true")
+        draft = out.with_name(f".{out.name}.{os.getpid()}.part")
+        try:
+            out.parent.mkdir(parents=True, exist_ok=True)
+            written = con.execute(f"COPY ({rows}) TO {quote_literal(str(draft))} ({options})").fetchone()
+            draft.replace(out)
+        except OSError as error:
+            raise ModelError(f"output {out}", "can't be written", found=str(error), fix="Choose another place") from error
+        finally:
+            draft.unlink(missing_ok=True)
+    finally:
+        con.close()
+    return PredictReport(
+        model=model.name,
+        version=model.version,
+        file=str(file),
+        out=str(out),
+        rows_read=read.rows_read,
+        rows_predicted=int(written[0]) if written else 0,
+        columns=(*keys, *wanted),
+        rejected=tuple(read.rejected),
+        warnings=read.warnings,
+    )
+
+
+def _output_keys(dataset: DatasetContract) -> tuple[str, ...]:
+    return dataset.primary_key or ("_row",)

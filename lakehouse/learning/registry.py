@@ -1,0 +1,264 @@
+"""The registry: MLflow's, with models in a format that runs no code when it is loaded."""
+
+import json
+import logging
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+from urllib.request import url2pathname
+
+import yaml
+
+from lakehouse.errors import ModelError, ModelNotFound
+from lakehouse.learning.schema import FeatureSchema
+from lakehouse.settings import Settings
+
+CHAMPION = "champion"
+CHALLENGER = "challenger"
+_METADATA = "lakehouse"
+_MODEL_FILE = "model.skops"
+# All that a model file may name beside what skops itself trusts (scikit-learn's estimators, numpy, scipy). MLflow would take
+# this list from the model's own folder, so that whoever wrote the file would also say that it is to be trusted: we never do.
+TRUSTED_TYPES = (
+    "lakehouse.learning.transformers.DateParts",
+    "numpy.dtype",
+    "scipy.sparse._csr.csr_matrix",
+    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+    "sklearn.model_selection._split.KFold",
+    "sklearn.model_selection._split.StratifiedKFold",
+    "sklearn.tree._tree.Tree",
+    "sklearn.utils._bunch.Bunch",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """What has to be known to use a model beside its pipeline.
+
+    Attributes:
+        classes: every class, in the order of the probabilities; empty for regression.
+        label_type: DuckDB type of the label, which predictions are given back as.
+    """
+
+    schema: FeatureSchema
+    problem: str
+    classes: tuple[str, ...]
+    positive: str | None
+    label_type: str
+    digest: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """As stored in the model's metadata."""
+        return {
+            "features": self.schema.as_list(),
+            "problem": self.problem,
+            "classes": list(self.classes),
+            "positive": self.positive,
+            "label_type": self.label_type,
+            "digest": self.digest,
+        }
+
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Any]) -> "ModelSpec":
+        """From the model's metadata."""
+        schema = FeatureSchema.from_list(stored["features"])
+        return cls(schema, stored["problem"], tuple(stored["classes"]), stored["positive"], stored["label_type"], stored["digest"])
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model version, ready to predict."""
+
+    name: str
+    version: str
+    pipeline: Any = field(repr=False)
+    spec: ModelSpec = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingRecord:
+    """What is recorded of one training in MLflow; every value is short text or a number."""
+
+    params: Mapping[str, str]
+    metrics: Mapping[str, float]
+    tags: Mapping[str, str]
+    report: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+
+class Registry:
+    """Experiments, versions and aliases of a home's models."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    @cached_property
+    def _client(self) -> Any:
+        """MLflow's client: it takes seconds to import, and seconds to make a new database, so it is made once when needed."""
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        os.environ.setdefault("MLFLOW_DISABLE_ENV_CREATION", "true")
+        uri = self._settings.mlflow_tracking_uri
+        if uri.startswith("sqlite:///"):
+            Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+        for noisy in ("mlflow", "alembic"):
+            logging.getLogger(noisy).setLevel(logging.WARNING)
+        from mlflow import MlflowClient
+
+        return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+    @property
+    def _artifacts(self) -> str | None:
+        """Where artifacts go; a tracking server decides for itself."""
+        if not self._settings.mlflow_tracking_uri.startswith("sqlite:///"):
+            return None
+        return (self._settings.home_dir / "registry" / "artifacts").as_uri()
+
+    @property
+    def is_present(self) -> bool:
+        """Whether a registry can be there at all, without asking it."""
+        uri = self._settings.mlflow_tracking_uri
+        return not uri.startswith("sqlite:///") or Path(uri.removeprefix("sqlite:///")).is_file()
+
+    def register(self, name: str, pipeline: Any, spec: ModelSpec, record: TrainingRecord, *, alias: str) -> str:
+        """Record a training and make its model the newest version, under an alias; returns the version.
+
+        Raises:
+            ModelError: the model holds a type that may not be loaded.
+        """
+        from mlflow.entities import Metric, Param, RunTag
+
+        client = self._client
+        experiment = self._experiment(name)
+        run = client.create_run(experiment, run_name=record.tags.get("lakehouse.run"))
+        run_id = run.info.run_id
+        milliseconds = int(run.info.start_time)
+        client.log_batch(
+            run_id,
+            metrics=[Metric(key, value, milliseconds, 0) for key, value in record.metrics.items()],
+            params=[Param(key, value[:6000]) for key, value in record.params.items()],
+            tags=[RunTag(key, value[:8000]) for key, value in record.tags.items()],
+        )
+        client.log_dict(run_id, dict(record.report), "report.json")
+        model = client.create_logged_model(experiment, name=name, source_run_id=run_id, params=dict(record.params), model_type=spec.problem)
+        with tempfile.TemporaryDirectory(prefix="model-") as scratch:
+            folder = Path(scratch) / "model"
+            save_model(pipeline, spec, folder)
+            client.log_model_artifacts(model.model_id, str(folder))
+        client.finalize_logged_model(model.model_id, "READY")
+        client.set_terminated(run_id)
+        self._ensure_registered(name)
+        made = client.create_model_version(
+            name, source=model.artifact_location, run_id=run_id, tags=dict(record.tags), model_id=model.model_id
+        )
+        version = str(made.version)
+        client.set_registered_model_alias(name, alias, version)
+        if alias == CHAMPION and self.version(name, CHALLENGER) is not None:
+            client.delete_registered_model_alias(name, CHALLENGER)
+        return version
+
+    def version(self, name: str, alias: str) -> str | None:
+        """The version that an alias stands for; None if it stands for none."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return str(self._client.get_model_version_by_alias(name, alias).version)
+        except MlflowException as error:
+            if error.error_code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
+                return None
+            raise
+
+    def load(self, name: str, version: str | None = None) -> LoadedModel:
+        """A version of a model, or its champion.
+
+        Raises:
+            ModelNotFound: there is no such version, or no version has reached the contract's minimums yet.
+            ModelError: the stored model is damaged, or names a type that is not trusted.
+        """
+        from mlflow.exceptions import MlflowException
+
+        wanted = version or (self.version(name, CHAMPION) if self.is_present else None)
+        if wanted is None:
+            raise ModelNotFound(
+                f"model {name}", "has no champion: no version of it has reached its minimums", fix=f"Run `lakehouse train {name}`"
+            )
+        try:
+            location = self._client.get_model_version_download_uri(name, wanted)
+        except MlflowException as error:
+            raise ModelNotFound(f"model {name}@{wanted}", "is not in the registry", found=str(error)[:120]) from error
+        return load_model(self._folder(location), name=name, version=wanted)
+
+    def _folder(self, location: str) -> Path:
+        parsed = urlparse(location)
+        if parsed.scheme in {"", "file"}:
+            return Path(url2pathname(parsed.path))
+        from mlflow.artifacts import download_artifacts
+
+        return Path(download_artifacts(artifact_uri=location, tracking_uri=self._settings.mlflow_tracking_uri))
+
+    def _experiment(self, name: str) -> str:
+        found = self._client.get_experiment_by_name(name)
+        if found is not None:
+            return str(found.experiment_id)
+        location = f"{self._artifacts}/{name}" if self._artifacts else None
+        return str(self._client.create_experiment(name, artifact_location=location))
+
+    def _ensure_registered(self, name: str) -> None:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            self._client.create_registered_model(name)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+
+
+def save_model(pipeline: Any, spec: ModelSpec, folder: Path) -> None:
+    """Write a model as MLflow's scikit-learn flavour, in skops format.
+
+    Raises:
+        ModelError: the pipeline holds a type that may not be loaded.
+    """
+    import sklearn
+    import skops.io
+    from mlflow.sklearn import save_model as save
+
+    untrusted = _untrusted(skops.io.get_untrusted_types(data=skops.io.dumps(pipeline)))
+    if untrusted:
+        raise ModelError("model", f"holds types that may not be loaded: {', '.join(untrusted)}", fix="Use scikit-learn's own types")
+    save(
+        pipeline,
+        str(folder),
+        serialization_format="skops",
+        skops_trusted_types=list(TRUSTED_TYPES),
+        pip_requirements=[f"scikit-learn=={sklearn.__version__}", f"skops=={skops.__version__}", "lakehouse"],
+        metadata={_METADATA: json.dumps(spec.as_dict())},
+    )
+
+
+def load_model(folder: Path, *, name: str, version: str) -> LoadedModel:
+    """Read a model that `save_model` wrote; nothing but trusted types comes alive.
+
+    Raises:
+        ModelError: the folder holds no such model, or one with other types.
+    """
+    import skops.io
+
+    subject = f"model {name}@{version}"
+    try:
+        description = yaml.safe_load((folder / "MLmodel").read_text("utf-8"))
+        spec = ModelSpec.from_dict(json.loads(description["metadata"][_METADATA]))
+        data = (folder / _MODEL_FILE).read_bytes()
+    except (OSError, KeyError, TypeError, ValueError, yaml.YAMLError) as error:
+        raise ModelError(subject, "can't be read", found=f"{type(error).__name__}: {error}", fix="Train it again") from error
+    untrusted = _untrusted(skops.io.get_untrusted_types(data=data))
+    if untrusted:
+        raise ModelError(subject, "holds types that are not trusted; it was not loaded", found=", ".join(untrusted), fix="Train it again")
+    return LoadedModel(name, version, skops.io.loads(data, trusted=list(TRUSTED_TYPES)), spec)
+
+
+def _untrusted(types: list[str]) -> list[str]:
+    return sorted(set(types) - set(TRUSTED_TYPES))

@@ -1,0 +1,166 @@
+"""What training and prediction report."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from lakehouse.contracts import Severity
+from lakehouse.learning.evaluation import Interval
+from lakehouse.tables import Commit
+
+MINIMUMS = "metrics_reach_their_minimums"
+BEATS_BASELINE = "model_beats_its_baseline"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCheck:
+    """One claim about a model."""
+
+    id: str
+    severity: Severity
+    passed: bool
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class CandidateReport:
+    """How one candidate did in cross-validation; `std` is the spread of the choosing metric over the folds."""
+
+    algorithm: str
+    metrics: Mapping[str, float]
+    std: float | None
+    seconds: float
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TrainReport:
+    """One model version: what it learned from, how it was chosen and how good it is on rows it never saw.
+
+    Attributes:
+        version: in the registry.
+        algorithm: the chosen one; two names joined by a plus are blended.
+        metrics: on the test rows.
+        baseline: the same metrics of a model that always gives the same answer.
+        metric: the one that chose.
+        interval: where `metrics[metric]` lies with 95 % confidence.
+        checks: whether the contract's minimums hold (an error) and whether it beats the baseline (a warning).
+        candidates: every algorithm that was compared.
+        columns: what became of each feature, and why.
+        alias: `champion` if it passed, else `challenger`.
+        training_set: the commit of its training set; None where a recorded report is returned.
+        skipped: nothing was trained: inputs, contract and code are those of this version.
+    """
+
+    model: str
+    version: str
+    algorithm: str
+    problem: str
+    metrics: Mapping[str, float]
+    baseline: Mapping[str, float]
+    checks: tuple[ModelCheck, ...]
+    metric: str
+    interval: Interval | None
+    candidates: tuple[CandidateReport, ...]
+    columns: Sequence[Mapping[str, str]]
+    rows_train: int
+    rows_test: int
+    alias: str
+    inputs: Mapping[str, int]
+    training_set_version: int
+    model_digest: str
+    notes: tuple[str, ...] = ()
+    training_set: Commit | None = None
+    skipped: bool = False
+
+    @property
+    def passed(self) -> bool:
+        """Whether the model may be used."""
+        return all(check.passed for check in self.checks if check.severity is Severity.ERROR)
+
+    def as_json(self) -> str:
+        """What is recorded, and read back by `from_json`."""
+        return json.dumps(
+            {
+                "model": self.model,
+                "version": self.version,
+                "algorithm": self.algorithm,
+                "problem": self.problem,
+                "metrics": dict(self.metrics),
+                "baseline": dict(self.baseline),
+                "checks": [
+                    {"id": one.id, "severity": one.severity.value, "passed": one.passed, "detail": one.detail} for one in self.checks
+                ],
+                "metric": self.metric,
+                "interval": [self.interval.low, self.interval.high] if self.interval else None,
+                "candidates": [
+                    {
+                        "algorithm": one.algorithm,
+                        "metrics": dict(one.metrics),
+                        "std": one.std,
+                        "seconds": round(one.seconds, 3),
+                        "notes": list(one.notes),
+                    }
+                    for one in self.candidates
+                ],
+                "columns": [dict(one) for one in self.columns],
+                "rows_train": self.rows_train,
+                "rows_test": self.rows_test,
+                "alias": self.alias,
+                "inputs": dict(self.inputs),
+                "training_set_version": self.training_set_version,
+                "model_digest": self.model_digest,
+                "notes": list(self.notes),
+            },
+            sort_keys=True,
+        )
+
+    @classmethod
+    def from_json(cls, text: str) -> "TrainReport":
+        """The recorded report, marked as skipped."""
+        recorded: dict[str, Any] = json.loads(text)
+        interval = recorded.pop("interval")
+        checks = tuple(ModelCheck(one["id"], Severity(one["severity"]), one["passed"], one["detail"]) for one in recorded.pop("checks"))
+        candidates = tuple(
+            CandidateReport(one["algorithm"], one["metrics"], one["std"], one["seconds"], tuple(one["notes"]))
+            for one in recorded.pop("candidates")
+        )
+        notes = tuple(recorded.pop("notes"))
+        return cls(
+            checks=checks,
+            candidates=candidates,
+            notes=notes,
+            interval=Interval(*interval) if interval else None,
+            training_set=None,
+            skipped=True,
+            **recorded,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class PredictReport:
+    """What became of the rows of a file.
+
+    Attributes:
+        rows_read: records in the file.
+        rows_predicted: rows in the output, one per valid record, in the file's order.
+        columns: of the output.
+        rejected: records that are no rows of the dataset, with the reason; at most the first hundred.
+        warnings: rules that rows broke although they were predicted, with the number of rows.
+    """
+
+    model: str
+    version: str
+    file: str
+    out: str
+    rows_read: int
+    rows_predicted: int
+    columns: tuple[str, ...]
+    rejected: tuple[tuple[int, str], ...] = ()
+    warnings: Mapping[str, int] = field(default_factory=dict[str, int])
+
+    @property
+    def rows_rejected(self) -> int:
+        """Records that got no prediction."""
+        return self.rows_read - self.rows_predicted

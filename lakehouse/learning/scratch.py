@@ -1,0 +1,247 @@
+"""A file's rows through the very SQL that builds staging and features, in a session of their own: nothing is written."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lakehouse.contracts import Contracts, DatasetContract, Level, ModelContract, SchemaChanges
+from lakehouse.errors import ModelError
+from lakehouse.features import described, feature_source, feature_views, prediction_set, relation, target_columns
+from lakehouse.ingest.readers import Chunk, read_chunks, sniff
+from lakehouse.ingest.validation import BAD, RowJudge
+from lakehouse.learning.scoring import NUMBER
+from lakehouse.privacy import install
+from lakehouse.privacy import key as secret_key
+from lakehouse.settings import Settings
+from lakehouse.sql import quote_identifier, quote_literal
+from lakehouse.tables import Lake
+from lakehouse.transform import compiled, prepare, raw_columns
+
+if TYPE_CHECKING:
+    import duckdb
+
+FILE_ROWS = "__file_rows"
+# The batch of rows that are in no table: greater than that of any row that is.
+_BATCH = 2**62
+_MOST_REJECTS = 100
+
+
+@dataclass
+class ReadFile:
+    """What became of a file's records: FILE_ROWS holds the valid ones as raw would.
+
+    Attributes:
+        rejected: number and reason of the first records that are no rows.
+        warnings: rows by broken rule, of rows that were kept although they broke it.
+    """
+
+    rows_read: int = 0
+    rejected: list[tuple[int, str]] = field(default_factory=list[tuple[int, str]])
+    warnings: dict[str, int] = field(default_factory=dict[str, int])
+
+    def reject(self, number: int, reason: str) -> None:
+        """Remember a record that is no row; the first ones are enough."""
+        if len(self.rejected) < _MOST_REJECTS:
+            self.rejected.append((number, reason))
+
+
+def read_file(
+    con: "duckdb.DuckDBPyConnection",
+    settings: Settings,
+    dataset: DatasetContract,
+    model: ModelContract,
+    path: Path,
+    *,
+    now: datetime,
+) -> ReadFile:
+    """Read a file's rows into FILE_ROWS, typed and protected as in raw.
+
+    The target may be missing, empty or wrong: it is not looked at. A value that is not of its type makes a record invalid;
+    one that is only out of its range does not, and is counted.
+
+    Raises:
+        FileRefused: the file can't be read, or lacks required columns.
+    """
+    contract = _lenient(dataset, model)
+    key = secret_key(settings) if contract.protected_columns else None
+    if key is not None:
+        install(con, key)
+    judge = RowJudge(contract, key)
+    targets = target_columns(model)
+    watched = [rule for rule in judge.checked if not targets.intersection(rule.columns)]
+    judge.rules = tuple(rule for rule in watched if rule.level is Level.STRUCTURAL)
+    judge.warnings = tuple(rule for rule in watched if rule.level is not Level.STRUCTURAL)
+    shape = sniff(path, landing=contract.landing, names=[column.source for column in contract.columns])
+    select = judge.select(path.name, by_path=shape.format in {"json", "ndjson"})
+    origin = (
+        f"{_BATCH}::BIGINT AS _batch, {quote_literal(path.name)} AS _file, {quote_literal(_sha256(path))} AS _sha256, _row,"
+        f" CAST({quote_literal(now)} AS TIMESTAMPTZ) AS _ingested_at"
+    )
+    report = ReadFile()
+    columns = ", ".join(f"{quote_identifier(column.name)} {column.stored_type}" for column in contract.columns)
+    provenance = "_batch BIGINT, _file VARCHAR, _sha256 VARCHAR, _row BIGINT, _ingested_at TIMESTAMPTZ"
+    con.execute(f"CREATE OR REPLACE TEMP TABLE {FILE_ROWS} ({columns}{', _rescued VARCHAR' if judge.rescues else ''}, {provenance})")
+    for chunk in read_chunks(
+        con, path, select=select, file_format=shape, landing=contract.landing, columns=contract.columns, spill_dir=settings.spill_dir
+    ):
+        _keep(con, chunk, judge, origin, report)
+    return report
+
+
+def _keep(con: "duckdb.DuckDBPyConnection", chunk: Chunk, judge: RowJudge, origin: str, report: ReadFile) -> None:
+    report.rows_read += chunk.rows + len(chunk.rejects)
+    for reject in chunk.rejects:
+        report.reject(reject.row, f"the record {reject.reason}")
+    if not chunk.rows:
+        return
+    con.execute(f"INSERT INTO {FILE_ROWS} BY NAME SELECT {', '.join(judge.stored())}, {origin} FROM {chunk.rows_sql} WHERE {BAD} IS NULL")
+    bad = f"SELECT _row, list_transform({BAD}, lambda one: one.reason) FROM {chunk.rows_sql} WHERE {BAD} IS NOT NULL ORDER BY _row"
+    for number, reasons in con.execute(f"{bad} LIMIT {_MOST_REJECTS}").fetchall():
+        report.reject(number, "; ".join(reasons))
+    if judge.warnings:
+        counts = ", ".join(f"count(*) FILTER (WHERE {quote_identifier(f'__w{place}')})" for place in range(len(judge.warnings)))
+        found = con.execute(f"SELECT {counts} FROM {chunk.rows_sql} WHERE {BAD} IS NULL").fetchone() or ()
+        for rule, rows in zip(judge.warnings, found, strict=True):
+            if rows:
+                report.warnings[rule.id] = report.warnings.get(rule.id, 0) + rows
+
+
+def _lenient(dataset: DatasetContract, model: ModelContract) -> DatasetContract:
+    """The contract for rows that are to be predicted: the target is not required, further columns do no harm."""
+    targets = target_columns(model)
+    columns = tuple(replace(column, required=column.required and column.name not in targets) for column in dataset.columns)
+    return replace(dataset, columns=columns, schema_changes=SchemaChanges())
+
+
+def build_rows(
+    con: "duckdb.DuckDBPyConnection",
+    settings: Settings,
+    lake: Lake,
+    contracts: Contracts,
+    model: ModelContract,
+    *,
+    into: str,
+) -> None:
+    """The model's rows of everything in FILE_ROWS: a table with `_row`, the features, and NUMBER in the file's order.
+
+    Rows that repeat a key are taken one after the other, so that each gets its own features and not those of its successor.
+    Of an entity that has a history in the lake (an entity that is not the key, and an event time) the other rows take part, as
+    they would if the file had arrived.
+
+    Raises:
+        TransformError: dbt can't compile the models.
+        ModelError: the label table can't be led back to the file's rows.
+    """
+    dataset = contracts.dataset(model.dataset)
+    manifest: Mapping[str, Any] = json.loads(prepare(settings, contracts).read_text("utf-8"))
+    plan = _plan(settings, lake, contracts, model, manifest)
+    for other in plan.sources:
+        _register_source(con, lake, contracts, other)
+    for table in plan.standing:
+        lake.register(con, table)
+    key = ", ".join(_cleaned(column) for column in dataset.primary_key) or "_row"
+    turns = f"SELECT _row, row_number() OVER (PARTITION BY {key} ORDER BY _row) AS turn FROM {FILE_ROWS}"
+    con.execute(f"CREATE OR REPLACE TEMP TABLE __turns AS {turns}")
+    found = con.execute("SELECT coalesce(max(turn), 1) FROM __turns").fetchone()
+    source = feature_source(model, feature_views(manifest))
+    for turn in range(1, (int(found[0]) if found else 1) + 1):
+        _build_turn(con, lake, dataset, plan.built, turn)
+        rows = prediction_set(described(source, con), newest_only=False, carried=("_batch", "_row"))
+        piece = f"SELECT * FROM ({rows.sql}) WHERE _batch = {_BATCH}"
+        con.execute(f"CREATE OR REPLACE TEMP TABLE __features AS {piece}" if turn == 1 else f"INSERT INTO __features BY NAME {piece}")
+    numbered = f"SELECT row_number() OVER (ORDER BY _row) - 1 AS {NUMBER}, * FROM __features"
+    con.execute(f"CREATE OR REPLACE TEMP TABLE {quote_identifier(into)} AS {numbered}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """How to make a model's tables: from which raw tables, what to build, and what is in the lake and not touched by the file."""
+
+    sources: tuple[str, ...]
+    built: tuple[tuple[str, str], ...]
+    standing: tuple[str, ...]
+
+
+def _plan(settings: Settings, lake: Lake, contracts: Contracts, model: ModelContract, manifest: Mapping[str, Any]) -> _Plan:
+    nodes: Mapping[str, Any] = manifest["nodes"]
+    tables = {f"{node['schema']}.{node.get('alias') or node['name']}": node for node in nodes.values() if node["resource_type"] != "test"}
+    wanted = [model.label_table, *(view.table for view in feature_source(model, feature_views(manifest)).views)]
+    unknown = [table for table in wanted if table not in tables]
+    if unknown:
+        raise ModelError(f"model {model.name}", f"is made from {', '.join(unknown)}, which no dbt model makes", fix="Correct its contract")
+    steps = compiled(settings, [f"+{tables[table]['name']}" for table in wanted], contracts=contracts)
+    upstream = {str(step.table): _sources_of(manifest, tables[str(step.table)]["unique_id"]) for step in steps}
+    touched = {table for table, sources in upstream.items() if f"raw.{model.dataset}" in sources}
+    standing = tuple(table for table in upstream if table not in touched and lake.exists(table))
+    built = tuple((str(step.table), step.sql) for step in steps if str(step.table) not in standing)
+    needed = {source for table, _ in built for source in upstream[table]} - {f"raw.{model.dataset}"}
+    return _Plan(tuple(sorted(needed)), built, standing)
+
+
+def _sources_of(manifest: Mapping[str, Any], unique_id: str) -> set[str]:
+    """Every raw table that a node is made from, directly or not."""
+    parents: Mapping[str, Sequence[str]] = manifest["parent_map"]
+    found: set[str] = set()
+    seen: set[str] = set()
+    waiting = [unique_id]
+    while waiting:
+        one = waiting.pop()
+        if one in seen:
+            continue
+        seen.add(one)
+        if one in manifest["sources"]:
+            source = manifest["sources"][one]
+            found.add(f"{source['schema']}.{source['identifier']}")
+        waiting.extend(parents.get(one, ()))
+    return found
+
+
+def _register_source(con: "duckdb.DuckDBPyConnection", lake: Lake, contracts: Contracts, table: str) -> None:
+    if lake.exists(table):
+        lake.register(con, table)
+        return
+    layer, _, name = table.partition(".")
+    columns = ", ".join(f"{quote_identifier(column)} {kind}" for column, kind in raw_columns(contracts.dataset(name)).items())
+    con.execute(f"CREATE SCHEMA IF NOT EXISTS {quote_identifier(layer)}")
+    con.execute(f"CREATE TABLE {relation(table)} ({columns})")
+
+
+def _build_turn(
+    con: "duckdb.DuckDBPyConnection", lake: Lake, dataset: DatasetContract, built: Sequence[tuple[str, str]], turn: int
+) -> None:
+    """Make raw of this turn's rows (and the history of their entities), then every table after it."""
+    rows = f"SELECT {FILE_ROWS}.* FROM {FILE_ROWS} JOIN __turns USING (_row) WHERE turn = {turn}"
+    con.execute('CREATE SCHEMA IF NOT EXISTS "raw"')
+    con.execute(f"CREATE OR REPLACE TABLE {relation(dataset.raw)} AS {rows}")
+    if _has_history(dataset) and lake.exists(dataset.raw):
+        entities = ", ".join(quote_identifier(column) for column in dataset.entity)
+        keys = ", ".join(quote_identifier(column) for column in dataset.primary_key)
+        con.execute(
+            f"INSERT INTO {relation(dataset.raw)} BY NAME SELECT * FROM ({lake.scan_sql(dataset.raw, con=con)}) AS history"
+            f" WHERE ({entities}) IN (SELECT ({entities}) FROM {FILE_ROWS}) AND ({keys}) NOT IN (SELECT ({keys}) FROM {FILE_ROWS})"
+        )
+    for table, sql in built:
+        layer = table.partition(".")[0]
+        con.execute(f"CREATE SCHEMA IF NOT EXISTS {quote_identifier(layer)}")
+        con.execute(f"CREATE OR REPLACE TABLE {relation(table)} AS {sql}")
+
+
+def _has_history(dataset: DatasetContract) -> bool:
+    return bool(dataset.entity and dataset.event_timestamp and dataset.primary_key) and set(dataset.entity) != set(dataset.primary_key)
+
+
+def _cleaned(column: str) -> str:
+    """A key's value as staging compares it."""
+    return f"nullif(trim(CAST({quote_identifier(column)} AS VARCHAR), ' ' || chr(9) || chr(10) || chr(13)), '')"
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
