@@ -80,7 +80,8 @@ def _states(folder: Path) -> list[Path]:
 
 def _digest(settings: Settings, contracts: Contracts) -> str:
     digest = hashlib.sha256(_versions().encode())
-    digest.update(str(settings.home_dir).encode())
+    # Seeds are found by where the project is; nothing in a manifest depends on the home.
+    digest.update(str(settings.project).encode())
     for name, contract in sorted(contracts.datasets.items()):
         digest.update(f"{name}={contract.digest}\n".encode())
     for root in (settings.project / "dbt", packages_dir(settings)):

@@ -14,7 +14,7 @@ from lakehouse.contracts import DatasetContract, load_contracts
 from lakehouse.settings import Settings
 from lakehouse.sql import quote_identifier, quote_literal
 from lakehouse.tables import Commit, Lake, Stamp
-from lakehouse.transform import TransformReport, build, raw_columns
+from lakehouse.transform import TransformReport, build, prepare, raw_columns
 
 PROJECT = Path(__file__).resolve().parents[2]
 INGESTED_AT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -98,6 +98,20 @@ def scratch_project(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str],
         return ScratchProject(root, settings, Lake.from_settings(settings))
 
     return make
+
+
+@pytest.fixture(scope="session")
+def parsed_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The shipped project, parsed once for all tests."""
+    settings = Settings(project=PROJECT, home=tmp_path_factory.mktemp("parsed"))
+    return prepare(settings).parent
+
+
+@pytest.fixture
+def settings(home: Path, parsed_project: Path) -> Settings:
+    """The settings of a fresh home in which the shipped project has been parsed."""
+    shutil.copytree(parsed_project, home / "dbt" / "parsed" / parsed_project.name)
+    return Settings.load()
 
 
 @pytest.fixture
