@@ -171,8 +171,8 @@ def _explained(error: Any, parts: PathParts, document: Mapping[str, Any], *, pat
         return ContractError(
             place,
             f"is not a key {what} knows here",
-            expected=f"did you mean {close[0]}?" if close else (f"one of {', '.join(sorted(known))}" if known else None),
-            fix="Correct it, or move it under customProperties" if "Open Data" in what else "Correct or remove it",
+            expected=f"one of {', '.join(known)}" if known and not close else None,
+            fix=f"Did you mean {close[0]}?" if close else "Correct it, or move it under customProperties",
         )
     if kind == "Required":
         return ContractError(

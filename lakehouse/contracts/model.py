@@ -177,8 +177,8 @@ def _explained(error: ValidationError, parsed: Mapping[str, Any], *, text: str, 
         model = {"split": _Split, "warnings": _Warning}.get(str(parts[0]), _Document) if len(parts) > 1 else _Document
         known = list(model.model_fields)
         close = get_close_matches(str(details["loc"][-1]), known, n=1, cutoff=0.6)
-        expected = f"did you mean {close[0]}?" if close else f"one of {', '.join(known)}"
-        return ContractError(place, "is not a key of a model contract", expected=expected, fix="Correct or remove it")
+        fix = f"Did you mean {close[0]}?" if close else "Correct or remove it"
+        return ContractError(place, "is not a key of a model contract", expected=None if close else f"one of {', '.join(known)}", fix=fix)
     if details["type"] == "missing":
         place = documents.blame(path, text, parts[:-1], parsed)
         return ContractError(place, "lacks a required key", expected=str(details["loc"][-1]), fix="Add it")

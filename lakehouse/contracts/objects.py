@@ -262,7 +262,9 @@ class DatasetContract:
             ContractError: there is none; the message lists the nearest.
         """
         if name not in self._by_name:
-            raise ContractError(f"dataset {self.name}", f"has no column {name}", expected=_nearest(name, self._by_name))
+            raise ContractError(
+                f"dataset {self.name}", f"has no column {name}", expected=_expected(self._by_name), fix=_nearest(name, self._by_name)
+            )
         return self._by_name[name]
 
     def has_column(self, name: str) -> bool:
@@ -365,8 +367,8 @@ class Contracts:
             raise ContractNotFound(
                 f"dataset {name}",
                 "has no contract",
-                expected=_nearest(name, self.datasets),
-                fix="Run `lakehouse add FILE --name NAME` to infer one",
+                expected=_expected(self.datasets),
+                fix=_nearest(name, self.datasets) or "Run `lakehouse add FILE --name NAME` to infer one",
             )
         return self.datasets[name]
 
@@ -380,8 +382,8 @@ class Contracts:
             raise ContractNotFound(
                 f"model {name}",
                 "has no contract",
-                expected=_nearest(name, self.models),
-                fix="Run `lakehouse add FILE --name NAME --target COLUMN` to infer one",
+                expected=_expected(self.models),
+                fix=_nearest(name, self.models) or "Run `lakehouse add FILE --name NAME --target COLUMN` to infer one",
             )
         return self.models[name]
 
@@ -390,10 +392,12 @@ class Contracts:
         return tuple(model for model in self.models.values() if model.dataset == dataset)
 
 
-def _nearest(name: str, known: Mapping[str, Any]) -> str:
+def _nearest(name: str, known: Mapping[str, Any]) -> str | None:
     close = get_close_matches(name, known, n=1, cutoff=0.75)
-    if close:
-        return f"did you mean {close[0]}? There are {_listed(known)}"
+    return f"Did you mean {close[0]}?" if close else None
+
+
+def _expected(known: Mapping[str, Any]) -> str:
     return f"one of {_listed(known)}" if known else "none exists yet"
 
 

@@ -106,9 +106,9 @@ REFUSED = {
         "minimum: fifteen",
         'schema.people.properties.age.logicalTypeOptions.minimum: is not valid here (expected number; found "fifteen")',
     ),
-    "a misspelt option": ("minimum: 15", "minimun: 15", "did you mean minimum?"),
+    "a misspelt option": ("minimum: 15", "minimun: 15", "Did you mean minimum?"),
     "a misspelt key": ("required: true", "requird: true", "schema.people.properties.person_id.requird"),
-    "a misspelt key at the top": ("domain:", "domian:", "did you mean domain?"),
+    "a misspelt key at the top": ("domain:", "domian:", "Did you mean domain?"),
     "a missing key": ("kind: DataContract\n", "", "lacks a required key (expected kind)"),
     "an unknown type": (
         "physicalType: INTEGER",
@@ -198,7 +198,7 @@ def test_contracts_of_project_and_home_are_one_set(settings: Settings, small: st
     contracts = load_contracts(settings)
 
     assert {"people", "household_survey", "commits"} <= set(contracts.datasets)
-    with pytest.raises(ContractNotFound, match=r"did you mean people\?"):
+    with pytest.raises(ContractNotFound, match=r"Did you mean people\?"):
         contracts.dataset("peple")
     with pytest.raises(ContractNotFound, match="dataset nothing_like_it: has no contract"):
         contracts.dataset("nothing_like_it")

@@ -58,8 +58,8 @@ def test_a_model_contract_becomes_an_object() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("dataset:", "datset:", "churn.yaml, line 5: datset: is not a key of a model contract (expected did you mean dataset?)"),
-        ("strategy: time", "stratgy: time", "split.stratgy: is not a key of a model contract (expected did you mean strategy?)"),
+        ("dataset:", "datset:", "churn.yaml, line 5: datset: is not a key of a model contract. Did you mean dataset?"),
+        ("strategy: time", "stratgy: time", "split.stratgy: is not a key of a model contract. Did you mean strategy?"),
         ("problem: classification\n", "", "lacks a required key (expected problem)"),
         ("problem: classification", "problem: clustering", "line 4: problem: is not valid here"),
         ("target_column: left\n", "", "exactly one of target_column and target_sql is needed"),
@@ -105,13 +105,12 @@ def test_a_model_of_an_unknown_dataset_is_refused(settings: Settings, small: str
 
 
 def prepared(con: duckdb.DuckDBPyConnection, select: str, rows: int = 400, **more: Any) -> DatasetContract:
-    con.execute(
-        f"CREATE OR REPLACE TABLE t AS SELECT COLUMNS(c -> c <> '_row')::VARCHAR, _row FROM (SELECT {select}, i AS _row FROM range({rows}) r(i))"
-    )
+    source = f"SELECT {select}, i AS _row FROM range({rows}) r(i)"
+    con.execute(f"CREATE OR REPLACE TABLE t AS SELECT COLUMNS(c -> c <> '_row')::VARCHAR, _row FROM ({source})")
     return infer_dataset(con, "t", name="things", **more).contract
 
 
-BASE = "'k' || i AS id, i % 7 AS a, (hash(i) % 100)::INT AS b, hash(i * 3) % 1000 / 7.0 AS amount"
+BASE = "'k' || i AS id, i % 7 AS a, (hash(i * 13) % 100)::INT AS b, hash(i * 3) % 1000 / 7.0 AS amount"
 TARGETS: dict[str, tuple[str, str, tuple[str, str | None, str]]] = {
     "two words": ("CASE WHEN hash(i) % 5 = 0 THEN 'Yes' ELSE 'No' END AS y", "y", ("classification", "Yes", "roc_auc")),
     "truth": ("hash(i) % 5 = 0 AS y", "y", ("classification", "true", "roc_auc")),
@@ -192,7 +191,7 @@ def test_the_split_follows_time_then_entity(con: duckdb.DuckDBPyConnection) -> N
     ("target", "message"),
     [
         ("z", "is not a column of things"),
-        ("amunt", "did you mean amount?"),
+        ("amunt", "Did you mean amount?"),
         ("amount <", "is not a column of things"),
         ("amount; drop table t", "is not one expression"),
         ("(SELECT max(y) FROM t)", "may not use"),

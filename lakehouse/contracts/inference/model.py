@@ -113,7 +113,8 @@ def _task(con: "duckdb.DuckDBPyConnection", wanted: Target, written: str) -> _Ta
         # The alias must not meet a column of the same name: datasets do have a column y.
         values = f"SELECT CAST({wanted.sql} AS VARCHAR) AS target_text FROM {_SAMPLE}"
         counts = con.execute(
-            f"SELECT target_text, count(*) FROM ({values}) WHERE target_text IS NOT NULL GROUP BY target_text ORDER BY 2 DESC, 1 LIMIT {_MOST_VALUES}"
+            f"SELECT target_text, count(*) FROM ({values}) WHERE target_text IS NOT NULL "
+            f"GROUP BY target_text ORDER BY 2 DESC, 1 LIMIT {_MOST_VALUES}"
         ).fetchall()
     except duckdb.Error as error:
         raise ContractError(subject, "can't be computed", found=str(error).splitlines()[0], fix="Correct --target") from error

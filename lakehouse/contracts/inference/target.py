@@ -102,6 +102,6 @@ def _unknown(contract: DatasetContract, wanted: str, name: str, names: dict[str,
     return ContractError(
         f"target {wanted}",
         f"is not a column of {contract.name}, nor an expression over its columns",
-        expected=f"did you mean {names[close[0]]}? Columns are {columns}" if close else f"one of {columns}",
-        fix="Correct --target",
+        expected=f"one of {columns}",
+        fix=f"Did you mean {names[close[0]]}?" if close else "Correct --target",
     )
