@@ -42,8 +42,12 @@ class Plugin(BasePlugin):
 
     def initialize(self, plugin_config: dict[str, Any]) -> None:
         """Find the lake from the settings of this process."""
-        settings = Settings.load()
-        _check_same_home(settings, plugin_config.get("exported_home", "data"))
+        try:
+            settings = Settings.load()
+            _check_same_home(settings, plugin_config.get("exported_home", "data"))
+        except LakehouseError as error:
+            # The one kind of error that dbt tells in one line while it connects.
+            raise DbtRuntimeError(str(error)) from error
         self._settings = settings
         self._lake = Lake.from_settings(settings)
         self._versions: dict[TableName, int] = {}

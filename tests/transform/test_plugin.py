@@ -5,7 +5,6 @@ from types import SimpleNamespace
 import duckdb
 import pytest
 
-from lakehouse.errors import SettingsError
 from lakehouse.settings import Settings
 from lakehouse.tables import Lake, Stamp, TableName
 
@@ -89,9 +88,11 @@ def test_a_table_stays_at_its_version_for_the_whole_run(plugin: object, settings
 
 
 def test_a_home_that_only_dot_env_knows_is_refused(settings: Settings) -> None:
+    from dbt_common.exceptions import DbtRuntimeError
+
     from lakehouse.transform.plugin import Plugin
 
-    with pytest.raises(SettingsError, match=r"LAKEHOUSE_HOME: is set in .env, which dbt itself does not read"):
+    with pytest.raises(DbtRuntimeError, match=r"LAKEHOUSE_HOME: is set in .env, which dbt itself does not read"):
         Plugin(name="lakehouse", plugin_config={"exported_home": "data"}, credentials=None)
 
 
