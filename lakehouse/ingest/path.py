@@ -1,5 +1,6 @@
 """The one way in: which files are new, and batch by batch into quarantine and raw, each exactly once."""
 
+import os
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -113,7 +114,8 @@ class _Work:
         self._leave_known(known, [path for path, _ in sizes])
         self.settings.spill_dir.mkdir(parents=True, exist_ok=True)
         for batch in in_batches([(path, size) for path, size in sizes if path not in self.reports]):
-            with tempfile.TemporaryDirectory(prefix="originals-", dir=self.settings.spill_dir) as folder:
+            # The name begins with the process: what a killed one leaves is removed when the next session opens.
+            with tempfile.TemporaryDirectory(prefix=f"{os.getpid()}-originals-", dir=self.settings.spill_dir) as folder:
                 self._batch(known, key, batch, Path(folder))
         self._complete_index()
         return IngestReport(

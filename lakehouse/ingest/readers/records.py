@@ -153,6 +153,9 @@ def _forgiven(text: str, dialect: Dialect) -> list[str] | None:
 def _judged(text: str, fields: list[str], width: int | None, size: int) -> Record:
     if "\0" in text:
         return Record(text.replace("\0", "\\x00"), None, HAS_NUL, size)
+    if width is not None and len(fields) == width + 1 and not fields[-1]:
+        # A delimiter at the end of the line adds nothing.
+        fields = fields[:-1]
     if width is not None and len(fields) != width:
         return Record(_shown(text), None, (TOO_FEW if len(fields) < width else TOO_MANY).format(width=width), size)
     return Record(text, fields, None, size)

@@ -1,5 +1,6 @@
 """Any file as rows of text: the one entry to the readers."""
 
+import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -28,7 +29,7 @@ def scratch_folder(spill_dir: Path | None) -> Iterator[Path]:
     """A folder for what is unpacked or transcoded; gone afterwards."""
     if spill_dir is not None:
         spill_dir.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="reading-", dir=spill_dir) as folder:
+    with tempfile.TemporaryDirectory(prefix=f"{os.getpid()}-reading-", dir=spill_dir) as folder:
         yield Path(folder)
 
 
