@@ -94,11 +94,16 @@ def predict(
         "out": str(out),
         "rows_read": report.rows_read,
         "rows_predicted": report.rows_predicted,
+        "rows_rejected": report.rows_rejected,
+        "rejected": [{"row": row, "reason": reason} for row, reason in report.rejected],
+        "warnings": dict(report.warnings),
         "columns": list(report.columns),
     }
 
     def show(console: Any) -> None:
         console.print(f"{report.rows_predicted:,} of {report.rows_read:,} rows predicted by {name} version {report.version}", markup=False)
+        for row, reason in report.rejected[:20]:
+            console.print(f"  record {row} got no prediction: {reason}", markup=False, soft_wrap=True)
         console.print(f"Written to {out}: {', '.join(report.columns)}", markup=False, soft_wrap=True)
 
     screen.emit(document, show)

@@ -1,0 +1,109 @@
+"""The documents in docs/cli.md have the fields that the commands print: the JSON is an interface."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.conftest import Outcome
+from tests.conftest import PROJECT
+
+Run = Callable[..., Outcome]
+PREDICTIONS = "models.household_vulnerability_predictions"
+
+
+def _documented() -> dict[str, Any]:
+    text = (PROJECT / "docs" / "cli.md").read_text("utf-8")
+    return {name: json.loads(body) for name, body in re.findall(r"```json ([a-z ]+)\n(.*?)```", text, re.DOTALL)}
+
+
+DOCUMENTED = _documented()
+
+
+def _shape(value: Any) -> Any:
+    """Field names and the types of what they hold; data-dependent keys are one star."""
+    if isinstance(value, dict):
+        open_keys = ("datasets", "models", "versions", "inputs", "rules", "metrics", "baseline", "bad_by_kind", "source", "warnings", "quarantine")
+        return {
+            name: "map" if name in open_keys and isinstance(one, dict) else "record" if name == "record" else _shape(one)
+            for name, one in value.items()
+        }
+    if isinstance(value, list):
+        return [_shape(value[0])] if value and isinstance(value[0], dict) else []
+    return None
+
+
+def _same(name: str, printed: Any) -> None:
+    expected, found = _shape(DOCUMENTED[name]), _shape(printed)
+    assert set(expected) == set(found), name
+    for key, inner in expected.items():
+        if isinstance(inner, list) and inner and found[key] and key != "rows":
+            assert set(inner[0]) == set(found[key][0]), f"{name}.{key}"
+        if isinstance(inner, dict) and isinstance(found[key], dict):
+            assert set(inner) == set(found[key]), f"{name}.{key}"
+
+
+@pytest.mark.usefixtures("small_lake")
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("query", ["query", "select 1 as n"]),
+        ("tables", ["tables"]),
+        ("history", ["history", "raw.household_survey"]),
+        ("lineage", ["lineage", PREDICTIONS, "--key", "HH00000001"]),
+        ("quarantine list", ["quarantine", "list"]),
+        ("quarantine show", ["quarantine", "show", "household_survey"]),
+        ("error", ["history", "raw.nothing"]),
+    ],
+)
+def test_reading_commands_print_what_is_documented(name: str, arguments: list[str], lakehouse: Run) -> None:
+    _same(name, lakehouse(*arguments, "--json").json)
+
+
+def test_the_ways_in_print_what_is_documented(lakehouse: Run, tmp_path: Path) -> None:
+    sample = lakehouse("sample", "households", "--rows", 60, "--bad-rate", 0.1, "--out", tmp_path / "in", "--json")
+    _same("sample", sample.json)
+    ingested = lakehouse("ingest", "household_survey", tmp_path / "in", "--json")
+    assert ingested.code == 0
+    _same("ingest", ingested.json)
+    files = ingested.json["files"]
+    assert sum(one["rows_read"] for one in files) == 60
+    assert all(one["rows_read"] == one["rows_accepted"] + one["rows_quarantined"] for one in files)
+    again = lakehouse("ingest", "household_survey", str(tmp_path / "in" / "*.csv"), "--json").json
+    assert {one["status"] for one in again["files"]} == {"already"}
+    assert again["version"] == ingested.json["version"]
+
+
+def test_a_refused_file_is_exit_code_one_and_named(lakehouse: Run, tmp_path: Path) -> None:
+    (tmp_path / "no.csv").write_bytes(b"\x00\x01\x02" * 100)
+    refused = lakehouse("ingest", "household_survey", tmp_path / "no.csv", "--json")
+    assert refused.code == 1
+    (file,) = refused.json["files"]
+    assert file["status"] == "refused"
+    assert "no.csv" in file["error"]
+    assert lakehouse("ingest", "household_survey", tmp_path / "missing.csv").code == 2
+
+
+def test_doctor_prints_what_is_documented(lakehouse: Run, home: Path) -> None:
+    healthy = lakehouse("doctor", "--json")
+    _same("doctor", healthy.json)
+    assert healthy.code == 0, healthy.json
+    key = home / "keys" / "secret.key"
+    key.parent.mkdir(parents=True, exist_ok=True)
+    key.write_bytes(b"x" * 32)
+    key.chmod(0o644)
+    (home / "contracts" / "datasets").mkdir(parents=True)
+    (home / "contracts" / "datasets" / "bad.odcs.yaml").write_text("kind: nonsense")
+    broken = lakehouse("doctor", "--json")
+    assert broken.code == 2
+    found = {one["check"]: one for one in broken.json["checks"] if one["status"] == "broken"}
+    assert {"key", "contracts"} <= set(found)
+    assert "chmod 600" in found["key"]["fix"]
+    assert "broken" in lakehouse("doctor").out
+
+
+def test_every_documented_document_is_json_and_every_command_is_documented() -> None:
+    assert set(DOCUMENTED) >= {"run", "demo", "add", "train", "predict", "predict table", "dev", "sample", "doctor", "error"}
