@@ -24,15 +24,16 @@ def build_definitions(settings: Settings) -> dg.Definitions:
     contracts = workspace.contracts
     datasets, models = contracts.datasets.values(), contracts.models.values()
     dbt_assets = build_dbt_assets(contracts, prepare(settings, contracts))
+    dataset_assets = [build_dataset_assets(dataset) for dataset in datasets]
     return dg.Definitions(
         assets=[
             *(landing_spec(dataset) for dataset in datasets),
-            *(build_dataset_assets(dataset) for dataset in datasets),
+            *dataset_assets,
             *dbt_assets,
             *(asset for model in models for asset in build_model_assets(model, contracts)),
             *build_monitoring_assets(contracts),
         ],
-        jobs=build_jobs(table_checks=[check for step in dbt_assets for check in step.check_keys]),
+        jobs=build_jobs(table_checks=[check for step in (*dataset_assets, *dbt_assets) for check in step.check_keys]),
         schedules=build_schedules(settings),
         sensors=[*build_landing_sensors(datasets, settings), *build_alert_sensors(settings), build_lost_run_sensor(settings)],
         resources={RESOURCE_KEY: workspace_resource(workspace)},

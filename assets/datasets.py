@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from assets import plots
-from assets.metadata import data_version, records_table, table_metadata
+from assets.metadata import data_version, described_columns, records_table, table_metadata
 from assets.naming import asset_key, owners, slug
 from lakehouse.contracts import DatasetContract, Level, Severity
 from lakehouse.pipeline.workspace import Workspace
 
 if TYPE_CHECKING:
-    from lakehouse.ingest import IngestReport
+    from lakehouse.ingest import FileReport
     from lakehouse.monitoring import BatchVolume, QualityScore
     from lakehouse.pipeline.rejected import QuarantineCount
     from lakehouse.quality import CheckResult
@@ -31,6 +31,21 @@ LEVEL_CLAIMS = {
     Level.BUSINESS: "values_agree_with_each_other",
     Level.STATISTICAL: "the_batch_is_like_earlier_ones",
 }
+_PROVENANCE = {
+    "_batch": ("BIGINT", "Number of the batch that brought the row."),
+    "_file": ("VARCHAR", "Name of the file as it arrived."),
+    "_sha256": ("VARCHAR", "Digest of the file's bytes; the original is kept under it."),
+    "_row": ("BIGINT", "Number of the row or line in the file."),
+    "_ingested_at": ("TIMESTAMP WITH TIME ZONE", "When the batch was ingested."),
+}
+_QUARANTINE_COLUMNS = {
+    **_PROVENANCE,
+    "record": ("VARCHAR", "The row as it arrived, as JSON."),
+    "level": ("VARCHAR", "The worst level that failed: structural, semantic or business."),
+    "rules": ("VARCHAR[]", "Every rule the row broke."),
+    "reasons": ("VARCHAR[]", "For each rule, what was found and what was expected."),
+    "status": ("VARCHAR", "`waiting` until somebody decides."),
+}
 LIMIT = "quarantined_share_is_within_the_limit"
 
 
@@ -45,19 +60,27 @@ def build_dataset_assets(contract: DatasetContract) -> dg.AssetsDefinition:
         pool=contract.raw,
     )
     def ingest_dataset(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]) -> Iterator[Any]:
-        from lakehouse.ingest import ingest_landing
-
-        lake = workspace.lake
-        before, now = {table: lake.version(table) for table in (contract.raw, contract.quarantine)}, datetime.now(UTC)
-        report = ingest_landing(lake, contract, settings=workspace.settings, run=context.run.run_id, now=now)
-        files = ", ".join(f"{count:,} {status}" for status, count in report.counts().items())
-        context.log.info(f"files: {files}; rows: {report.rows_read:,} read, {report.rows_accepted:,} accepted, {report.rows_quarantined:,} quarantined")
-        for file in report.files:
-            if file.status == "refused":
-                context.log.warning(f"refused: {file.path}: {file.error}")
-        yield from _results(context, lake, contract, report, _State.after(workspace, contract, before, run=context.run.run_id, now=now))
+        lake, run, now = workspace.lake, context.run.run_id, datetime.now(UTC)
+        before = {table: lake.version(table) for table in (contract.raw, contract.quarantine)}
+        files: Sequence[FileReport] = ()
+        # Asked for its checks alone, the step changes nothing: they judge what is there.
+        if context.selected_asset_keys:
+            files = _ingest(context, workspace, contract, run=run, now=now)
+        yield from _results(context, lake, contract, files, _State.after(workspace, contract, before, run=run, now=now))
 
     return ingest_dataset
+
+
+def _ingest(context: dg.AssetExecutionContext, workspace: Workspace, contract: DatasetContract, *, run: str, now: datetime) -> Sequence["FileReport"]:
+    from lakehouse.ingest import ingest_landing
+
+    report = ingest_landing(workspace.lake, contract, settings=workspace.settings, run=run, now=now)
+    files = ", ".join(f"{count:,} {status}" for status, count in report.counts().items())
+    context.log.info(f"files: {files}; rows: {report.rows_read:,} read, {report.rows_accepted:,} accepted, {report.rows_quarantined:,} quarantined")
+    for file in report.files:
+        if file.status == "refused":
+            context.log.warning(f"refused: {file.path}: {file.error}")
+    return report.files
 
 
 def landing_spec(contract: DatasetContract) -> dg.AssetSpec:
@@ -66,7 +89,7 @@ def landing_spec(contract: DatasetContract) -> dg.AssetSpec:
         key=["landing", contract.name],
         description=f"Files of {contract.name} as they arrive: {', '.join(contract.landing.paths) or 'its landing folder'}.",
         group_name=slug(contract.domain),
-        kinds={"file"},
+        kinds={"landing", "file"},
         owners=owners(contract.owner),
         tags={"layer": "landing"},
     )
@@ -79,15 +102,15 @@ def _raw_spec(contract: DatasetContract) -> dg.AssetSpec:
         deps=[dg.AssetKey(["landing", contract.name])],
         description=f"{contract.description}\n\nAccepted rows, typed by the contract, append-only. Key: {key}.",
         group_name=slug(contract.domain),
-        kinds={"duckdb", "deltalake"},
+        kinds={"raw", "duckdb", "deltalake"},
         owners=owners(contract.owner),
         tags={"layer": "raw"},
         code_version=contract.digest[:12],
         skippable=True,
         metadata={
             "dagster/table_name": contract.raw,
-            "dagster/column_schema": dg.TableSchema(
-                [dg.TableColumn(column.name, type=column.stored_type, description=column.description or None) for column in contract.columns]
+            "dagster/column_schema": described_columns(
+                {**{column.name: (column.stored_type, column.description) for column in contract.columns}, **_PROVENANCE}
             ),
             "lakehouse/contract_version": contract.version,
         },
@@ -100,12 +123,12 @@ def _quarantine_spec(contract: DatasetContract) -> dg.AssetSpec:
         deps=[dg.AssetKey(["landing", contract.name])],
         description=f"Rows of {contract.name} that broke a rule, as they arrived, each with all its reasons. None is lost: a later contract can accept them.",
         group_name=slug(contract.domain),
-        kinds={"duckdb", "deltalake"},
+        kinds={"quarantine", "duckdb", "deltalake"},
         owners=owners(contract.owner),
         tags={"layer": "quarantine"},
         code_version=contract.digest[:12],
         skippable=True,
-        metadata={"dagster/table_name": contract.quarantine},
+        metadata={"dagster/table_name": contract.quarantine, "dagster/column_schema": described_columns(_QUARANTINE_COLUMNS)},
     )
 
 
@@ -124,8 +147,8 @@ def _check_specs(contract: DatasetContract) -> list[dg.AssetCheckSpec]:
     return [dg.AssetCheckSpec(name, asset=key, description=text, blocking=name in (CONSERVATION, LIMIT)) for name, text in claims.items()]
 
 
-def _results(context: dg.AssetExecutionContext, lake: "Lake", contract: DatasetContract, report: "IngestReport", state: "_State") -> Iterator[Any]:
-    for table, extra in ((contract.raw, _raw_metadata(report, state)), (contract.quarantine, _quarantine_metadata(state))):
+def _results(context: dg.AssetExecutionContext, lake: "Lake", contract: DatasetContract, files: Sequence["FileReport"], state: "_State") -> Iterator[Any]:
+    for table, extra in ((contract.raw, _raw_metadata(files, state)), (contract.quarantine, _quarantine_metadata(state))):
         if asset_key(table) not in context.selected_asset_keys or not lake.exists(table):
             continue
         score = state.score.score if state.score and table == contract.raw else None
@@ -168,8 +191,8 @@ class _State:
         )
 
 
-def _raw_metadata(report: "IngestReport", state: _State) -> dict[str, Any]:
-    files: list[dict[str, Any]] = [
+def _raw_metadata(files: Sequence["FileReport"], state: _State) -> dict[str, Any]:
+    records: list[dict[str, Any]] = [
         {
             "file": Path(file.path).name,
             "status": str(file.status),
@@ -177,10 +200,10 @@ def _raw_metadata(report: "IngestReport", state: _State) -> dict[str, Any]:
             "accepted": file.rows_accepted,
             "quarantined": file.rows_quarantined,
         }
-        for file in report.files
+        for file in files
     ]
-    shown = sorted(files, key=lambda file: file["status"] == "already")[:_SHOWN_FILES]
-    more = len(files) - len(shown)
+    shown = sorted(records, key=lambda file: file["status"] == "already")[:_SHOWN_FILES]
+    more = len(records) - len(shown)
     metadata: dict[str, Any] = {"lakehouse/files": records_table(shown), "lakehouse/files_looked_at": dg.IntMetadataValue(len(files))}
     if more:
         metadata["lakehouse/files_not_shown"] = dg.IntMetadataValue(more)

@@ -39,7 +39,7 @@ def build_jobs(*, table_checks: Iterable[dg.AssetCheckKey]) -> list["UnresolvedA
     """The four jobs.
 
     Args:
-        table_checks: checks of tables that can be asked without building the table: the dbt tests.
+        table_checks: checks that can be asked without making the table again: those of the contracts and the dbt tests.
     """
     return [
         dg.define_asset_job(

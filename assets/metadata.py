@@ -43,6 +43,11 @@ def column_schema(columns: Mapping[str, str]) -> dg.TableSchema:
     return dg.TableSchema([dg.TableColumn(name, type=sql_type) for name, sql_type in columns.items()])
 
 
+def described_columns(columns: Mapping[str, tuple[str, str]]) -> dg.TableSchema:
+    """Columns with type and meaning, for a definition."""
+    return dg.TableSchema([dg.TableColumn(name, type=kind, description=meaning or None) for name, (kind, meaning) in columns.items()])
+
+
 def inputs_table(inputs: Mapping[str, int]) -> dg.MarkdownMetadataValue:
     """The versions that were read, one line per table."""
     lines = [f"| {table} | {version} |" for table, version in sorted(inputs.items())]

@@ -1,17 +1,21 @@
 """Models as assets: the training set and the trained model in one step, the predictions in another."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from assets import plots
-from assets.metadata import data_version, records_table, table_metadata
+from assets.metadata import data_version, inputs_table, records_table, table_metadata
 from assets.naming import asset_key, owners, slug
-from lakehouse.contracts import Contracts, ModelContract
+from lakehouse.contracts import Contracts, ModelContract, Severity
 from lakehouse.pipeline.workspace import Workspace
 
+if TYPE_CHECKING:
+    from lakehouse.learning import TrainReport
+
+# As lakehouse.learning calls them; importing it here would make every load pay for it.
 MINIMUMS = "metrics_reach_their_minimums"
 BASELINE = "model_beats_its_baseline"
 
@@ -34,14 +38,14 @@ def _training(contract: ModelContract, inputs: list[dg.AssetKey], group: str) ->
         asset_key(_table(contract, "training_set")),
         deps=inputs,
         description=f"One row per labelled example of {contract.name}: its features as they were known at that time, the label, and whether it is for training or test.",
-        kinds={"duckdb", "deltalake"},
+        kinds={"models", "duckdb", "deltalake"},
         **common,
     )
     trained = dg.AssetSpec(
         model,
         deps=[training_set.key],
         description=f"{contract.description}\n\nThe registered {contract.problem} model: the best of all candidates by cross-validated {contract.metric}.",
-        kinds={"scikitlearn", "mlflow"},
+        kinds={"models", "scikitlearn", "mlflow"},
         **common,
     )
 
@@ -66,7 +70,7 @@ def _training(contract: ModelContract, inputs: list[dg.AssetKey], group: str) ->
         table = _table(contract, "training_set")
         before = workspace.lake.version(table)
         report = train(workspace.settings, workspace.lake, contract, run=context.run.run_id, now=datetime.now(UTC))
-        context.log.info(f"{contract.name} version {report.version}: {report.algorithm}, {_metrics_text(report.metrics)}")
+        context.log.info(f"{contract.name} version {report.version}: {report.algorithm}, {'as before' if report.skipped else 'trained'}")
         if training_set.key in context.selected_asset_keys:
             yield dg.MaterializeResult(
                 asset_key=training_set.key,
@@ -75,7 +79,7 @@ def _training(contract: ModelContract, inputs: list[dg.AssetKey], group: str) ->
             )
         if model in context.selected_asset_keys:
             yield dg.MaterializeResult(asset_key=model, metadata=_model_metadata(report), data_version=dg.DataVersion(f"{int(report.version):020d}"))
-        for result in _checks(contract, model, report):
+        for result in _checks(model, report):
             if dg.AssetCheckKey(model, result.check_name or "") in context.selected_asset_check_keys:
                 yield result
 
@@ -84,43 +88,85 @@ def _training(contract: ModelContract, inputs: list[dg.AssetKey], group: str) ->
 
 def _predictions(contract: ModelContract, inputs: list[dg.AssetKey], group: str) -> dg.AssetsDefinition:
     table = _table(contract, "predictions")
-
-    @dg.asset(
-        key=asset_key(table),
+    subject = ", ".join(contract.entity) or "row"
+    spec = dg.AssetSpec(
+        asset_key(table),
         deps=[dg.AssetKey(["models", contract.name]), *inputs],
         group_name=group,
         owners=owners(contract.owner),
         tags={"layer": "models"},
-        kinds={"scikitlearn", "deltalake"},
-        pool=table,
-        description=f"What the champion of {contract.name} says about every {', '.join(contract.entity) or 'row'}: prediction, probabilities, and the version of the "
-        "model and of each feature table it came from.",
+        kinds={"models", "scikitlearn", "deltalake"},
+        description=f"What the champion of {contract.name} says about every {subject}: the prediction, its probabilities, and the versions of the "
+        "model and of the feature tables it came from.",
+        metadata={"dagster/table_name": table},
     )
+
+    @dg.multi_asset(name=f"predict_{contract.name}", specs=[spec], pool=table)
     def predict(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
         from lakehouse.learning import predict_batch
+        from lakehouse.monitoring import prediction_spread
 
         lake = workspace.lake
         before = lake.version(table)
         commit = predict_batch(workspace.settings, lake, contract, run=context.run.run_id, now=datetime.now(UTC))
-        context.log.info(f"{commit.rows} rows predicted" if not commit.skipped else "predictions were up to date")
-        return dg.MaterializeResult(
-            metadata={**table_metadata(lake, table, before=before)}, data_version=data_version(lake, table)
-        )
+        context.log.info("predictions were up to date" if commit.skipped else f"{commit.rows:,} rows predicted")
+        metadata = table_metadata(lake, table, before=before)
+        spread = prediction_spread(lake, contract)
+        if spread is not None:
+            metadata["lakehouse/predictions"] = (
+                plots.bars("Rows by predicted class", spread.by_class, unit="rows")
+                if spread.classes
+                else plots.histogram("Predicted values", spread.edges, spread.counts, unit="prediction")
+            )
+        return dg.MaterializeResult(metadata=metadata, data_version=data_version(lake, table))
 
     return predict
 
 
-def _checks(contract: ModelContract, model: dg.AssetKey, report: Any) -> Iterator[dg.AssetCheckResult]:
-    yield from ()
+def _checks(model: dg.AssetKey, report: "TrainReport") -> Iterator[dg.AssetCheckResult]:
+    for check in report.checks:
+        yield dg.AssetCheckResult(
+            asset_key=model,
+            check_name=check.id,
+            passed=check.passed,
+            severity=dg.AssetCheckSeverity.ERROR if check.severity is Severity.ERROR else dg.AssetCheckSeverity.WARN,
+            description=check.detail,
+            metadata={"metrics": _metrics_table(report)},
+        )
 
 
-def _model_metadata(report: Any) -> dict[str, Any]:
-    return {}
+def _model_metadata(report: "TrainReport") -> dict[str, Any]:
+    value = report.metrics.get(report.metric)
+    compared = {one.algorithm: one.metrics[report.metric] for one in report.candidates if report.metric in one.metrics}
+    metadata: dict[str, Any] = {
+        "lakehouse/model_version": report.version,
+        "lakehouse/alias": report.alias,
+        "lakehouse/algorithm": report.algorithm,
+        "lakehouse/metrics": _metrics_table(report),
+        "lakehouse/candidates": plots.bars(f"Cross-validated {report.metric} of each candidate", compared, unit=report.metric),
+        "lakehouse/rows_train": dg.IntMetadataValue(report.rows_train),
+        "lakehouse/rows_test": dg.IntMetadataValue(report.rows_test),
+        "lakehouse/trained": "not again: same data, contract and code" if report.skipped else "by this run",
+        "delta/inputs": inputs_table(report.inputs),
+    }
+    if value is not None:
+        metadata[f"lakehouse/test_{report.metric}"] = dg.FloatMetadataValue(round(value, 4))
+    if report.notes:
+        metadata["lakehouse/notes"] = dg.MarkdownMetadataValue("\n".join(f"- {note}" for note in report.notes))
+    return metadata
+
+
+def _metrics_table(report: "TrainReport") -> dg.MarkdownMetadataValue:
+    rows: list[dict[str, Any]] = [
+        {"metric": f"**{name}**" if name == report.metric else name, "test rows": f"{value:.4f}", "always the same answer": _shown(report.baseline.get(name))}
+        for name, value in sorted(report.metrics.items())
+    ]
+    return records_table(rows)
+
+
+def _shown(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"
 
 
 def _minimums(contract: ModelContract) -> str:
-    return ", ".join(f"{metric} >= {least:g}" for metric, least in contract.minimums.items()) or "what its contract asks (it asks nothing)"
-
-
-def _metrics_text(metrics: Mapping[str, float]) -> str:
-    return ", ".join(f"{name} {value:.3f}" for name, value in metrics.items())
+    return ", ".join(f"{metric} {least:g}" for metric, least in contract.minimums.items()) or "what its contract asks (it asks nothing)"

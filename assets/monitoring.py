@@ -7,7 +7,7 @@ import dagster as dg
 
 from assets import plots
 from assets.jobs import MAINTENANCE_GROUP, MONITORING_GROUP
-from assets.metadata import data_version, records_table, table_metadata
+from assets.metadata import data_version, described_columns, records_table, table_metadata
 from assets.naming import asset_key
 from lakehouse.contracts import Contracts
 from lakehouse.pipeline.workspace import Workspace
@@ -15,6 +15,34 @@ from lakehouse.pipeline.workspace import Workspace
 QUALITY_TABLE = "monitoring.quality_scores"
 PERFORMANCE_TABLE = "monitoring.model_performance"
 STORAGE_TABLE = "monitoring.storage"
+
+_QUALITY_COLUMNS = {
+    "dataset": ("VARCHAR", "The dataset."),
+    "raw_version": ("BIGINT", "The version of its raw table that was measured."),
+    "rows": ("BIGINT", "Rows of that version."),
+    "validity": ("DOUBLE", "Rows accepted / rows read, over everything ever ingested."),
+    "completeness": ("DOUBLE", "Values present / values possible, over the contract's columns."),
+    "uniqueness": ("DOUBLE", "Distinct keys / rows; 1 without a key."),
+    "score": ("DOUBLE", "The mean of the three."),
+    "newest_batch_at": ("TIMESTAMP WITH TIME ZONE", "When the newest batch was committed."),
+    "measured_at": ("TIMESTAMP WITH TIME ZONE", "When this was measured."),
+}
+_PERFORMANCE_COLUMNS = {
+    "model": ("VARCHAR", "The model."),
+    "model_version": ("VARCHAR", "The version that made the predictions; empty before a label has arrived."),
+    "rows": ("BIGINT", "Predictions whose label has arrived and was not learned from."),
+    "metric": ("VARCHAR", "accuracy for classes, r2 for numbers."),
+    "value": ("DOUBLE", "The metric over those rows."),
+    "measured_at": ("TIMESTAMP WITH TIME ZONE", "When this was measured."),
+}
+_STORAGE_COLUMNS = {
+    "measured_at": ("TIMESTAMP WITH TIME ZONE", "When this was measured."),
+    "table": ("VARCHAR", "layer.name"),
+    "version": ("BIGINT", "Its version then."),
+    "rows": ("BIGINT", "Its rows."),
+    "files": ("BIGINT", "Its data files."),
+    "size_bytes": ("BIGINT", "Bytes of those files."),
+}
 
 
 def build_monitoring_assets(contracts: Contracts) -> list[dg.AssetsDefinition]:
@@ -27,9 +55,10 @@ def _quality_scores(contracts: Contracts) -> dg.AssetsDefinition:
         key=asset_key(QUALITY_TABLE),
         deps=[asset_key(dataset.raw) for dataset in contracts.datasets.values()],
         group_name=MONITORING_GROUP,
-        kinds={"duckdb", "deltalake"},
+        kinds={"monitoring", "duckdb", "deltalake"},
         tags={"layer": "monitoring"},
         pool=QUALITY_TABLE,
+        metadata={"dagster/table_name": QUALITY_TABLE, "dagster/column_schema": described_columns(_QUALITY_COLUMNS)},
         description="One row per dataset and version of its raw table: validity, completeness, uniqueness and their mean, the quality score. "
         "Ingestion records it for what it has just written; the quality job for what it finds.",
     )
@@ -62,9 +91,10 @@ def _model_performance(contracts: Contracts) -> dg.AssetsDefinition:
         key=asset_key(PERFORMANCE_TABLE),
         deps=[asset_key(f"models.{model}_predictions") for model in contracts.models],
         group_name=MONITORING_GROUP,
-        kinds={"duckdb", "deltalake"},
+        kinds={"monitoring", "duckdb", "deltalake"},
         tags={"layer": "monitoring"},
         pool=PERFORMANCE_TABLE,
+        metadata={"dagster/table_name": PERFORMANCE_TABLE, "dagster/column_schema": described_columns(_PERFORMANCE_COLUMNS)},
         description="One row per model and measurement: how its predictions turned out on labels that arrived after it was trained.",
     )
     def model_performance(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
@@ -89,9 +119,10 @@ def _storage() -> dg.AssetsDefinition:
     @dg.asset(
         key=asset_key(STORAGE_TABLE),
         group_name=MAINTENANCE_GROUP,
-        kinds={"deltalake"},
+        kinds={"monitoring", "deltalake"},
         tags={"layer": "monitoring"},
         pool=STORAGE_TABLE,
+        metadata={"dagster/table_name": STORAGE_TABLE, "dagster/column_schema": described_columns(_STORAGE_COLUMNS)},
         description="Rows, files and bytes of every table, measured weekly, after checkpointing the logs and removing what crashed processes "
         "left in the spill folder. Removes no row and no version.",
     )

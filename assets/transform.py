@@ -113,9 +113,9 @@ class LakehouseTranslator(DagsterDbtTranslator):
         return {**super().get_metadata(dbt_resource_props), "dbt/file": dbt_resource_props["original_file_path"]}
 
     def get_asset_spec(self, manifest: _Props, unique_id: str, project: Any) -> dg.AssetSpec:
-        """The spec with the kinds the UI has pictures for."""
+        """The spec with three kinds, as many as the UI shows; the layer is one, because a graph's boxes show only the table's name."""
         spec = super().get_asset_spec(manifest, unique_id, project)
-        return spec.replace_attributes(kinds={"dbt", "duckdb", "deltalake"})
+        return spec.replace_attributes(kinds={spec.key.path[0], "dbt", "deltalake"})
 
     def get_asset_check_spec(self, asset_spec: dg.AssetSpec, manifest: _Props, unique_id: str, project: Any) -> dg.AssetCheckSpec | None:
         """A dbt test as a check; a source's tests belong to the domain of the source alone."""

@@ -1,6 +1,7 @@
 """How good the data is, how much of it there is, and how the models do: measured and kept in `monitoring` tables."""
 
 from lakehouse.monitoring.checks import newest_checks
+from lakehouse.monitoring.distributions import Spread, prediction_spread
 from lakehouse.monitoring.performance import Performance, measure_performance
 from lakehouse.monitoring.quality import QualityScore, latest_quality, score_dataset
 from lakehouse.monitoring.storage import StorageReport, TableSize, keep_house
@@ -10,6 +11,7 @@ __all__ = [
     "BatchVolume",
     "Performance",
     "QualityScore",
+    "Spread",
     "StorageReport",
     "TableSize",
     "batch_volumes",
@@ -17,5 +19,6 @@ __all__ = [
     "latest_quality",
     "measure_performance",
     "newest_checks",
+    "prediction_spread",
     "score_dataset",
 ]

@@ -114,6 +114,19 @@ def test_one_of_the_two_tables_can_be_asked_for_alone(workspace: Workspace, inst
     assert [event.asset_key for event in result.get_asset_materialization_events()] == [RAW]
 
 
+def test_asked_for_its_checks_alone_it_ingests_nothing(workspace: Workspace, instance: dg.DagsterInstance) -> None:
+    land_survey(workspace.settings)
+    run(workspace, instance)
+    land_survey(workspace.settings, seed=2)
+    asset = build_dataset_assets(workspace.contracts.dataset(SURVEY))
+    result = dg.materialize(
+        [asset], instance=instance, resources={RESOURCE_KEY: workspace}, selection=dg.AssetSelection.checks_for_assets(RAW)
+    )
+    assert len(checks_of(result)) == 7
+    assert not result.get_asset_materialization_events()
+    assert workspace.lake.version(f"raw.{SURVEY}") == 0
+
+
 @pytest.mark.parametrize("limit", [None, 1.0])
 def test_the_limit_is_told_even_where_there_is_none(workspace: Workspace, limit: float | None) -> None:
     from dataclasses import replace
