@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 import duckdb
@@ -17,6 +17,9 @@ from lakehouse.tables.names import TableName
 from lakehouse.tables.sql import glob_escape
 from lakehouse.tables.storage import Storage
 from lakehouse.tables.types import TableColumn, columns_of
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 FILE_COLUMN = "__lakehouse_file"
 _ROW_COLUMN = "file_row_number"
@@ -100,7 +103,7 @@ class Snapshot:
         import pyarrow as pa
 
         # pa.table() of a foreign table would import pandas, which takes a second.
-        actions = pa.RecordBatchReader.from_stream(self.delta.get_add_actions(flatten=True)).read_all().to_pylist()
+        actions = _as_dicts(pa.RecordBatchReader.from_stream(self.delta.get_add_actions(flatten=True)).read_all())
         return [
             DataFile(
                 path=unquote(action["path"]),
@@ -222,3 +225,18 @@ def partition_text(value: object) -> str | None:
     if isinstance(value, datetime):
         return value.strftime("%Y-%m-%d %H:%M:%S" + (".%f" if value.microsecond else ""))
     return str(value)
+
+
+def _as_dicts(table: "pa.Table") -> list[dict[str, Any]]:
+    """The rows. Arrow would import pandas, which takes a second, to make an instant with a zone."""
+    import pyarrow as pa
+
+    columns: dict[str, list[Any]] = {}
+    for field in table.schema:
+        column = table.column(field.name)
+        if pa.types.is_timestamp(field.type) and field.type.tz:
+            naive = column.cast(pa.int64()).cast(pa.timestamp(field.type.unit)).to_pylist()
+            columns[field.name] = [None if one is None else one.replace(tzinfo=UTC) for one in naive]
+        else:
+            columns[field.name] = column.to_pylist()
+    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
