@@ -161,7 +161,7 @@ def _decimal(physical_type: str, *, integer: bool) -> str:
 def text_sql(column: Column, text: str) -> str:
     """SQL of the trimmed text, NULL where the contract says that the text means "no value"."""
     tokens = ", ".join(quote_literal(token) for token in ("", *column.null_values))
-    trimmed = _trimmed(text) if column.trim else text
+    trimmed = trimmed_sql(text) if column.trim else text
     return f"(CASE WHEN {trimmed} IN ({tokens}) THEN NULL ELSE {trimmed} END)"
 
 
@@ -180,7 +180,7 @@ def cast_sql(column: Column, text: str) -> str:
     if column.logical_type in {"object", "array", "map", "vector"}:
         body = f"CASE WHEN json_valid({text_sql(column, text)}) THEN {text_sql(column, text)} END"
     elif column.logical_type == "time":
-        body = f"CAST(TRY_CAST({_trimmed(text)} AS TIME) AS VARCHAR)"
+        body = f"CAST(TRY_CAST({trimmed_sql(text)} AS TIME) AS VARCHAR)"
     elif kind == "VARCHAR":
         return text_sql(column, text)
     elif kind in {"TINYINT", "SMALLINT", "INTEGER", "BIGINT"}:
@@ -192,7 +192,7 @@ def cast_sql(column: Column, text: str) -> str:
         # DuckDB reads 1_000 as a number; in a file it is an identifier.
         body = f"CASE WHEN isfinite({value}) AND NOT contains({text}, '_') THEN {value} END"
     elif kind == "BOOLEAN":
-        body = f"COALESCE(TRY_CAST({text} AS BOOLEAN), TRY_CAST({_trimmed(text)} AS BOOLEAN))"
+        body = f"COALESCE(TRY_CAST({text} AS BOOLEAN), TRY_CAST({trimmed_sql(text)} AS BOOLEAN))"
     elif kind == "DATE":
         body = _date(column, text)
     else:
@@ -200,11 +200,12 @@ def cast_sql(column: Column, text: str) -> str:
     tokens = [token for token in column.null_values if _may_be_a_value(kind, token)]
     if tokens:
         listed = ", ".join(quote_literal(token) for token in tokens)
-        return f"(CASE WHEN {_trimmed(text)} IN ({listed}) THEN NULL ELSE {body} END)"
+        return f"(CASE WHEN {trimmed_sql(text)} IN ({listed}) THEN NULL ELSE {body} END)"
     return f"({body})"
 
 
-def _trimmed(text: str) -> str:
+def trimmed_sql(text: str) -> str:
+    """SQL of the text without blanks, tabs and line ends around it."""
     # A trim of every value costs more than reading it: the two comparisons are cheap, and blanks are rare.
     blank_ends = " OR ".join(f"ends_with({text}, {end})" for end in ("' '", r"E'\t'", r"E'\r'", r"E'\n'"))
     return rf"(CASE WHEN {text} < '!' OR {blank_ends} THEN trim({text}, E' \t\r\n') ELSE {text} END)"
@@ -235,7 +236,7 @@ def _decimal_value(text: str, column: Column) -> str:
 
 def _date(column: Column, text: str) -> str:
     value = f"TRY_CAST({text} AS DATE)"
-    trimmed = _trimmed(text)
+    trimmed = trimmed_sql(text)
     moment = _plain_timestamp(trimmed)
     # A date may be written with a time only when that time says nothing.
     dated = f"regexp_matches({text}, '^\\s*[0-9]{{4}}[-/]')"
@@ -250,7 +251,7 @@ def _date(column: Column, text: str) -> str:
 
 
 def _timestamp(column: Column, text: str) -> str:
-    trimmed = _trimmed(text)
+    trimmed = trimmed_sql(text)
     zoned = column.sql_type == "TIMESTAMPTZ"
     if not zoned:
         value = _plain_timestamp(trimmed)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from lakehouse.contracts.inference import naming
 from lakehouse.contracts.objects import Column
-from lakehouse.contracts.types import cast_sql
+from lakehouse.contracts.types import cast_sql, trimmed_sql
 from lakehouse.sql import quote_identifier, quote_literal
 
 if TYPE_CHECKING:
@@ -199,8 +199,7 @@ def _sample(con: "duckdb.DuckDBPyConnection", relation: str, sources: Sequence[s
 
 
 def _text(source: str) -> str:
-    name = quote_identifier(source)
-    return rf"nullif(trim({name}, E' \t\r\n'), '')"
+    return f"nullif({trimmed_sql(quote_identifier(source))}, '')"
 
 
 def _values(sources: Sequence[str], relation: str) -> str:
@@ -296,27 +295,31 @@ def _formatted(con: "duckdb.DuckDBPyConnection", sample: str, base: ColumnProfil
 def _verify(con: "duckdb.DuckDBPyConnection", relation: str, guesses: Sequence[ColumnProfile], rows: int) -> list[ColumnProfile]:
     """Holds every row against the guesses, and falls back to text where a guess does not hold."""
     width = 10
-    tokens = ", ".join(quote_literal(token) for token in _TOKENS)
     measures: list[str] = []
+    typed: list[str] = []
     for n, guess in enumerate(guesses):
-        value = f"v{n}"
-        typed = cast_sql(replace(guess.column(), null_values=()), value)
-        zeros = _DETECTORS["zeros"].format(v=value)
-        ordered = guess.kind != "string"
-        wide = cast_sql(Column("x", "x", "number", "DOUBLE"), value)
+        text, value, cast, wide = f"t{n}", f"v{n}", f"x{n}", f"w{n}"
+        typed += [text, value]
+        ordered, whole = guess.kind != "string", guess.kind == "integer"
+        if ordered:
+            typed.append(f"{cast_sql(replace(guess.column(), null_values=()), value)} AS {cast}")
+        if whole:
+            typed.append(f"{cast_sql(Column('x', 'x', 'number', 'DOUBLE'), value)} AS {wide}")
         measures += [
-            f"count(t{n})",
+            f"count({text})",
             f"count({value})",
             f"approx_count_distinct({value})",
-            f"histogram(CASE WHEN t{n} IN ({tokens}) THEN t{n} END)",
-            f"min(CASE WHEN {typed} IS NULL THEN {value} END)" if ordered else "NULL",
-            f"count({typed})" if ordered else "NULL",
-            f"count({wide})" if guess.kind == "integer" else "NULL",
-            f"count(CASE WHEN {zeros} THEN 1 END)" if guess.kind == "integer" else "0",
-            f"min({typed})" if ordered else "NULL",
-            f"max({typed})" if ordered else "NULL",
+            f"histogram(CASE WHEN {value} IS NULL THEN {text} END)",
+            f"min(CASE WHEN {cast} IS NULL THEN {value} END)" if ordered else "NULL",
+            f"count({cast})" if ordered else "NULL",
+            f"count({wide})" if whole else "NULL",
+            f"count(CASE WHEN {value} < '1' AND {_DETECTORS['zeros'].format(v=value)} THEN 1 END)" if whole else "0",
+            f"min({cast})" if ordered else "NULL",
+            f"max({cast})" if ordered else "NULL",
         ]
-    row = _one(con, f"SELECT {', '.join(measures)} FROM {_values([guess.source for guess in guesses], relation)}")
+    # One step per projection, so that a value is trimmed and cast once however often it is measured.
+    values = _values([guess.source for guess in guesses], relation)
+    row = _one(con, f"SELECT {', '.join(measures)} FROM (SELECT {', '.join(typed)} FROM {values})")
     return [_confirmed(guess, row[n * width : (n + 1) * width], rows) for n, guess in enumerate(guesses)]
 
 
