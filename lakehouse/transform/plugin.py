@@ -33,6 +33,8 @@ from lakehouse.transform.sources import PROVENANCE, raw_columns
 # finds every table.
 _HOOKED_COMMANDS = frozenset({"build", "run", "test", "seed", "snapshot"})
 _REFRESH_ATTEMPTS = 20
+# A run of the lakehouse names itself here; a dbt command typed by hand does not.
+RUN_VARIABLE = "LAKEHOUSE_RUN_ID"
 
 _Request = dict[str, Any]
 
@@ -184,7 +186,9 @@ class Plugin(BasePlugin):
         """Whether the table's newest commit was made by this code from these versions."""
         table, request = _table_of(target), target.config
         request["current"] = False
-        if request["full_refresh"] or request["always_build"]:
+        # Who types `dbt build` asks for a build, as anywhere; a run of the lakehouse asks for the tables to be current.
+        is_asked = RUN_VARIABLE not in os.environ
+        if is_asked or request["full_refresh"] or request["always_build"]:
             return
         newest = self._lake.history(table, limit=1) if self._lake.exists(table) else []
         if not newest or newest[0].stamp is None:
@@ -293,7 +297,7 @@ class Plugin(BasePlugin):
         digest.update(repr((request["partition_by"], request["unique_key"])).encode())
         return Stamp(
             asset=str(table),
-            run=os.environ.get("LAKEHOUSE_RUN_ID") or request["invocation_id"],
+            run=os.environ.get(RUN_VARIABLE) or request["invocation_id"],
             inputs={str(name): self._versions[name] for name in sorted(inputs) if name in self._versions},
             code=digest.hexdigest(),
         )
