@@ -239,16 +239,16 @@ def _chosen(files: Sequence[Path]) -> list[Path]:
 
 
 def _check_agreement(files: Sequence[Path], staged: "Sequence[StagedFile]") -> None:
-    """Files of one dataset share at least half of all columns; anything less is two datasets."""
-    everything = {column for one in staged for column in one.columns}
-    for file, one in zip(files, staged, strict=True):
-        if one.rows_read and len(set(one.columns) & everything) * 2 < len(everything):
-            others = sorted(everything - set(one.columns))[:8]
+    """Files of one dataset share at least half of their columns with the first; anything less is two datasets."""
+    filled = [(file, set(one.columns)) for file, one in zip(files, staged, strict=True) if one.rows_read]
+    for file, columns in filled[1:]:
+        first, expected = filled[0]
+        if len(columns & expected) * 2 < max(len(columns), len(expected)):
             raise FileRefused(
                 str(file),
-                f"has other columns than {files[0].name}",
-                expected=", ".join(others),
-                found=", ".join(sorted(set(one.columns))[:8]),
+                f"has other columns than {first.name}",
+                expected=", ".join(sorted(expected - columns)[:8]),
+                found=", ".join(sorted(columns - expected)[:8]),
                 fix="Add files of different kinds as datasets of their own",
             )
 

@@ -17,7 +17,6 @@ from lakehouse.cli.command import command
 from lakehouse.cli.main import app
 from lakehouse.cli.screen import Screen, human_size, json_value
 from lakehouse.errors import ContractViolation, TableNotFound
-
 from tests.cli.conftest import Outcome
 
 EXECUTABLE = [sys.executable, "-c", "from lakehouse.cli.main import main; main()"]
@@ -137,7 +136,14 @@ def test_json_has_only_json_types(value: object, expected: object) -> None:
 
 
 def test_sizes_read_well() -> None:
-    assert [human_size(size) for size in (0, 1023, 1024, 1536, 3 * 1024**3, 2**50)] == ["0 B", "1023 B", "1.0 KiB", "1.5 KiB", "3.0 GiB", "1024.0 TiB"]
+    assert [human_size(size) for size in (0, 1023, 1024, 1536, 3 * 1024**3, 2**50)] == [
+        "0 B",
+        "1023 B",
+        "1.0 KiB",
+        "1.5 KiB",
+        "3.0 GiB",
+        "1024.0 TiB",
+    ]
 
 
 def _process(*arguments: str, **options: object) -> "subprocess.CompletedProcess[str]":

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from lakehouse.tables import Lake
-
 from tests.cli.conftest import Outcome
 
 Run = Callable[..., Outcome]
@@ -45,7 +44,7 @@ class TestQuery:
         found = lakehouse("query", f"select * from {RAW}", "--limit", 7, "--json").json
         assert len(found["rows"]) == 7
         assert found["truncated"]
-        shown = lakehouse("query", f"select 'x[bold]y' as t from range(60)")
+        shown = lakehouse("query", "select 'x[bold]y' as t from range(60)")
         assert shown.out.count("x[bold]y") == 50
         assert "there are more" in shown.err
 
@@ -127,7 +126,9 @@ class TestQuery:
         assert hint in shown.err
         assert len(shown.err.splitlines()) == 1
 
-    @pytest.mark.parametrize("point", ["x", "raw.household_survey", f"{RAW}@", f"{RAW}@yesterday", f"{RAW}@99", "raw.no@1", f"{RAW}@1999-01-01"])
+    @pytest.mark.parametrize(
+        "point", ["x", "raw.household_survey", f"{RAW}@", f"{RAW}@yesterday", f"{RAW}@99", "raw.no@1", f"{RAW}@1999-01-01"]
+    )
     def test_points_in_history_that_are_none(self, lakehouse: Run, point: str) -> None:
         shown = lakehouse("query", "select 1", "--as-of", point)
         assert shown.code == 2

@@ -23,7 +23,8 @@ GOOD = [
     _line("STEP_START", 'Started execution of step "ingest_telco".', "ingest_telco"),
     f"2026-11-21 02:40:27 +0000 - dagster - INFO - __ASSET_JOB - {RUN} - ingest_telco - files: 1 ingested; rows: 3 read",
     _line("ASSET_MATERIALIZATION", "Materialized value raw telco.", "ingest_telco"),
-    "\x1b[34m" + _line("ASSET_CHECK_EVALUATION", "Asset check 'every_row_fits' on 'raw/telco' passed. Description: 'it's fine'", "ingest_telco"),
+    "\x1b[34m"
+    + _line("ASSET_CHECK_EVALUATION", "Asset check 'every_row_fits' on 'raw/telco' passed. Description: 'it's fine'", "ingest_telco"),
     _line("ASSET_CHECK_EVALUATION", "Asset check 'seldom' on 'raw/telco' did not pass.", "ingest_telco"),
     _line("STEP_SUCCESS", 'Finished execution of step "ingest_telco" in 6.97s.', "ingest_telco"),
     _line("STEP_START", 'Started execution of step "models__telco_predictions".', "models__telco_predictions"),

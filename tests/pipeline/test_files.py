@@ -31,7 +31,9 @@ def test_a_folder_is_its_finished_files_sorted(folder: Path) -> None:
     assert _names(folder, expand_paths([folder])) == ["a.csv", "b.csv", "deep/er/c.csv"]
 
 
-@pytest.mark.parametrize(("pattern", "expected"), [("*.csv", ["a.csv", "b.csv"]), ("**/*.csv", ["a.csv", "b.csv", "deep/er/c.csv"]), ("[a]*", ["a.csv"])])
+@pytest.mark.parametrize(
+    ("pattern", "expected"), [("*.csv", ["a.csv", "b.csv"]), ("**/*.csv", ["a.csv", "b.csv", "deep/er/c.csv"]), ("[a]*", ["a.csv"])]
+)
 def test_globs(folder: Path, pattern: str, expected: list[str]) -> None:
     assert _names(folder, expand_paths([str(folder / pattern)])) == expected
 
