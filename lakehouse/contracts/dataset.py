@@ -313,7 +313,8 @@ class _Reader:
         }
         chosen = {key: values[0] for key, values in choices.items()}
         for key, value in declared.items():
-            word = {"fail": "reject"}.get(str(value), str(value))
+            # YAML reads an unquoted null as nothing.
+            word = "null" if value is None else {"fail": "reject"}.get(str(value), str(value))
             if key not in choices or word not in choices[key]:
                 wanted = "; ".join(f"{one}: {' | '.join(values)}" for one, values in choices.items())
                 raise self.error(("customProperties",), "is not a schema change policy", expected=wanted, found=f"{key}: {value}")

@@ -1,13 +1,25 @@
 """A dataset contract is read as it was meant, or refused with a message that says where and what to do."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from lakehouse.contracts import DatasetContract, Landing, Level, Must, SchemaChanges, Severity, load_contracts, load_dataset, parse_dataset
+from lakehouse.contracts import (
+    DatasetContract,
+    Landing,
+    Level,
+    Must,
+    SchemaChanges,
+    Severity,
+    load_contracts,
+    load_dataset,
+    parse_dataset,
+    parse_model,
+)
 from lakehouse.errors import ContractError, ContractNotFound
 from lakehouse.settings import Settings
 
@@ -214,6 +226,19 @@ def test_two_contracts_of_one_name_are_refused(settings: Settings, small: str) -
         ContractError, match=r"b\.odcs\.yaml: dataset people: is already the name of another contract \(found .*a\.odcs\.yaml"
     ):
         load_contracts(settings)
+
+
+def test_the_guide_s_examples_are_valid() -> None:
+    guide = (PROJECT / "docs" / "contracts.md").read_text(encoding="utf-8")
+    dataset, model = re.findall(r"```yaml\n(.*?)```", guide, re.DOTALL)
+
+    assert parse(dataset).column("visited").formats == ("%d/%m/%Y",)
+    assert parse_model(model, path=HERE).minimums == {"roc_auc": 0.8}
+
+
+def test_missing_columns_may_be_null(small: str) -> None:
+    policy = "customProperties: [{property: lakehouse.schemaChanges, value: {missingColumns: null}}]\nschema:"
+    assert parse(small.replace("schema:", policy, 1)).schema_changes.missing_columns == "null"
 
 
 def test_contracts_import_nothing_heavy() -> None:
