@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import duckdb
 import pytest
 
 from lakehouse.contracts import (
@@ -15,6 +16,7 @@ from lakehouse.contracts import (
     Must,
     SchemaChanges,
     Severity,
+    cast_sql,
     load_contracts,
     load_dataset,
     parse_dataset,
@@ -22,6 +24,7 @@ from lakehouse.contracts import (
 )
 from lakehouse.errors import ContractError, ContractNotFound
 from lakehouse.settings import Settings
+from lakehouse.sql import quote_literal
 
 PROJECT = Path(__file__).resolve().parents[2]
 HERE = Path("people.odcs.yaml")
@@ -234,6 +237,25 @@ def test_the_guide_s_examples_are_valid() -> None:
 
     assert parse(dataset).column("visited").formats == ("%d/%m/%Y",)
     assert parse_model(model, path=HERE).minimums == {"roc_auc": 0.8}
+
+
+@pytest.mark.parametrize(
+    ("jdk", "text", "moment"),
+    [
+        ("dd/MM/yyyy", "31/12/2024", "2024-12-31 00:00:00"),
+        ("d MMM yyyy HH:mm", "3 Jan 2024 09:05", "2024-01-03 09:05:00"),
+        ("yyyyMMdd'T'HHmmss", "20240131T235959", "2024-01-31 23:59:59"),
+        ("dd.MM.yyyy HH:mm:ss.SSS", "31.12.2024 10:00:00.250", "2024-12-31 10:00:00.25"),
+    ],
+)
+def test_the_standard_s_own_date_formats_are_read(small: str, con: duckdb.DuckDBPyConnection, jdk: str, text: str, moment: str) -> None:
+    at = f'{{name: at, logicalType: timestamp, logicalTypeOptions: {{format: "{jdk}"}}}}'
+    column = parse(small.replace("      - {name: age", f"      - {at}\n      - {{name: age", 1)).column("at")
+
+    found = con.execute(f"SELECT CAST({cast_sql(column, '?')} AS VARCHAR)".replace("?", quote_literal(text))).fetchone()
+    assert found == (moment,)
+    with pytest.raises(ContractError, match="is not a date format"):
+        parse(small.replace("      - {name: age", f"      - {at.replace(jdk, 'qq-yyyy')}\n      - {{name: age", 1))
 
 
 def test_missing_columns_may_be_null(small: str) -> None:
