@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from itertools import groupby
+from textwrap import shorten
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -14,8 +15,8 @@ if TYPE_CHECKING:
     from lakehouse.pipeline.report import ModelOutcome, RunReport
     from lakehouse.settings import Settings
 
-# The one number people ask for first; the others are in --json.
-_FIRST_METRICS = {"classification": ("roc_auc", "f1_macro", "f1", "accuracy"), "regression": ("r2", "mae", "rmse")}
+_SHOWN_RULES = 8
+_SHOWN_DETAIL = 160
 
 
 def show_demo(out: Console, result: "DemoResult", settings: "Settings") -> None:
@@ -35,9 +36,12 @@ def show_demo(out: Console, result: "DemoResult", settings: "Settings") -> None:
     quarantine.add_column("rows", justify="right")
     quarantine.add_column("for example", overflow="fold")
     for dataset, count in result.quarantine.items():
-        for index, rule in enumerate(count.rules):
+        for index, rule in enumerate(count.rules[:_SHOWN_RULES]):
             name = f"{dataset} ({count.rows:,} rows)" if index == 0 else ""
             quarantine.add_row(name, escape(rule.rule), f"{rule.rows:,}", escape(rule.example or ""))
+        others = count.rules[_SHOWN_RULES:]
+        if others:
+            quarantine.add_row("", f"and {len(others)} more rules", "", f"lakehouse quarantine show {dataset}")
     if quarantine.row_count:
         out.print(quarantine)
         out.print()
@@ -110,7 +114,7 @@ def _show_models(out: Console, models: "Mapping[str, ModelOutcome]") -> None:
     for name, justify in (("model", "left"), ("version", "right"), ("algorithm", "left"), ("test metric", "left"), ("baseline", "right")):
         table.add_column(name, justify=justify)  # pyright: ignore[reportArgumentType]
     for name, outcome in models.items():
-        metric = next((one for one in _FIRST_METRICS.get(outcome.problem, ()) if one in outcome.metrics), next(iter(outcome.metrics), ""))
+        metric = outcome.metric
         value = outcome.metrics.get(metric)
         baseline = outcome.baseline.get(metric)
         table.add_row(
@@ -128,6 +132,6 @@ def _show_checks(out: Console, report: "RunReport") -> None:
     passed = sum(check.passed for check in report.checks)
     out.print(f"Checks: {passed:,} passed, {len(report.warned):,} warned, {len(report.failed):,} failed")
     for check in (*report.failed, *report.warned):
-        detail = f": {check.detail}" if check.detail else ""
+        detail = f": {shorten(check.detail, _SHOWN_DETAIL, placeholder=' ...')}" if check.detail else ""
         word = "failed" if check.blocks else "warned"
         out.print(f"  {word}  {check.subject} {check.id}{detail}", markup=False, soft_wrap=True)

@@ -25,13 +25,14 @@ class DatasetTotals:
 
 @dataclass(frozen=True, slots=True)
 class ModelOutcome:
-    """One trained model, as it stands in the registry."""
+    """One trained model, as it stands in the registry; `metric` is the one that chose the algorithm."""
 
     version: str
     algorithm: str
     problem: str
     metrics: Mapping[str, float]
     baseline: Mapping[str, float]
+    metric: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """The outcome as the command line prints it."""
@@ -39,6 +40,7 @@ class ModelOutcome:
             "version": self.version,
             "algorithm": self.algorithm,
             "problem": self.problem,
+            "metric": self.metric,
             "metrics": dict(self.metrics),
             "baseline": dict(self.baseline),
         }
@@ -120,6 +122,7 @@ def model_outcome(report: "TrainReport") -> ModelOutcome:
         problem=report.problem,
         metrics=dict(report.metrics),
         baseline=dict(report.baseline),
+        metric=report.metric,
     )
 
 

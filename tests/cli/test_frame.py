@@ -147,7 +147,8 @@ def test_sizes_read_well() -> None:
 
 
 def _process(*arguments: str, **options: object) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run([*EXECUTABLE, *arguments], capture_output=True, text=True, timeout=60, **options)  # type: ignore[call-overload]
+    command_line = [*EXECUTABLE, *arguments]
+    return subprocess.run(command_line, capture_output=True, check=False, text=True, timeout=60, **options)  # type: ignore[call-overload]
 
 
 @pytest.mark.parametrize("arguments", [["query"], ["nonsense"], ["tables", "--nonsense"]], ids=" ".join)
@@ -179,7 +180,8 @@ def test_outside_a_project_without_a_checkout_says_so(home: Path, tmp_path: Path
 def test_a_reader_that_goes_away_is_no_error(home: Path) -> None:
     reader, writer = os.pipe()
     os.close(reader)
-    found = subprocess.run([*EXECUTABLE, "query", "--csv", "select 1"], stdout=writer, stderr=subprocess.PIPE, text=True, timeout=60)
+    command_line = [*EXECUTABLE, "query", "--csv", "select 1"]
+    found = subprocess.run(command_line, check=False, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=60)
     os.close(writer)
     assert found.returncode == 141
     assert found.stderr == ""
