@@ -143,10 +143,11 @@ def build_preparation(preparation: Preparation, style: Style, *, problem: str, s
 def _numbers(style: Style) -> Any:
     from sklearn.impute import SimpleImputer
     from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import FunctionTransformer
+
+    from lakehouse.learning.transformers import GapsKept
 
     if style is Style.BOOSTING:
-        return FunctionTransformer(feature_names_out="one-to-one")
+        return GapsKept()
     impute = SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True)
     return impute if style is Style.FOREST else make_pipeline(impute, _scaler(style))
 
@@ -161,10 +162,10 @@ def _dates(style: Style) -> Any:
     from sklearn.impute import SimpleImputer
     from sklearn.pipeline import make_pipeline
 
-    from lakehouse.learning.transformers import DateParts
+    from lakehouse.learning.transformers import DateParts, GapsKept
 
     if style is Style.BOOSTING:
-        return DateParts()
+        return make_pipeline(DateParts(), GapsKept())
     impute = SimpleImputer(strategy="median", keep_empty_features=True)
     return make_pipeline(DateParts(), impute) if style is Style.FOREST else make_pipeline(DateParts(), impute, _scaler(style))
 

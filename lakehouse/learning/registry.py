@@ -26,6 +26,7 @@ _MODEL_FILE = "model.skops"
 # this list from the model's own folder, so that whoever wrote the file would also say that it is to be trusted: we never do.
 TRUSTED_TYPES = (
     "lakehouse.learning.transformers.DateParts",
+    "lakehouse.learning.transformers.GapsKept",
     "numpy.dtype",
     "scipy.sparse._csr.csr_matrix",
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",

@@ -37,3 +37,28 @@ class DateParts(TransformerMixin, BaseEstimator):
         parts = np.column_stack([np.asarray(column, dtype="float64") for column in columns])
         parts[times.isna().to_numpy()] = np.nan
         return parts
+
+
+class GapsKept(TransformerMixin, BaseEstimator):
+    """Numbers with their gaps as they are, except that a column without any value when it was fitted is zero throughout.
+
+    Boosting learns on which side of a split a gap belongs, but scikit-learn's can't cut a column of gaps alone into bins
+    (`window shape cannot be larger than input array shape`), and in an early fold a lagged feature is one.
+    """
+
+    def fit(self, values: Any, _labels: Any = None) -> "GapsKept":
+        """Remember which columns are empty."""
+        numbers = np.asarray(values, dtype="float64")
+        self.n_features_in_ = numbers.shape[1]
+        self.is_empty_ = np.isnan(numbers).all(axis=0)
+        return self
+
+    def transform(self, values: Any) -> "np.ndarray[Any, np.dtype[np.float64]]":
+        """The numbers."""
+        numbers = np.array(values, dtype="float64")
+        numbers[:, self.is_empty_] = 0.0
+        return numbers
+
+    def get_feature_names_out(self, input_features: Any = None) -> "np.ndarray[Any, np.dtype[np.object_]]":
+        """The columns' own names."""
+        return np.asarray(input_features, dtype=object)
