@@ -213,7 +213,11 @@ def big_file(folder: Path, contract: Path, *, rows: int, pairs: int, with_dlt: b
         figure("Ingestion: peak memory", peak, "GB", LIMIT_MEMORY_GB),
     ]
     if dlts:
-        figures.append(figure("Ingestion: the same by dlt (DuckDB Arrow to Delta, no rules), over ours", dlts[0] / statistics.median(ingests), "x", None))
+        figures.append(
+            figure(
+                "Ingestion: the same by dlt (DuckDB Arrow to Delta, no rules), over ours", dlts[0] / statistics.median(ingests), "x", None
+            )
+        )
     return figures
 
 

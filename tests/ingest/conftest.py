@@ -32,7 +32,8 @@ schema:
       - {name: sex, logicalType: string, physicalType: VARCHAR, enum: [{value: f}, {value: m}]}
       - {name: children, logicalType: integer, physicalType: INTEGER}
     quality:
-      - {name: children_need_age, type: sql, severity: error, query: "SELECT count(*) FROM people WHERE children > 0 AND age < 12", mustBe: 0,
+      - {name: children_need_age, type: sql, severity: error, mustBe: 0,
+         query: "SELECT count(*) FROM people WHERE children > 0 AND age < 12",
          customProperties: [{property: lakehouse.row, value: "NOT (children > 0 AND age < 12)"}]}
 """
 HEADER = "id,age,height,born,sex,children\n"

@@ -12,7 +12,8 @@ def main() -> None:
     from lakehouse.tables import Lake
 
     settings = Settings.load()
-    print("started", flush=True)
+    sys.stdout.write("started\n")
+    sys.stdout.flush()
     report = ingest(
         Lake.from_settings(settings),
         load_dataset(Path(sys.argv[1])),
@@ -21,7 +22,7 @@ def main() -> None:
         run=f"process {sys.argv[0]}",
         now=datetime.now(UTC),
     )
-    print(report.as_dict(), flush=True)
+    sys.stdout.write(f"{report.as_dict()}\n")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ import pytest
 
 from lakehouse.contracts import DatasetContract
 from lakehouse.ingest import IngestReport
-from lakehouse.settings import Settings
 from lakehouse.tables import Lake
 from tests.ingest.conftest import HEADER, rows_of
 
@@ -105,7 +104,6 @@ def test_processes_that_ingest_the_same_files_count_each_once(people: DatasetCon
 def test_a_batch_that_died_between_its_commits_is_made_again(
     people: DatasetContract,
     lake: Lake,
-    settings: Settings,
     load: Callable[..., IngestReport],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -137,7 +135,6 @@ def test_a_batch_that_died_between_its_commits_is_made_again(
 def test_the_index_is_completed_after_a_crash(
     people: DatasetContract,
     lake: Lake,
-    settings: Settings,
     load: Callable[..., IngestReport],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -157,7 +154,7 @@ def test_the_index_is_completed_after_a_crash(
         with pytest.raises(Died):
             load(people, file)
     assert not lake.exists("monitoring.ingested_files")
-    (settings.home_dir / "index" / "files.sqlite").unlink()
+    (Path(lake.uri).parent / "index" / "files.sqlite").unlink()
     assert load(people, file).files[0].status == "already"
     assert rows_of(lake, "monitoring.ingested_files", "file, rows_read") == [("people.csv", 100)]
     assert lake.version(people.raw) == 0

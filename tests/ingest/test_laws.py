@@ -32,7 +32,9 @@ ids = st.one_of(st.integers(0, 12).map(lambda number: f"P{number}"), st.just("")
 ages = st.one_of(st.integers(-5, 130).map(str), st.sampled_from(["", "abc", "1.5", "30.0", "1e1", " 7 "]))
 dates = st.one_of(st.dates(date(1900, 1, 1), date(2020, 1, 1)).map(str), st.sampled_from(["", "2020-02-30", "yesterday"]))
 rows = st.lists(
-    st.tuples(ids, ages, st.sampled_from(["", "1.75", "x", "-2"]), dates, st.sampled_from(["f", "m", "", "F"]), st.sampled_from(["", "0", "3"])),
+    st.tuples(
+        ids, ages, st.sampled_from(["", "1.75", "x", "-2"]), dates, st.sampled_from(["f", "m", "", "F"]), st.sampled_from(["", "0", "3"])
+    ),
     min_size=1,
     max_size=25,
 )
@@ -92,7 +94,9 @@ def as_csv(given_rows: list[tuple[str, ...]], delimiter: str = ",") -> str:
 
 @RELAXED
 @given(given_rows=rows, kind=st.sampled_from(["csv", "tsv", "json", "ndjson"]))
-def test_exactly_the_good_rows_are_accepted(given_rows: list[tuple[str, ...]], kind: str, contract: DatasetContract, settings: Settings) -> None:
+def test_exactly_the_good_rows_are_accepted(
+    given_rows: list[tuple[str, ...]], kind: str, contract: DatasetContract, settings: Settings
+) -> None:
     records = [{name: value or None for name, value in zip(NAMES, row, strict=True)} for row in given_rows]
     with tempfile.TemporaryDirectory() as folder:
         lake = Lake(Path(folder) / "lake", threads=1)
@@ -155,13 +159,18 @@ def test_the_fast_and_the_exact_reader_agree(body: str, line_end: str) -> None:
             found |= {row[-1]: row[:-1] for row in con.execute(f"SELECT * FROM {chunk.rows_sql}").fetchall()}
             found |= dict.fromkeys((reject.row for reject in chunk.rejects), None)
         con.close()
-    exact = {number: tuple(field or None for field in record.fields) if record.fields else None for number, record in enumerate(records, start=1)}
+    exact = {
+        number: tuple(field or None for field in record.fields) if record.fields else None for number, record in enumerate(records, start=1)
+    }
     assert found == exact
 
 
 def test_every_row_of_a_file_has_its_own_number(tmp_path: Path) -> None:
     file = tmp_path / "numbers.csv"
-    lines = [f'{number},"a{chr(10)}b"\n' if number % 97 == 0 else f"{number}\n" if number % 31 == 0 else f"{number},c\n" for number in range(1, 5001)]
+    lines = [
+        f'{number},"a{chr(10)}b"\n' if number % 97 == 0 else f"{number}\n" if number % 31 == 0 else f"{number},c\n"
+        for number in range(1, 5001)
+    ]
     file.write_text("n,x\n" + "".join(lines), encoding="utf-8")
     con = duckdb.connect(config={"threads": 2, "preserve_insertion_order": False})
     staged = stage(con, file)

@@ -286,11 +286,10 @@ def test_a_refused_landing_file_is_not_read_again_under_the_same_contract(
 def test_a_piece_boundary_changes_nothing(
     lake: Lake, settings: Settings, people: DatasetContract, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import lakehouse.ingest.reading as reading
-    from lakehouse.ingest import ingest
+    from lakehouse.ingest import ingest, reading
 
     text = HEADER + "".join(
-        f'P{number % 900},{number % 140},1.{number % 10},,"{"f" if number % 7 else "x"}",{chr(10) if number % 50 == 0 else ""}{number % 3}\n'
+        f'P{number % 900},{number % 140},1.{number % 10},,"{"fx"[number % 7 == 0]}",{chr(10) if number % 50 == 0 else ""}{number % 3}\n'
         for number in range(1000)
     )
     file = tmp_path / "sliced.csv"

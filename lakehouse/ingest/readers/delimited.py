@@ -196,7 +196,7 @@ class _Reading:
 
     def fast(self, data: bytes) -> Chunk | None:
         """By DuckDB in parallel; None where only the exact reader can tell the records."""
-        if self._dialect.comment or b"\0" in data:
+        if self._dialect.comment or b"\0" in data or _has_loose_quotes(data, self._dialect):
             return None
         errors, scans = new_name("errors"), new_name("scans")
         relation = (
@@ -275,6 +275,18 @@ class _Reading:
     def close(self) -> None:
         """Drop what was made."""
         drop(self._con, *self._tables)
+
+
+def _has_loose_quotes(data: bytes, dialect: Dialect) -> bool:
+    """Blanks between a quote and a delimiter or line end: DuckDB takes some as part of the value and some not."""
+    quote, delimiter = dialect.quote.encode(), dialect.delimiter.encode()
+    if not quote or quote not in data:
+        return False
+    after = (quote + b" " + end for end in (delimiter, b"\n", b"\r", b" "))
+    before = (start + b" " + quote for start in (delimiter, b"\n", b"\r", b" "))
+    if quote in {data[:2].strip(b" "), data[-2:].strip(b" ")} and b" " in {data[:1], data[-1:]}:
+        return True
+    return any(pattern in data for pattern in (*after, *before))
 
 
 def _has_blank_line(data: bytes) -> bool:

@@ -7,8 +7,10 @@ are paired and the number of fields is right.
 
 import csv
 import io
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 from lakehouse.ingest.readers.formats import MAX_RECORD_BYTES
 from lakehouse.ingest.readers.sniffing import reader_options
@@ -97,7 +99,6 @@ class _Lines:
 
 def _quoted(first: bytes, lines: _Lines, dialect: Dialect, width: int | None) -> Record:
     """A record with quotes: it goes on over line breaks until its quotes are closed."""
-    options = reader_options(dialect.delimiter, dialect.quote, dialect.escape, strict=True)
     quote = dialect.quote.encode()
     taken: list[bytes] = []
     size = len(first)
@@ -110,7 +111,7 @@ def _quoted(first: bytes, lines: _Lines, dialect: Dialect, width: int | None) ->
         open_quotes ^= bool(line.count(quote) % 2)
         # Parsing again after every line would be quadratic: only where the quotes may be closed.
         if len(taken) == 1 or not open_quotes or dialect.escape != dialect.quote:
-            fields = _parsed(b"".join(taken), options)
+            fields = _parsed(b"".join(taken), dialect)
             if isinstance(fields, list):
                 text, whole = _text(b"".join(taken).rstrip(b"\r\n"))
                 if not whole:
@@ -128,14 +129,53 @@ def _quoted(first: bytes, lines: _Lines, dialect: Dialect, width: int | None) ->
     return Record(text, None, BAD_QUOTES if whole else NOT_TEXT.format(encoding="UTF-8"), len(first))
 
 
-def _parsed(data: bytes, options: dict[str, object]) -> list[str] | bool:
-    """The fields; True where the quotes are still open; False where they are wrong."""
+@lru_cache(maxsize=16)
+def _patterns(dialect: Dialect) -> tuple[re.Pattern[str], re.Pattern[str]]:
+    """An opening quote, and a whole quoted value up to its delimiter; blanks around quotes are no part of the value."""
+    quote, escape, delimiter = (re.escape(part) for part in (dialect.quote, dialect.escape, dialect.delimiter))
+    inside = f"(?:[^{quote}]|{quote}{quote})*" if dialect.escape == dialect.quote else f"(?:[^{quote}{escape}]|{escape}.)*"
+    return re.compile(f" *{quote}"), re.compile(f" *{quote}({inside}){quote} *(?:{delimiter}|\\Z)", re.DOTALL)
+
+
+def _parsed(data: bytes, dialect: Dialect) -> list[str] | bool:
+    """The fields of a record; True where its quotes are still open; False where they are wrong."""
     text = data.decode("utf-8", "backslashreplace").rstrip("\r\n")
-    try:
-        rows = list(csv.reader([text], **options))  # pyright: ignore[reportArgumentType]
-    except csv.Error as error:
-        return "unexpected end of data" in str(error)
-    return rows[0] if len(rows) == 1 else False
+    opening, quoted = _patterns(dialect)
+    fields: list[str] = []
+    position = 0
+    while True:
+        if opening.match(text, position):
+            whole = quoted.match(text, position)
+            if whole is None:
+                return _is_open(text, position, dialect)
+            value = whole.group(1)
+            fields.append(_unescaped(value, dialect))
+            position = whole.end()
+            if not whole.group(0).endswith(dialect.delimiter):
+                return fields
+            if position == len(text):
+                return [*fields, ""]
+            continue
+        end = text.find(dialect.delimiter, position)
+        if end < 0:
+            return [*fields, text[position:]]
+        fields.append(text[position:end])
+        position = end + 1
+
+
+def _is_open(text: str, position: int, dialect: Dialect) -> bool:
+    """Whether the quote that opens here is still open at the end; otherwise it is closed and followed by more text."""
+    opening, _ = _patterns(dialect)
+    match = opening.match(text, position)
+    quote, escape = re.escape(dialect.quote), re.escape(dialect.escape)
+    inside = f"(?:[^{quote}]|{quote}{quote})*" if dialect.escape == dialect.quote else f"(?:[^{quote}{escape}]|{escape}.)*"
+    return match is not None and re.compile(inside, re.DOTALL).fullmatch(text, match.end()) is not None
+
+
+def _unescaped(value: str, dialect: Dialect) -> str:
+    if dialect.escape == dialect.quote:
+        return value.replace(dialect.quote * 2, dialect.quote)
+    return re.sub(re.escape(dialect.escape) + "(.)", r"\1", value, flags=re.DOTALL)
 
 
 def _forgiven(text: str, dialect: Dialect) -> list[str] | None:
@@ -153,8 +193,8 @@ def _forgiven(text: str, dialect: Dialect) -> list[str] | None:
 def _judged(text: str, fields: list[str], width: int | None, size: int) -> Record:
     if "\0" in text:
         return Record(text.replace("\0", "\\x00"), None, HAS_NUL, size)
-    if width is not None and len(fields) == width + 1 and not fields[-1]:
-        # A delimiter at the end of the line adds nothing.
+    while width is not None and len(fields) > width and not fields[-1]:
+        # Delimiters at the end of the line add nothing.
         fields = fields[:-1]
     if width is not None and len(fields) != width:
         return Record(_shown(text), None, (TOO_FEW if len(fields) < width else TOO_MANY).format(width=width), size)
