@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lakehouse.errors import ContractError, FileRefused, LakehouseError
+from lakehouse.errors import ContractError, FileRefused
 from lakehouse.pipeline.events import Progress, counted, unwatched
 from lakehouse.pipeline.files import expand_paths
 from lakehouse.pipeline.landing import Landed, land
@@ -106,7 +106,7 @@ def add(workspace: Workspace, request: AddRequest, *, progress: Progress = unwat
         SourceError: a path does not exist.
     """
     from lakehouse.contracts import infer_dataset, infer_model
-    from lakehouse.transform import prepare
+    from lakehouse.transform import write_generated
 
     settings = workspace.settings
     files = expand_paths(request.paths)
@@ -135,14 +135,8 @@ def add(workspace: Workspace, request: AddRequest, *, progress: Progress = unwat
             model = inferred_model.contract
     landed = land(settings, name, files)
     _write_all(targets, texts)
-    try:
-        prepare(settings, _reloaded(workspace))
-    except LakehouseError:
-        # A contract that dbt can't use must not stay and break the next command.
-        if not request.replace:
-            for target in targets:
-                target.unlink(missing_ok=True)
-        raise
+    # dbt parses them when it next builds.
+    write_generated(settings, _reloaded(workspace))
     warnings = [f"{one.feature}: {one.reason}" for one in model.warnings] if model else []
     return AddReport(
         dataset=inferred.contract,

@@ -2,6 +2,7 @@
 
 from lakehouse.transform.building import BuildFailed, NodeResult, TestResult, TransformReport, build
 from lakehouse.transform.compiling import CompiledTable, compiled
+from lakehouse.transform.generated import write_generated
 from lakehouse.transform.project import prepare
 from lakehouse.transform.sources import raw_columns, source_yaml
 
@@ -16,4 +17,5 @@ __all__ = [
     "prepare",
     "raw_columns",
     "source_yaml",
+    "write_generated",
 ]
