@@ -11,7 +11,7 @@ import typer
 from lakehouse.cli.command import command
 from lakehouse.cli.completion import dataset_names, table_names
 from lakehouse.cli.screen import Screen, human_size, json_value
-from lakehouse.errors import DATA_DID_NOT_PASS, QueryError
+from lakehouse.errors import DATA_DID_NOT_PASS, QueryError, SourceError
 
 _SHOWN_ROWS = 50
 
@@ -28,21 +28,30 @@ def ingest(
     screen: Screen,
     *,
     name: Annotated[str, typer.Argument(help="The dataset, as its contract is called.", autocompletion=dataset_names)],
-    paths: Annotated[list[str], typer.Argument(help="Files, folders (with everything below) or globs.")],
+    paths: Annotated[list[str] | None, typer.Argument(help="Files, folders (with everything below) or globs.")] = None,
+    git: Annotated[list[Path] | None, typer.Option("--git", help="A git repository on this machine: its new commits.")] = None,
+    github: Annotated[list[str] | None, typer.Option("--github", help="owner/name on GitHub: its new commits.")] = None,
+    details: Annotated[bool, typer.Option("--details", help="With --github: statistics and files, one request per commit.")] = False,
 ) -> None:
-    """Ingest files into a dataset: accepted rows to raw, the others to quarantine, each file exactly once."""
+    """Ingest files or commits into a dataset: accepted rows to raw, the others to quarantine, each file exactly once."""
     from rich.table import Table
 
+    from lakehouse.pipeline.fetching import Repositories, fetch_commits
     from lakehouse.pipeline.files import expand_paths
     from lakehouse.pipeline.ingestion import ingest_files
     from lakehouse.pipeline.runs import new_run
     from lakehouse.pipeline.workspace import Workspace
 
+    repositories = Repositories(git or (), github or (), details)
+    if not paths and not repositories:
+        raise SourceError(f"ingest {name}", "has nothing to ingest", expected="files, --git FOLDER or --github OWNER/NAME")
     workspace = Workspace.load()
     contract = workspace.contracts.dataset(name)
-    files = expand_paths(paths)
+    files = list(expand_paths(paths)) if paths else []
+    now = datetime.now(UTC)
     with screen.progress() as progress:
-        report = ingest_files(workspace, contract, files, run=new_run(), now=datetime.now(UTC), progress=progress)
+        files += fetch_commits(workspace, contract, repositories, now=now, progress=progress)
+        report = ingest_files(workspace, contract, files, run=new_run(), now=now, progress=progress)
 
     def show(out: Any) -> None:
         table = Table(box=None, pad_edge=False)

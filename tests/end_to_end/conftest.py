@@ -34,7 +34,7 @@ def lakehouse(home: Path) -> Cli:
     def run(*args: str | Path, timeout: float = 300, code: int | None = 0, env: dict[str, str] | None = None) -> Ran:
         import os
 
-        command = [sys.executable, "-m", "lakehouse.cli.main", *map(str, args)]
+        command = [sys.executable, "-m", "lakehouse", *map(str, args)]
         done = subprocess.run(
             command,
             capture_output=True,

@@ -28,7 +28,7 @@ def test_each_file_ends_in_rows_or_in_one_clear_error(lakehouse: Cli, real_data:
         file, name = folder / entry["path"], f"odd_{number}"
         added = lakehouse("add", file, "--name", name, "--json", timeout=LIMIT_S, code=None)
         if added.code:
-            message = added.json["error"]["message"]
+            message = added.json["message"]
             if file.name not in message or len(message) < len(file.name) + 10:
                 wrong.append(f"{entry['path']}: the error does not name the file and the cause: {message}")
             if entry["expected"] == "ok":
