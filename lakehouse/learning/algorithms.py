@@ -67,7 +67,7 @@ def _hist_gradient_boosting(task: Task) -> Any:
 
     # Every class has its own trees: many classes take smaller steps' worth of time with fewer of them.
     rounds = 150 if task.classes <= 2 else max(40, 300 // task.classes)
-    shared = {
+    shared: dict[str, Any] = {
         "learning_rate": 0.06 if task.classes <= 2 else 0.12,
         "max_iter": rounds,
         "max_leaf_nodes": 15 if task.rows < 10_000 else 31,

@@ -82,13 +82,17 @@ def cross_validate(
     positive: str | None,
     threads: int = 1,
 ) -> Candidate:
-    """Fit and judge one algorithm on every fold."""
+    """Fit and judge one algorithm on every fold; one that can't learn from these rows has no metrics, and a note that says why."""
     started = time.perf_counter()
     judged: list[Predictions] = []
     notes: set[str] = set()
     for fold in folds:
         pipeline = build_pipeline((algorithm,), preparation, task)
-        notes |= fit(pipeline, frame.iloc[fold.fit], labels[fold.fit], threads=threads)
+        try:
+            notes |= fit(pipeline, frame.iloc[fold.fit], labels[fold.fit], threads=threads)
+        except ValueError as error:
+            # scikit-learn's way to say that the rows do not suit the estimator, such as a text without words.
+            return Candidate((algorithm,), (), {}, (), time.perf_counter() - started, (f"left out: {str(error).splitlines()[0][:200]}",))
         judged.append(predict(pipeline, frame.iloc[fold.judge], positive=positive))
     return _judged((algorithm,), judged, labels, folds, seconds=time.perf_counter() - started, notes=tuple(sorted(notes)))
 

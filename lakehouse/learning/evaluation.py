@@ -161,8 +161,8 @@ def _areas_of(truth: "np.ndarray[Any, Any]", given: Predictions) -> dict[str, fl
     """The areas for the positive class; without one, their mean over classes, each against the rest."""
     if given.probabilities is None:
         return {}
-    wanted = [given.positive] if given.positive in given.classes else list(given.classes)
-    areas = [_areas(truth == one, given.probabilities[:, given.classes.index(one)]) for one in wanted if one is not None]
+    wanted = [one for one in given.classes if one == given.positive] or list(given.classes)
+    areas = [_areas(truth == one, given.probabilities[:, given.classes.index(one)]) for one in wanted]
     return mean_metrics([area for area in areas if area])
 
 

@@ -4,9 +4,10 @@ import json
 from datetime import datetime
 
 from lakehouse.contracts import ModelContract
-from lakehouse.features import ModelRows, described, feature_source, feature_views, prediction_set
+from lakehouse.features import ModelRows, described, feature_source, prediction_set
 from lakehouse.learning.registry import LoadedModel, Registry
 from lakehouse.learning.scoring import NUMBER, score
+from lakehouse.learning.sources import declared_views
 from lakehouse.settings import Settings
 from lakehouse.sql import quote_identifier, quote_literal
 from lakehouse.tables import Commit, Lake, Session, Stamp, TableName
@@ -24,11 +25,9 @@ def predict_batch(settings: Settings, lake: Lake, contract: ModelContract, *, ru
         FeatureError: a feature view is missing or can't be joined.
         TableNotFound: a table of features has not been built.
     """
-    from lakehouse.transform import prepare
-
     table = TableName.parse(f"models.{contract.name}_predictions")
     model = Registry(settings).load(contract.name)
-    source = feature_source(contract, feature_views(prepare(settings)))
+    source = feature_source(contract, declared_views(settings, contract))
     with lake.connect(source.tables) as session:
         stamp = Stamp(
             asset=str(table),

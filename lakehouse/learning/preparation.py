@@ -123,7 +123,6 @@ def build_preparation(preparation: Preparation, style: Style, *, problem: str, s
     """
     from sklearn.compose import ColumnTransformer
 
-    # Boosting is given gaps as they are: it learns on which side of a split they belong.
     steps = [
         ("numbers", _numbers(style), preparation.of(Treatment.NUMBER, Treatment.CODE)),
         ("dates", _dates(style), preparation.of(Treatment.DATE_PARTS)),
@@ -144,12 +143,12 @@ def _numbers(style: Style) -> Any:
     from sklearn.impute import SimpleImputer
     from sklearn.pipeline import make_pipeline
 
-    from lakehouse.learning.transformers import GapsKept
-
-    if style is Style.BOOSTING:
-        return GapsKept()
     impute = SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True)
-    return impute if style is Style.FOREST else make_pipeline(impute, _scaler(style))
+    return make_pipeline(impute, _scaler(style)) if _is_scaled(style) else impute
+
+
+def _is_scaled(style: Style) -> bool:
+    return style in (Style.LINEAR, Style.COUNTS)
 
 
 def _scaler(style: Style) -> Any:
@@ -162,12 +161,10 @@ def _dates(style: Style) -> Any:
     from sklearn.impute import SimpleImputer
     from sklearn.pipeline import make_pipeline
 
-    from lakehouse.learning.transformers import DateParts, GapsKept
+    from lakehouse.learning.transformers import DateParts
 
-    if style is Style.BOOSTING:
-        return make_pipeline(DateParts(), GapsKept())
-    impute = SimpleImputer(strategy="median", keep_empty_features=True)
-    return make_pipeline(DateParts(), impute) if style is Style.FOREST else make_pipeline(DateParts(), impute, _scaler(style))
+    impute = SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True)
+    return make_pipeline(DateParts(), impute, _scaler(style)) if _is_scaled(style) else make_pipeline(DateParts(), impute)
 
 
 def _one_hot(style: Style) -> Any:
@@ -182,9 +179,9 @@ def _target_encoder(style: Style, *, problem: str, seed: int) -> Any:
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import TargetEncoder
 
-    folds = (StratifiedKFold if problem == "classification" else KFold)(5, shuffle=True, random_state=seed)
+    folds: Any = (StratifiedKFold if problem == "classification" else KFold)(5, shuffle=True, random_state=seed)
     encoder = TargetEncoder(target_type="auto" if problem == "classification" else "continuous", cv=folds)
-    return encoder if style in (Style.FOREST, Style.BOOSTING) else make_pipeline(encoder, _scaler(style))
+    return make_pipeline(encoder, _scaler(style)) if _is_scaled(style) else encoder
 
 
 def _text(style: Style, *, letters: bool, seed: int) -> Any:

@@ -224,20 +224,44 @@ def save_model(pipeline: Any, spec: ModelSpec, folder: Path) -> None:
         ModelError: the pipeline holds a type that may not be loaded.
     """
     import sklearn
-    import skops.io
+    import skops
+    from mlflow.exceptions import MlflowException
     from mlflow.sklearn import save_model as save
 
-    untrusted = _untrusted(skops.io.get_untrusted_types(data=skops.io.dumps(pipeline)))
-    if untrusted:
-        raise ModelError("model", f"holds types that may not be loaded: {', '.join(untrusted)}", fix="Use scikit-learn's own types")
-    save(
-        pipeline,
-        str(folder),
-        serialization_format="skops",
-        skops_trusted_types=list(TRUSTED_TYPES),
-        pip_requirements=[f"scikit-learn=={sklearn.__version__}", f"skops=={skops.__version__}", "lakehouse"],
-        metadata={_METADATA: json.dumps(spec.as_dict())},
-    )
+    _make_plain(pipeline)
+    try:
+        save(
+            pipeline,
+            str(folder),
+            serialization_format="skops",
+            skops_trusted_types=list(TRUSTED_TYPES),
+            pip_requirements=[f"scikit-learn=={sklearn.__version__}", f"skops=={skops.__version__}", "lakehouse"],
+            metadata={_METADATA: json.dumps(spec.as_dict())},
+        )
+    except MlflowException as error:
+        raise ModelError(
+            "model", "holds a type that may not be loaded", found=str(error)[:400], fix="Use scikit-learn's own types"
+        ) from error
+
+
+def _make_plain(fitted: Any) -> None:
+    """Turn the numbers in the vocabularies of text steps into Python's, in place.
+
+    skops would store each NumPy number as a file of its own, in a time that grows with the square of their number.
+    """
+    waiting, seen = [fitted], set[int]()
+    while waiting:
+        one = waiting.pop()
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
+        if isinstance(one, list | tuple):
+            waiting.extend(one)
+        elif hasattr(one, "get_params"):
+            state = vars(one)
+            if isinstance(state.get("vocabulary_"), dict):
+                one.vocabulary_ = {str(token): int(column) for token, column in state["vocabulary_"].items()}
+            waiting.extend(value for value in state.values() if isinstance(value, list | tuple) or hasattr(value, "get_params"))
 
 
 def load_model(folder: Path, *, name: str, version: str) -> LoadedModel:

@@ -7,7 +7,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from lakehouse.contracts import ModelContract, Severity
-from lakehouse.features import LABEL, ModelRows, described, feature_source, feature_views, training_set
+from lakehouse.errors import ModelError
+from lakehouse.features import LABEL, ModelRows, described, feature_source, training_set
 from lakehouse.learning.algorithms import BASELINE, Choice, Problem, Task, build_pipeline, choose_candidates
 from lakehouse.learning.candidates import Candidate, best_candidate, cross_validate, fit, make_folds, with_blend
 from lakehouse.learning.evaluation import LOWER_IS_BETTER, MinimumCheck, Predictions, check_minimums, confidence_interval, measure, predict
@@ -17,6 +18,7 @@ from lakehouse.learning.records import Origin, recorded_report, remember
 from lakehouse.learning.registry import CHALLENGER, CHAMPION, ModelSpec, Registry, TrainingRecord
 from lakehouse.learning.results import BEATS_BASELINE, MINIMUMS, CandidateReport, ModelCheck, TrainReport
 from lakehouse.learning.schema import FeatureSchema
+from lakehouse.learning.sources import declared_views
 from lakehouse.learning.splits import FOLD, SPLIT, TEST, TRAIN, require_both_parts, split_sql
 from lakehouse.settings import Settings
 from lakehouse.sql import quote_identifier, quote_literal
@@ -46,7 +48,7 @@ def train(settings: Settings, lake: Lake, contract: ModelContract, *, run: str, 
         FeatureError: a feature view is missing or can't be joined.
         TableNotFound: a table of labels or features has not been built.
     """
-    source = feature_source(contract, feature_views(_manifest(settings)))
+    source = feature_source(contract, declared_views(settings, contract))
     with lake.connect(source.tables) as session:
         origin = Origin(contract.name, contract.digest, code_digest(), session.inputs(*source.tables))
         registry = Registry(settings)
@@ -57,18 +59,16 @@ def train(settings: Settings, lake: Lake, contract: ModelContract, *, run: str, 
         source = described(source, session.con)
         rows = training_set(source)
         stamp = Stamp(
-            asset=f"models.{contract.name}_training_set", run=run, inputs=origin.inputs, code=origin.code, source={"contract": contract.digest}
+            asset=f"models.{contract.name}_training_set",
+            run=run,
+            inputs=origin.inputs,
+            code=origin.code,
+            source={"contract": contract.digest},
         )
         commit = _write_training_set(lake, session, contract, rows, stamp)
         data = _read(session, contract, rows)
     learned = _learn(contract, data, threads=settings.threads)
     return _register(lake, registry, contract, learned, origin=origin, commit=commit, run=run, now=now)
-
-
-def _manifest(settings: Settings) -> Any:
-    from lakehouse.transform import prepare
-
-    return prepare(settings)
 
 
 # ---- the training set
@@ -166,6 +166,13 @@ def _learn(contract: ModelContract, data: _Data, *, threads: int) -> _Learned:
     if not contract.algorithms:
         candidates = with_blend(candidates, metric, data.train_labels, folds)
     best = best_candidate(candidates, metric)
+    if metric not in best.metrics:
+        raise ModelError(
+            f"model {contract.name}",
+            f"could not be judged by {metric} in cross-validation",
+            found="; ".join(note for one in candidates for note in one.notes) or f"metrics {', '.join(best.metrics) or 'none'}",
+            fix="Name another metric or other algorithms in the model contract, or ingest more labelled rows",
+        )
     pipeline = build_pipeline(best.members, preparation, task)
     notes = fit(pipeline, data.train, data.train_labels, threads=threads)
     tested = predict(pipeline, data.test, positive=positive)
@@ -191,8 +198,6 @@ def _positive(contract: ModelContract, data: _Data) -> str | None:
         return None
     labels = sorted(set(data.train_labels))
     if contract.positive_class is not None:
-        from lakehouse.errors import ModelError
-
         if contract.positive_class not in labels:
             raise ModelError(
                 f"model {contract.name}: positive_class",
