@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -18,7 +19,7 @@ from lakehouse.privacy import Key
 from lakehouse.privacy.vault import encrypt_stream
 from lakehouse.tables.storage import Storage
 
-_BLOCK = 1024 * 1024
+_BLOCK = 4 * 1024 * 1024
 _EXTENSION = re.compile(r"^(\.[a-z0-9]{1,10}){1,2}$")
 ENCRYPTED = ".enc"
 
@@ -62,10 +63,21 @@ def take(path: Path, folder: Path, number: int) -> Original:
         (folder / str(number)).mkdir()
         copy = folder / str(number) / path.name
     try:
-        shutil.copyfile(path, copy)
+        sha256 = _copy_and_digest(path, copy)
     except OSError as error:
         raise refused(path, f"can't be read: {error.strerror}", found=str(path), fix="Check its permissions") from error
-    return Original(path, digest_of(copy), copy.stat().st_size, copy)
+    return Original(path, sha256, copy.stat().st_size, copy)
+
+
+def _copy_and_digest(path: Path, copy: Path) -> str:
+    """Copy a file and give the digest of what was written; a block is written while it is being digested."""
+    digest = hashlib.sha256()
+    with path.open("rb") as reader, copy.open("wb") as writer, ThreadPoolExecutor(1) as pool:
+        while block := reader.read(_BLOCK):
+            written = pool.submit(writer.write, block)
+            digest.update(block)
+            written.result()
+    return digest.hexdigest()
 
 
 def extension_of(name: str) -> str:

@@ -5,6 +5,8 @@ the order of the rows inside a slice gives every record its number without a (se
 """
 
 import csv
+import mmap
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -140,23 +142,27 @@ def read_delimited(
     dialect = dialect_of(path, file_format)
     offset = 0
     piece = scratch / f"{new_name('slice')}.csv"
-    with plain.open("rb") as file:
-        file.seek(layout.start)
-        rest = b""
-        while data := rest + file.read(slice_bytes - len(rest)):
-            cut = len(data) if len(data) < slice_bytes else _last_record_end(data, dialect)
-            if cut == 0:
+    # Mapped, not read: the bytes are looked at once and copied by the system.
+    with plain.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        start = layout.start
+        while start < len(data):
+            end = min(start + slice_bytes, len(data))
+            if end < len(data):
+                end = _last_record_end(data, start, end, dialect)
+            if end == start:
                 raise refused(
                     path,
                     f"no record ends within {slice_bytes // (1024 * 1024)} MB",
-                    found=f"from byte {file.tell() - len(data)}",
+                    found=f"from byte {start}",
                     fix="Look for a quote that is never closed",
                 )
-            data, rest = data[:cut], data[cut:]
-            piece.write_bytes(data)
+            _cut(file.fileno(), start, end, piece)
             reading = _Reading(con, piece, dialect=dialect, names=layout.names, select=select, offset=offset)
-            chunk = reading.fast(data) or reading.exact(data)
+            chunk = reading.fast(data, start, end) or reading.exact(data[start:end])
             offset += chunk.rows + len(chunk.rejects)
+            # What was looked at need not stay in memory.
+            data.madvise(mmap.MADV_DONTNEED, 0, end - end % mmap.PAGESIZE)
+            start = end
             try:
                 yield chunk
             finally:
@@ -164,19 +170,27 @@ def read_delimited(
                 piece.unlink(missing_ok=True)
 
 
-def _last_record_end(data: bytes, dialect: Dialect) -> int:
-    """The end of the last record that surely ends in the data; 0 if none does."""
-    end = b"\n" if b"\n" in data else b"\r"
+def _cut(source: int, start: int, end: int, target: Path) -> None:
+    with target.open("wb") as out:
+        while start < end:
+            start += os.sendfile(out.fileno(), source, start, end - start)
+
+
+def _last_record_end(data: mmap.mmap, start: int, end: int, dialect: Dialect) -> int:
+    """The end of the last record that surely ends there; `start` if none does."""
+    line_end = b"\n" if data.find(b"\n", start, end) >= 0 else b"\r"
     quote = dialect.quote.encode()
-    quotes = data.count(quote) if quote else 0
-    position = len(data)
-    counted = 0
-    while (found := data.rfind(end, 0, position)) >= 0:
-        counted += data.count(quote, found + 1, position) if quote else 0
+    if not quote or data.find(quote, start, end) < 0:
+        return data.rfind(line_end, start, end) + 1 or start
+    # A line end inside quotes ends no record: where it is inside shows in the number of quotes before it.
+    quotes = data[start:end].count(quote)
+    position, after = end, 0
+    while (found := data.rfind(line_end, start, position)) >= 0:
+        after += data[found + 1 : position].count(quote)
         position = found
-        if (quotes - counted) % 2 == 0:
+        if (quotes - after) % 2 == 0:
             return found + 1
-    return 0
+    return start
 
 
 class _Reading:
@@ -194,9 +208,12 @@ class _Reading:
         self._offset = offset
         self._tables: list[str] = []
 
-    def fast(self, data: bytes) -> Chunk | None:
+    def fast(self, data: mmap.mmap, start: int, end: int) -> Chunk | None:
         """By DuckDB in parallel; None where only the exact reader can tell the records."""
-        if self._dialect.comment or b"\0" in data or _has_loose_quotes(data, self._dialect):
+        if self._dialect.comment or data.find(b"\0", start, end) >= 0:
+            return None
+        quote = self._dialect.quote.encode()
+        if quote and data.find(quote, start, end) >= 0 and _has_loose_quotes(data[start:end], self._dialect):
             return None
         errors, scans = new_name("errors"), new_name("scans")
         relation = (
@@ -210,13 +227,13 @@ class _Reading:
             rows = create_in_order(self._con, table, self._select(self._names, relation, False))
         except (duckdb.InvalidInputException, duckdb.ConversionException):
             return None
-        rejects = self._plain_rejects(errors, data)
+        rejects = self._plain_rejects(errors, data, start, end)
         if rejects is None:
             self._con.execute(f"DROP TABLE {quote_identifier(table)}")
             return None
         return self._chunk(table, rows, rejects)
 
-    def _plain_rejects(self, errors: str, data: bytes) -> list[Reject] | None:
+    def _plain_rejects(self, errors: str, data: mmap.mmap, start: int, end: int) -> list[Reject] | None:
         found = self._con.execute(
             f"SELECT line, any_value(error_type::VARCHAR), any_value(csv_line), count(DISTINCT error_type) "
             f"FROM {quote_identifier(errors)} GROUP BY line ORDER BY line"
@@ -224,7 +241,7 @@ class _Reading:
         if not found:
             return []
         # DuckDB counts blank lines as records: the numbers would be off.
-        if any(kind not in _PLAIN_REJECTS or kinds > 1 for _, kind, _, kinds in found) or _has_blank_line(data):
+        if any(kind not in _PLAIN_REJECTS or kinds > 1 for _, kind, _, kinds in found) or _has_blank_line(data[start:end]):
             return None
         width = len(self._names)
         return [Reject(self._offset + line, text.strip("\r\n"), _PLAIN_REJECTS[kind].format(width=width)) for line, kind, text, _ in found]
