@@ -72,9 +72,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     for name in ("survey_2026Q1.csv", "survey.csv"):
         (folder / name).write_text("interview_id\n")
-    subprocess.run(
-        [sys.executable, "-m", "lakehouse", "demo"], cwd=folder, env=environment(folder), check=True, capture_output=True
-    )
+    subprocess.run([sys.executable, "-m", "lakehouse", "demo"], cwd=folder, env=environment(folder), check=True, capture_output=True)
     return folder
 
 

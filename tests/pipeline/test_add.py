@@ -27,7 +27,7 @@ def shop(tmp_path: Path) -> Path:
     return path
 
 
-def _add(settings: Settings, *paths: Path, **said: object):  # noqa: ANN202
+def _add(settings: Settings, *paths: Path, **said: object):
     return add(Workspace(settings), AddRequest(paths=tuple(str(path) for path in paths), **said))  # type: ignore[arg-type]
 
 
