@@ -36,7 +36,9 @@ SERIAL = "lakehouse.serial"
 _COMMIT_ID = "lakehouse.commit"
 # Their text in a path is not one and the same for every engine.
 _NOT_PARTITION = ("BLOB", "FLOAT", "DOUBLE", "TIMESTAMP WITH TIME ZONE")
-_COMPRESSION = "zstd"
+# Parquet's newer encodings (deltas for numbers and texts) with the lightest zstd: a quarter less work to write, smaller and faster to
+# read than the defaults; pyarrow, delta-rs, polars and Spark read them.
+_PARQUET = "FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1, PARQUET_VERSION V2"
 _FILE_SIZE_BYTES = 256 * 1024 * 1024
 # Commits carry the stamps that lineage is made of: they outlive Delta's default of 30 days.
 # Opening a table replays the commits since its last checkpoint: fewer of them keeps the thousandth write as fast as the tenth.
@@ -211,7 +213,7 @@ def copy_rows(con: duckdb.DuckDBPyConnection, source: Source, storage: Storage, 
     folder = f"{table.layer}/{table.name}"
     storage.make_folder(folder)
     base = storage.address(folder) + "/"
-    options = [f"FORMAT parquet, COMPRESSION {_COMPRESSION}, RETURN_STATS, OVERWRITE_OR_IGNORE, FILENAME_PATTERN 'part-{{uuid}}'"]
+    options = [f"{_PARQUET}, RETURN_STATS, OVERWRITE_OR_IGNORE, FILENAME_PATTERN 'part-{{uuid}}'"]
     options.append(f"PARTITION_BY ({quote_identifiers(partition_by)})" if partition_by else f"FILE_SIZE_BYTES {_FILE_SIZE_BYTES}")
     returned = con.execute(f"COPY ({source.sql}) TO {quote_literal(base.rstrip('/'))} ({', '.join(options)})").fetchall()
     types = {column.name: column.sql_type for column in source.columns}
