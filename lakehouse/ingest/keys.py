@@ -3,6 +3,8 @@
 Across files nothing is compared: a later file's row with a known key is a correction, and staging keeps the newest.
 """
 
+from typing import Any
+
 import duckdb
 
 from lakehouse.contracts import DatasetContract, Rule, unique_rules
@@ -28,6 +30,7 @@ class KeyWatch:
         self._rules = unique_rules(contract, order=["_row"])
         self._is_one_piece = is_one_piece
         self._seen: dict[str, str] = {}
+        self._ranges: dict[str, list[tuple[Any, Any]]] = {}
         self._tables: list[str] = []
 
     def repeated(self, rows_sql: str) -> str | None:
@@ -57,12 +60,22 @@ class KeyWatch:
 
     def _may_repeat(self, rule: Rule, rows_sql: str) -> bool:
         """Equal keys have equal hashes: as many hashes as rows means that nothing repeats."""
-        filled = _filled(rule)
-        found = self._con.execute(f"SELECT count(*), count(DISTINCT hash({_columns(rule)})) FROM {rows_sql} WHERE {filled}").fetchone()
-        if found and found[0] != found[1]:
+        filled, first = _filled(rule), quote_identifier(rule.columns[0])
+        found = self._con.execute(
+            f"SELECT count(*), count(DISTINCT hash({_columns(rule)})), min({first}), max({first}) FROM {rows_sql} WHERE {filled}"
+        ).fetchone()
+        if found is None or not found[0]:
+            return False
+        seen, low, high = self._seen.get(rule.id), found[2], found[3]
+        # Keys mostly grow along a file: pieces whose ranges lie apart have no key in common.
+        ranges = self._ranges.setdefault(rule.id, [])
+        is_apart = all(high < lowest or low > highest for lowest, highest in ranges)
+        ranges.append((low, high))
+        if found[0] != found[1]:
             return True
-        seen = self._seen.get(rule.id)
-        return seen is not None and bool(
+        if seen is None or is_apart:
+            return False
+        return bool(
             self._count(
                 f"SELECT count(*) FROM {rows_sql} WHERE {filled} AND hash({_columns(rule)}) IN (SELECT h FROM {quote_identifier(seen)})"
             )
