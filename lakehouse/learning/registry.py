@@ -4,7 +4,9 @@ import json
 import logging
 import os
 import tempfile
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -91,6 +93,14 @@ class TrainingRecord:
     report: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
+@contextmanager
+def quiet_mlflow() -> Iterator[None]:
+    """MLflow warns of its own type hints when it loads its parts: nothing that a reader of our output could act on."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"mlflow\.")
+        yield
+
+
 class Registry:
     """Experiments, versions and aliases of a home's models."""
 
@@ -107,9 +117,10 @@ class Registry:
             Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
         for noisy in ("mlflow", "alembic"):
             logging.getLogger(noisy).setLevel(logging.WARNING)
-        from mlflow import MlflowClient
+        with quiet_mlflow():
+            from mlflow import MlflowClient
 
-        return MlflowClient(tracking_uri=uri, registry_uri=uri)
+            return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
     @property
     def _artifacts(self) -> str | None:
@@ -225,23 +236,24 @@ def save_model(pipeline: Any, spec: ModelSpec, folder: Path) -> None:
     """
     import sklearn
     import skops
-    from mlflow.exceptions import MlflowException
-    from mlflow.sklearn import save_model as save
 
     _make_plain(pipeline)
-    try:
-        save(
-            pipeline,
-            str(folder),
-            serialization_format="skops",
-            skops_trusted_types=list(TRUSTED_TYPES),
-            pip_requirements=[f"scikit-learn=={sklearn.__version__}", f"skops=={skops.__version__}", "lakehouse"],
-            metadata={_METADATA: json.dumps(spec.as_dict())},
-        )
-    except MlflowException as error:
-        raise ModelError(
-            "model", "holds a type that may not be loaded", found=str(error)[:400], fix="Use scikit-learn's own types"
-        ) from error
+    with quiet_mlflow():
+        from mlflow.exceptions import MlflowException
+        from mlflow.sklearn import save_model as save
+
+        try:
+            save(
+                pipeline,
+                str(folder),
+                serialization_format="skops",
+                skops_trusted_types=list(TRUSTED_TYPES),
+                pip_requirements=[f"scikit-learn=={sklearn.__version__}", f"skops=={skops.__version__}", "lakehouse"],
+                metadata={_METADATA: json.dumps(spec.as_dict())},
+            )
+        except MlflowException as error:
+            fix = "Use scikit-learn's own types"
+            raise ModelError("model", "holds a type that may not be loaded", found=str(error)[:400], fix=fix) from error
 
 
 def _make_plain(fitted: Any) -> None:

@@ -114,7 +114,8 @@ def _lenient(dataset: DatasetContract, model: ModelContract) -> DatasetContract:
     """The contract for rows that are to be predicted: the target is not required, further columns do no harm."""
     targets = target_columns(model)
     columns = tuple(replace(column, required=column.required and column.name not in targets) for column in dataset.columns)
-    return replace(dataset, columns=columns, schema_changes=SchemaChanges())
+    kept = "rescue" if dataset.schema_changes.new_columns == "rescue" else "ignore"
+    return replace(dataset, columns=columns, schema_changes=SchemaChanges(new_columns=kept))
 
 
 def build_rows(
@@ -216,14 +217,15 @@ def _build_turn(
     """Make raw of this turn's rows (and the history of their entities), then every table after it."""
     rows = f"SELECT {FILE_ROWS}.* FROM {FILE_ROWS} JOIN __turns USING (_row) WHERE turn = {turn}"
     con.execute('CREATE SCHEMA IF NOT EXISTS "raw"')
-    con.execute(f"CREATE OR REPLACE TABLE {relation(dataset.raw)} AS {rows}")
     if _has_history(dataset) and lake.exists(dataset.raw):
         entities = ", ".join(quote_identifier(column) for column in dataset.entity)
         keys = ", ".join(quote_identifier(column) for column in dataset.primary_key)
-        con.execute(
-            f"INSERT INTO {relation(dataset.raw)} BY NAME SELECT * FROM ({lake.scan_sql(dataset.raw, con=con)}) AS history"
-            f" WHERE ({entities}) IN (SELECT ({entities}) FROM {FILE_ROWS}) AND ({keys}) NOT IN (SELECT ({keys}) FROM {FILE_ROWS})"
+        is_known = " AND ".join(f"{quote_identifier(column)} IS NOT NULL" for column in dataset.primary_key)
+        rows += (
+            f" UNION ALL BY NAME SELECT * FROM ({lake.scan_sql(dataset.raw, con=con)}) AS history"
+            f" WHERE ({entities}) IN (SELECT ({entities}) FROM {FILE_ROWS}) AND ({keys}) NOT IN (SELECT ({keys}) FROM {FILE_ROWS} WHERE {is_known})"
         )
+    con.execute(f"CREATE OR REPLACE TABLE {relation(dataset.raw)} AS {rows}")
     for table, sql in built:
         layer = table.partition(".")[0]
         con.execute(f"CREATE SCHEMA IF NOT EXISTS {quote_identifier(layer)}")

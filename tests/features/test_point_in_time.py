@@ -141,3 +141,18 @@ def test_equal_names_are_told_apart_by_their_view():
     a = JoinedView(FeatureView("a", "features.a", ("id",)), "a", ("id", "x", "y"), ("x", "y"))
     b = JoinedView(FeatureView("b", "features.b", ("id",)), "b", ("id", "x", "key"), ("x", "key"))
     assert output_names([a, b], taken=["Key"]) == {("a", "x"): "a__x", ("a", "y"): "y", ("b", "x"): "b__x", ("b", "key"): "b__key"}
+
+
+def test_a_view_without_event_time_is_known_from_its_arrival_on(con):
+    load(
+        con,
+        "asked",
+        "id INTEGER, event TIMESTAMP, seen TIMESTAMPTZ",
+        [(1, day(1).replace(tzinfo=None), day(2)), (1, day(9).replace(tzinfo=None), day(9))],
+    )
+    load(con, "profiles", "id INTEGER, known TIMESTAMPTZ, colour VARCHAR", [(1, day(2), "red"), (1, day(5), "blue")])
+    view = JoinedView(FeatureView("p", "features.p", ("id",), None, "known"), "profiles", ("id", "known", "colour"), ("colour",))
+    sql = point_in_time_sql("asked", [view], spine_columns=("id", "event"), event_timestamp="event", known_timestamp="seen")
+    assert [row[2] for row in con.execute(f"SELECT * FROM ({sql}) ORDER BY event").fetchall()] == ["red", "blue"]
+    timeless = point_in_time_sql("(SELECT DISTINCT id FROM asked)", [view], spine_columns=("id",), event_timestamp=None)
+    assert con.execute(timeless).fetchall() == [(1, "blue")]

@@ -1,0 +1,139 @@
+"""Feature views as dbt declares them, and the rows that are made from them."""
+
+import duckdb
+import pytest
+
+from lakehouse.contracts import ModelContract
+from lakehouse.errors import FeatureError, ModelError
+from lakehouse.features import described, feature_source, feature_views, find_view, prediction_set, target_columns, training_set
+
+
+def manifest(**declared: object) -> dict:
+    node = {
+        "resource_type": "model",
+        "name": "customer_features",
+        "schema": "features",
+        "alias": "customers",
+        "description": "What is known of a customer.",
+        "config": {"meta": {"feature_view": declared}},
+    }
+    other = {"resource_type": "model", "name": "stg_orders", "schema": "staging", "alias": "orders", "config": {"meta": {}}}
+    return {"nodes": {"model.x.customer_features": node, "model.x.stg_orders": other, "test.x": {"resource_type": "test"}}}
+
+
+def test_a_view_is_what_its_model_says():
+    views = feature_views(
+        manifest(entity="customer_id", event_timestamp="seen_at", known_timestamp="known_at", ttl="90 days", online=True, owner="team:crm")
+    )
+    view = views["customer_features"]
+    assert (view.table, view.entity, view.ttl_s, view.online, view.owner) == (
+        "features.customers",
+        ("customer_id",),
+        7_776_000.0,
+        True,
+        "team:crm",
+    )
+    assert view.features(["customer_id", "seen_at", "known_at", "age", "_batch"]) == ("age",)
+    assert find_view(views, "features.customers") is view
+
+
+@pytest.mark.parametrize(
+    ("ttl", "seconds"), [(None, None), (3600, 3600.0), ("24h", 86400.0), ("1.5 minutes", 90.0), ("2 weeks", 1_209_600.0)]
+)
+def test_a_ttl_is_a_duration(ttl, seconds):
+    assert feature_views(manifest(entity=["id"], ttl=ttl))["customer_features"].ttl_s == seconds
+
+
+@pytest.mark.parametrize(
+    ("declared", "message"),
+    [
+        ({"event_timestamp": "seen_at"}, "names no entity"),
+        ({"entity": "id", "ttl": "soon"}, "is not a duration"),
+        ({"entity": "id", "ttl": 0}, "is not a duration"),
+        ({"entity": "id", "tll": "1 day"}, "keys that mean nothing"),
+    ],
+)
+def test_a_declaration_that_says_too_little_is_refused(declared, message):
+    with pytest.raises(FeatureError, match=message):
+        feature_views(manifest(**declared))
+
+
+def test_an_unknown_view_names_the_nearest():
+    with pytest.raises(FeatureError, match="Did you mean customer_features"):
+        find_view(feature_views(manifest(entity="id")), "customers_features")
+
+
+@pytest.fixture
+def con() -> duckdb.DuckDBPyConnection:
+    connection = duckdb.connect(":memory:")
+    connection.execute("SET TimeZone = 'UTC'")
+    connection.execute("CREATE SCHEMA staging; CREATE SCHEMA features")
+    connection.execute(
+        "CREATE TABLE staging.visits AS SELECT * FROM (VALUES"
+        " (1, TIMESTAMP '2026-01-01', true, 'x', 3, TIMESTAMPTZ '2026-01-02 00:00:00Z'),"
+        " (1, TIMESTAMP '2026-02-01', NULL, 'y', 4, TIMESTAMPTZ '2026-02-02 00:00:00Z'),"
+        " (2, TIMESTAMP '2026-01-15', false, 'x', 5, TIMESTAMPTZ '2026-01-16 00:00:00Z'))"
+        " AS v(id, seen_at, ill, note, weight, _ingested_at)"
+    )
+    connection.execute(
+        "CREATE TABLE features.customers AS SELECT id, seen_at, weight * 10 AS load, ill, _ingested_at AS known_at, 1 AS _batch FROM staging.visits"
+    )
+    # A correction of the first visit that arrived after its label.
+    connection.execute("INSERT INTO features.customers VALUES (1, TIMESTAMP '2026-01-01', 99, true, TIMESTAMPTZ '2026-06-01 00:00:00Z', 2)")
+    return connection
+
+
+def contract(**changes: object) -> ModelContract:
+    given = {
+        "name": "illness",
+        "version": "1",
+        "problem": "classification",
+        "dataset": "visits",
+        "label_table": "staging.visits",
+        "target_column": "ill",
+        "entity": ("id",),
+        "event_timestamp": "seen_at",
+    }
+    return ModelContract(**(given | changes))  # pyright: ignore[reportArgumentType]
+
+
+VIEWS = feature_views(manifest(entity="id", event_timestamp="seen_at", known_timestamp="known_at"))
+
+
+def test_labels_get_what_was_known_and_never_their_target(con):
+    source = described(feature_source(contract(feature_views=("customer_features",)), VIEWS), con)
+    rows = training_set(source)
+    assert list(rows.features) == ["load"]
+    assert con.execute(f"SELECT id, load, _label FROM ({rows.sql}) ORDER BY id").fetchall() == [(1, 30, True), (2, 50, False)]
+
+
+def test_without_views_the_label_table_has_the_features(con):
+    rows = training_set(described(feature_source(contract(), {}), con))
+    assert list(rows.features) == ["note", "weight"]
+    assert [column[0] for column in con.execute(rows.sql).description or []] == ["id", "seen_at", "note", "weight", "_label"]
+
+
+def test_every_entity_is_predicted_at_its_newest_row(con):
+    rows = prediction_set(described(feature_source(contract(feature_views=("customer_features",)), VIEWS), con))
+    assert con.execute(f"SELECT id, load FROM ({rows.sql}) ORDER BY id").fetchall() == [(1, 40), (2, 50)]
+    every = prediction_set(described(feature_source(contract(), {}), con), newest_only=False, carried=("_ingested_at",))
+    assert con.execute(f"SELECT count(*), count(_ingested_at) FROM ({every.sql})").fetchone() == (3, 3)
+
+
+def test_chosen_features_come_in_the_chosen_order(con):
+    rows = training_set(described(feature_source(contract(include_features=("weight",)), {}), con))
+    assert list(rows.features) == ["weight"]
+    with pytest.raises(FeatureError, match="height"):
+        training_set(described(feature_source(contract(include_features=("height",)), {}), con))
+
+
+def test_the_columns_of_a_target_are_found_in_its_sql():
+    found = target_columns(contract(target_column=None, target_sql="coalesce(a.pay, 0) / nullif(hours, 0) > 3"))
+    assert found == {"pay", "hours"}
+    with pytest.raises(ModelError, match="is not SQL"):
+        target_columns(contract(target_column=None, target_sql="select from where ("))
+
+
+def test_rows_that_nothing_tells_apart_are_refused(con):
+    with pytest.raises(ModelError, match="has no entity"):
+        training_set(described(feature_source(contract(entity=()), {}), con))

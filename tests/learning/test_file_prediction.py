@@ -1,0 +1,112 @@
+"""Predicting a file goes through the very tables that training went through: real contract, real dbt, real files."""
+
+import csv
+import dataclasses
+from datetime import UTC, datetime
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from lakehouse.contracts import ModelContract, load_contracts
+from lakehouse.errors import FileRefused, ModelError
+from lakehouse.ingest import ingest
+from lakehouse.learning import predict_batch, predict_file, train
+from lakehouse.sampling import households
+from lakehouse.settings import Settings
+from lakehouse.tables import Lake
+from lakehouse.transform import build
+
+NOW = datetime(2026, 11, 1, tzinfo=UTC)
+
+
+@pytest.fixture(scope="module")
+def survey(shared: Settings, lake: Lake, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Survey files, ingested, built and learned from; returns their folder."""
+    folder = tmp_path_factory.mktemp("survey")
+    households(rows=1500, seed=3, out=folder)
+    contracts = load_contracts(shared)
+    files = sorted(folder.rglob("*.csv"))
+    ingest(lake, contracts.dataset("household_survey"), files, settings=shared, run="r", now=NOW)
+    build(shared, contracts=contracts, select=["+household_features"], run="r", check=False)
+    train(shared, lake, vulnerability(shared), run="r", now=NOW)
+    return folder
+
+
+def vulnerability(settings: Settings) -> ModelContract:
+    contract = load_contracts(settings).model("household_vulnerability")
+    return dataclasses.replace(contract, algorithms=("logistic_regression",), digest="test")
+
+
+def newest_file(folder: Path) -> Path:
+    return sorted(folder.rglob("*.csv"))[-1]
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
+
+
+def write(path: Path, rows: list[dict[str, str]]) -> Path:
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+def test_a_file_and_the_table_predict_the_same(survey, shared, lake, tmp_path):
+    contract = vulnerability(shared)
+    predict_batch(shared, lake, contract, run="r", now=NOW)
+    file, out = newest_file(survey), tmp_path / "out.parquet"
+    report = predict_file(shared, lake, contract, file, out, now=NOW)
+    given = read(file)
+    assert report.rows_read == report.rows_predicted == len(given)
+    assert report.columns == ("interview_id", "prediction", "probability_false", "probability_true")
+    found = duckdb.sql(f"SELECT interview_id, prediction, probability_true FROM '{out}'").fetchall()
+    assert [row[0] for row in found] == [row["interview_id"] for row in given]
+    assert {type(row[1]) for row in found} == {bool}
+    table = "models.household_vulnerability_predictions"
+    with lake.connect([table]) as session:
+        of_table = dict(session.con.execute(f"SELECT household_id, probability_true FROM {table}").fetchall())
+    by_interview = {row["interview_id"]: row["household_id"] for row in given}
+    assert [row[2] for row in found] == pytest.approx([of_table[by_interview[row[0]]] for row in found])
+
+
+def test_rows_keep_their_order_and_number_whatever_the_file_is_like(survey, shared, lake, tmp_path):
+    given = read(newest_file(survey))[:40]
+    without_target = [{name: value for name, value in row.items() if name != "vulnerable"} for row in given]
+    without_target[3]["district"] = "Nowhere"
+    without_target[5]["head_age"] = "old"
+    again = {**without_target[7], "months_food_shortage": "12", "meals_per_day": "0", "food_expenditure": "1"}
+    file = write(tmp_path / "new.csv", [*without_target, again])
+    out = tmp_path / "sub" / "out.csv"
+    report = predict_file(shared, lake, vulnerability(shared), file, out, now=NOW)
+    ids = [row["interview_id"] for row in read(out)]
+    assert ids == [row["interview_id"] for number, row in enumerate([*without_target, again]) if number != 5]
+    assert report.rows_read == 41
+    assert report.rows_rejected == 1
+    [(number, reason)] = report.rejected
+    assert number == 6
+    assert "head_age" in reason
+    assert sum(report.warnings.values()) >= 1
+    # The row that repeats a key has features of its own.
+    first, second = (float(row["probability_true"]) for row in read(out) if row["interview_id"] == again["interview_id"])
+    assert first != second
+
+
+def test_nothing_is_written_by_predicting_a_file(survey, shared, lake, tmp_path):
+    before = {str(table): lake.version(table) for table in lake.tables()}
+    predict_file(shared, lake, vulnerability(shared), newest_file(survey), tmp_path / "out.csv", now=NOW)
+    assert {str(table): lake.version(table) for table in lake.tables()} == before
+
+
+def test_what_can_not_be_predicted_is_an_error_and_no_file(survey, shared, lake, tmp_path):
+    contract = vulnerability(shared)
+    with pytest.raises(ModelError, match=r"\.csv or \.parquet"):
+        predict_file(shared, lake, contract, newest_file(survey), tmp_path / "out.xlsx", now=NOW)
+    with pytest.raises(FileRefused, match="lacks columns"):
+        predict_file(shared, lake, contract, write(tmp_path / "other.csv", [{"a": "1", "b": "2"}]), tmp_path / "out.csv", now=NOW)
+    with pytest.raises(FileRefused, match="is not a file"):
+        predict_file(shared, lake, contract, tmp_path / "absent.csv", tmp_path / "out.csv", now=NOW)
+    assert not (tmp_path / "out.csv").exists()

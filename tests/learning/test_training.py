@@ -1,0 +1,278 @@
+"""Training over real tables: what is recorded, what is repeated, what is promoted, what is refused."""
+
+import dataclasses
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from lakehouse.contracts import Split
+from lakehouse.errors import ModelError, ModelNotFound
+from lakehouse.features import FeatureView
+from lakehouse.learning import CHAMPION, Registry, TrainReport, predict_batch, train
+from lakehouse.settings import Settings
+from lakehouse.tables import Lake
+from tests.learning.conftest import model, write
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+
+def rows(lake: Lake, sql: str, *tables: str) -> list[tuple]:
+    with lake.connect(tables) as session:
+        return session.con.execute(sql).fetchall()
+
+
+@pytest.fixture(scope="module")
+def telco(shared: Settings, lake: Lake, real_data: Path) -> TrainReport:
+    """Real customers, 26 % of whom left; trained with the contract's defaults."""
+    file = real_data / "commerce" / "crm_telco" / "customers.csv"
+    write(
+        lake,
+        "staging.telco",
+        f"SELECT * REPLACE (CASE WHEN Churn THEN 'Yes' ELSE 'No' END AS Churn) FROM read_csv('{file}', nullstr=[' ', ''])",
+    )
+    return train(shared, lake, TELCO, run="first", now=NOW)
+
+
+TELCO = model("telco", entity=("customerID",), target_column="Churn", positive_class="Yes", minimums={"roc_auc": 0.82})
+
+
+def test_real_customers_are_told_apart_as_well_as_the_goal_says(telco, shared, lake):
+    assert telco.metrics["roc_auc"] >= 0.84
+    assert telco.baseline["roc_auc"] == pytest.approx(0.5)
+    assert telco.interval is not None
+    assert telco.interval.low < telco.metrics["roc_auc"] < telco.interval.high
+    assert {one.algorithm for one in telco.candidates} >= {"baseline", "logistic_regression", "random_forest", "hist_gradient_boosting"}
+    assert telco.passed
+    assert telco.rows_train + telco.rows_test == 5636
+
+
+def test_the_training_set_is_a_table_that_says_what_it_was_made_from(telco, lake):
+    table = "models.telco_training_set"
+    [(total, test, folds)] = rows(lake, f"SELECT count(*), count(*) FILTER (_split = 'test'), count(DISTINCT _fold) FROM {table}", table)
+    assert (total, test, folds) == (5636, telco.rows_test, 5)
+    stamp = lake.history(table, limit=1)[0].stamp
+    assert stamp is not None
+    assert dict(stamp.inputs) == {"staging.telco": lake.version("staging.telco")}
+    assert "churn" not in {column.lower() for column in lake.schema(table)}
+
+
+def test_evaluation_and_registry_events_are_rows(telco, lake):
+    found = rows(
+        lake, "SELECT version, passed, value, training_set_version FROM models.evaluations WHERE model = 'telco'", "models.evaluations"
+    )
+    assert found[0] == ("1", True, telco.metrics["roc_auc"], telco.training_set_version)
+    events = rows(
+        lake,
+        "SELECT event, alias, previous_version FROM models.registry_events WHERE model = 'telco' AND version = '1'",
+        "models.registry_events",
+    )
+    assert sorted(events) == [("promoted", "champion", None), ("registered", None, None)]
+
+
+def test_nothing_is_trained_when_nothing_changed(telco, shared, lake):
+    again = train(shared, lake, TELCO, run="second", now=NOW)
+    assert again.skipped
+    assert (again.version, again.model_digest, dict(again.metrics)) == (telco.version, telco.model_digest, dict(telco.metrics))
+    assert again.checks == telco.checks
+
+
+def test_every_customer_is_predicted_once_with_where_it_came_from(telco, shared, lake):
+    commit = predict_batch(shared, lake, TELCO, run="predict", now=NOW)
+    table = "models.telco_predictions"
+    found = rows(
+        lake,
+        f'SELECT count(*), count(DISTINCT "customerID"), min(model_version), min(abs(probability_Yes + probability_No - 1)),'
+        f" count(*) FILTER (confidence = greatest(probability_Yes, probability_No)), min(feature_versions) FROM {table}",
+        table,
+    )
+    assert found[0][:3] == (5636, 5636, telco.version)
+    assert found[0][4] == 5636
+    assert json.loads(found[0][5]) == {"staging.telco": 0}
+    stamp = lake.history(table, limit=1)[0].stamp
+    assert stamp is not None
+    assert stamp.source == {"model": f"models.telco@{telco.version}"}
+    again = predict_batch(shared, lake, TELCO, run="predict again", now=NOW)
+    assert (again.skipped, again.version) == (True, commit.version)
+
+
+# ---- small tables
+
+
+def two_classes(lake: Lake, name: str, count: int = 200) -> None:
+    write(
+        lake,
+        f"staging.{name}",
+        f"SELECT range AS id, range % 7 AS x, hash(range) % 5 AS noise, if(range % 7 > 3, 'hi', 'lo') AS label FROM range({count})",
+    )
+
+
+def quick(name: str, **changes: object) -> object:
+    return model(name, algorithms=("decision_tree",), **changes)
+
+
+def test_a_model_below_its_minimums_is_a_challenger_and_the_champion_stays(shared, lake):
+    two_classes(lake, "gate")
+    good = train(shared, lake, quick("gate", minimums={"accuracy": 0.9}), run="r", now=NOW)
+    strict = quick("gate", minimums={"accuracy": 1.0, "log_loss": -1.0})
+    assert good.alias == CHAMPION
+    bad = train(shared, lake, strict, run="r", now=NOW)
+    assert (bad.passed, bad.alias) == (False, "challenger")
+    [check] = [one for one in bad.checks if not one.passed]
+    assert "log_loss" in check.detail
+    assert "at most" in check.detail
+    registry = Registry(shared)
+    assert registry.version("gate", CHAMPION) == good.version
+    assert registry.version("gate", "challenger") == bad.version
+    assert registry.load("gate").version == good.version
+
+
+def test_without_a_champion_nothing_is_predicted(shared, lake):
+    two_classes(lake, "hopeless")
+    contract = quick("hopeless", minimums={"log_loss": -1.0})
+    assert not train(shared, lake, contract, run="r", now=NOW).passed
+    with pytest.raises(ModelNotFound, match="no champion"):
+        predict_batch(shared, lake, contract, run="r", now=NOW)
+
+
+def test_the_same_inputs_contract_and_seed_give_the_same_model(shared, lake):
+    two_classes(lake, "twice")
+    contract = quick("twice")
+    first = train(shared, lake, contract, run="r", now=NOW)
+    second = train(shared, lake, contract, run="r", now=NOW, force=True)
+    assert first.version != second.version
+    assert first.model_digest == second.model_digest
+    assert train(shared, lake, dataclasses.replace(contract, digest="edited"), run="r", now=NOW).skipped is False
+
+
+def test_the_contract_can_train_on_a_sample_that_does_not_depend_on_the_order_of_rows(shared, lake):
+    two_classes(lake, "sampled", 400)
+    contract = quick("sampled", max_rows=150)
+    first = train(shared, lake, contract, run="r", now=NOW)
+    assert first.rows_train + first.rows_test == 150
+    write(lake, "staging.sampled", duckdb_reversed(lake, "staging.sampled"))
+    second = train(shared, lake, contract, run="r", now=NOW)
+    assert not second.skipped
+    assert second.model_digest == first.model_digest
+
+
+def duckdb_reversed(lake: Lake, table: str) -> str:
+    return f"SELECT * FROM ({lake.scan_sql(table)}) ORDER BY id DESC"
+
+
+def test_a_regression_on_an_expression_never_sees_the_columns_it_is_made_of(shared, lake):
+    write(lake, "staging.income", "SELECT range AS id, range % 10 AS x, (range % 10) * 3.0 AS pay, 1 AS hours FROM range(300)")
+    contract = model("income", problem="regression", target_column=None, target_sql="pay / hours", algorithms=("ridge",), metric="r2")
+    report = train(shared, lake, contract, run="r", now=NOW)
+    assert [one["feature"] for one in report.columns] == ["x"]
+    assert report.metrics["r2"] > 0.99
+    commit = predict_batch(shared, lake, contract, run="r", now=NOW)
+    assert commit.rows == 300
+    assert lake.schema(commit.table)["prediction"] == "DOUBLE"
+
+
+def test_rare_classes_gaps_and_columns_that_start_late_do_not_stop_training(shared, lake):
+    write(
+        lake,
+        "staging.panel",
+        "SELECT range AS id, TIMESTAMP '2026-01-01' + INTERVAL 1 hour * range AS seen, range % 5 AS x,"
+        " if(range > 150, range % 3, NULL) AS late, if(range = 7, 'only', if(range % 5 > 2, 'a', 'b')) AS label FROM range(200)",
+    )
+    contract = model("panel", event_timestamp="seen", split=Split("time", 0.2), metric="f1_macro")
+    report = train(shared, lake, contract, run="r", now=NOW)
+    assert report.metrics["f1_macro"] > 0.9
+    assert report.rows_test == 40
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"positive_class": "medium"}, "not a value of the target"),
+        ({"entity": ("who",)}, "does not have: who"),
+        ({"exclude_features": ("x", "noise")}, "no feature left"),
+        ({"target_column": None, "target_sql": "case when false then 'x' end"}, "is empty"),
+        ({"algorithms": ("magic",)}, "is unknown"),
+        ({"split": Split("time")}, "needs a time"),
+    ],
+)
+def test_a_contract_that_can_not_work_is_refused_with_the_reason(shared, lake, changes, message):
+    if not lake.exists("staging.wrong"):
+        two_classes(lake, "wrong")
+    with pytest.raises(ModelError, match=message):
+        train(shared, lake, model("wrong", **changes), run="r", now=NOW)
+
+
+def test_features_of_views_are_those_of_the_labels_time(shared, lake, monkeypatch):
+    write(
+        lake,
+        "staging.visits",
+        "SELECT range AS visit, range % 40 AS person, TIMESTAMPTZ '2026-01-01 00:00:00Z' + INTERVAL 1 day * (range // 40) AS seen,"
+        " if(range % 40 >= 20, 'sick', 'well') AS label FROM range(400)",
+    )
+    # The value of the day of a visit is noise; the truth is written the day after, when the label is known.
+    write(
+        lake,
+        "features.person_state",
+        "SELECT person, seen, hash(visit) % 2 AS state FROM (SELECT * FROM (SELECT range AS visit, range % 40 AS person,"
+        " TIMESTAMPTZ '2026-01-01 00:00:00Z' + INTERVAL 1 day * (range // 40) AS seen FROM range(400)))"
+        " UNION ALL SELECT range % 40, TIMESTAMPTZ '2026-01-01 00:00:01Z' + INTERVAL 1 day * (range // 40), (range % 40 >= 20)::INT FROM range(360, 400)",
+    )
+    views = {"person_state": FeatureView("person_state", "features.person_state", ("person",), "seen")}
+    monkeypatch.setattr("lakehouse.learning.training.declared_views", lambda settings, contract: views)
+    contract = model(
+        "visits",
+        entity=("person",),
+        event_timestamp="seen",
+        feature_views=("person_state",),
+        split=Split("time", 0.2),
+        algorithms=("decision_tree",),
+    )
+    report = train(shared, lake, contract, run="r", now=NOW)
+    # A join that looked one second ahead on the last day would reach more than chance there.
+    assert report.metrics["accuracy"] < 0.75
+
+
+# ---- real data, at leisure
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "sql", "changes", "metric", "goal"),
+    [
+        (
+            "shoppers",
+            "SELECT row_number() OVER () AS id, * RENAME (Revenue AS label) FROM read_csv('{data}/commerce/online_shoppers/sessions_feb_oct.csv')",
+            {"positive_class": "true"},
+            "roc_auc",
+            0.94,
+        ),
+        (
+            "bank",
+            "SELECT row_number() OVER () AS id, * RENAME (y AS label) FROM read_csv('{data}/commerce/bank_marketing/contacts_2009-*.csv')",
+            {},
+            "roc_auc",
+            0.85,
+        ),
+        (
+            "mexico",
+            "SELECT folioviv || foliohog AS id, * EXCLUDE (folioviv, ict_norm), ict_norm AS label FROM"
+            " read_csv('{data}/households/mexico/coneval_2014_24_states.csv', types={{'folioviv': 'VARCHAR', 'entidad': 'VARCHAR'}})",
+            {"problem": "regression"},
+            "r2",
+            0.32,
+        ),
+        (
+            "poverty",
+            "SELECT row_number() OVER () AS id, * FROM read_csv('{data}/households/acs_ma/ma2018.csv', nullstr=['N', ''])",
+            {"target_column": None, "target_sql": "POVPIP < 100", "positive_class": "true"},
+            "roc_auc",
+            0.95,
+        ),
+    ],
+)
+def test_real_data_reach_their_goals_without_tuning(shared, lake, real_data, name, sql, changes, metric, goal):
+    write(lake, f"staging.{name}", sql.format(data=real_data))
+    report = train(shared, lake, model(name, **changes), run="r", now=NOW)
+    assert report.metrics[metric] >= goal
+    assert report.interval is not None
