@@ -71,12 +71,16 @@ def build_dataset_assets(contract: DatasetContract) -> dg.AssetsDefinition:
     return ingest_dataset
 
 
-def _ingest(context: dg.AssetExecutionContext, workspace: Workspace, contract: DatasetContract, *, run: str, now: datetime) -> Sequence["FileReport"]:
+def _ingest(
+    context: dg.AssetExecutionContext, workspace: Workspace, contract: DatasetContract, *, run: str, now: datetime
+) -> Sequence["FileReport"]:
     from lakehouse.ingest import ingest_landing
 
     report = ingest_landing(workspace.lake, contract, settings=workspace.settings, run=run, now=now)
     files = ", ".join(f"{count:,} {status}" for status, count in report.counts().items())
-    context.log.info(f"files: {files}; rows: {report.rows_read:,} read, {report.rows_accepted:,} accepted, {report.rows_quarantined:,} quarantined")
+    context.log.info(
+        f"files: {files}; rows: {report.rows_read:,} read, {report.rows_accepted:,} accepted, {report.rows_quarantined:,} quarantined"
+    )
     for file in report.files:
         if file.status == "refused":
             context.log.warning(f"refused: {file.path}: {file.error}")
@@ -137,7 +141,9 @@ def _check_specs(contract: DatasetContract) -> list[dg.AssetCheckSpec]:
     limit = contract.quarantine_limit_percent
     claims = {
         CONSERVATION: "For every file ever ingested, rows read = rows accepted + rows quarantined.",
-        LIMIT: f"At most {limit:g} % of a batch's rows are quarantined." if limit is not None else "The contract sets no limit to the share of quarantined rows.",
+        LIMIT: f"At most {limit:g} % of a batch's rows are quarantined."
+        if limit is not None
+        else "The contract sets no limit to the share of quarantined rows.",
         READABLE: "Every file that arrived could be read as rows of the dataset.",
         LEVEL_CLAIMS[Level.STRUCTURAL]: "Each row has the columns, types and key the contract asks for; others are in quarantine.",
         LEVEL_CLAIMS[Level.SEMANTIC]: "Each value is in its range, pattern or list; rows with others are in quarantine.",
@@ -147,14 +153,21 @@ def _check_specs(contract: DatasetContract) -> list[dg.AssetCheckSpec]:
     return [dg.AssetCheckSpec(name, asset=key, description=text, blocking=name in (CONSERVATION, LIMIT)) for name, text in claims.items()]
 
 
-def _results(context: dg.AssetExecutionContext, lake: "Lake", contract: DatasetContract, files: Sequence["FileReport"], state: "_State") -> Iterator[Any]:
+def _results(
+    context: dg.AssetExecutionContext, lake: "Lake", contract: DatasetContract, files: Sequence["FileReport"], state: "_State"
+) -> Iterator[Any]:
     for table, extra in ((contract.raw, _raw_metadata(files, state)), (contract.quarantine, _quarantine_metadata(state))):
         if asset_key(table) not in context.selected_asset_keys or not lake.exists(table):
             continue
         score = state.score.score if state.score and table == contract.raw else None
         metadata = {**table_metadata(lake, table, before=state.before[table], quality_score=score), **extra}
         yield dg.MaterializeResult(asset_key=asset_key(table), metadata=metadata, data_version=data_version(lake, table))
-    for result in [_conservation(state), _limit(contract, state), _readable(state), *(_level(level, state.checks) for level in LEVEL_CLAIMS)]:
+    for result in [
+        _conservation(state),
+        _limit(contract, state),
+        _readable(state),
+        *(_level(level, state.checks) for level in LEVEL_CLAIMS),
+    ]:
         check = dg.AssetCheckKey(asset_key(contract.raw), result.check_name or "")
         if check in context.selected_asset_check_keys:
             yield result._replace(asset_key=check.asset_key)
@@ -173,7 +186,9 @@ class _State:
     refused: Sequence[tuple[Path, str]]
 
     @classmethod
-    def after(cls, workspace: Workspace, contract: DatasetContract, before: Mapping[str, int | None], *, run: str, now: datetime) -> "_State":
+    def after(
+        cls, workspace: Workspace, contract: DatasetContract, before: Mapping[str, int | None], *, run: str, now: datetime
+    ) -> "_State":
         from lakehouse.ingest import pending
         from lakehouse.monitoring import batch_volumes, newest_checks, score_dataset
         from lakehouse.pipeline.rejected import count_by_rule
@@ -269,7 +284,9 @@ def _level(level: Level, checks: Sequence["CheckResult"]) -> dg.AssetCheckResult
     # A row that broke a rule is in quarantine already; a batch that is unlike the others is in raw.
     stops = level is Level.STATISTICAL and any(check.severity is Severity.ERROR for check in failed)
     found = "; ".join(f"{check.id}: {check.detail}" if check.detail else f"{check.id}: {check.rows_failed:,} rows" for check in failed[:5])
-    rows: list[dict[str, Any]] = [{"question": check.id, "rows": check.rows_failed, "found": check.detail} for check in failed[:_SHOWN_FILES]]
+    rows: list[dict[str, Any]] = [
+        {"question": check.id, "rows": check.rows_failed, "found": check.detail} for check in failed[:_SHOWN_FILES]
+    ]
     return dg.AssetCheckResult(
         check_name=LEVEL_CLAIMS[level],
         passed=not failed,

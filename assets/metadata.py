@@ -13,6 +13,8 @@ def table_metadata(lake: Lake, table: str, *, before: int | None, quality_score:
     """Rows, place, columns and versions of a table as it is now.
 
     Args:
+        lake: the tables.
+        table: `layer.name`.
         before: the version before this run; None when the run created the table.
         quality_score: between 0 and 1, where one has been measured.
     """

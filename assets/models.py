@@ -33,11 +33,17 @@ def _table(contract: ModelContract, what: str) -> str:
 
 def _training(contract: ModelContract, inputs: list[dg.AssetKey], group: str) -> dg.AssetsDefinition:
     model = dg.AssetKey(["models", contract.name])
-    common: dict[str, Any] = {"group_name": group, "owners": owners(contract.owner), "tags": {"layer": "models"}, "code_version": contract.digest[:12]}
+    common: dict[str, Any] = {
+        "group_name": group,
+        "owners": owners(contract.owner),
+        "tags": {"layer": "models"},
+        "code_version": contract.digest[:12],
+    }
     training_set = dg.AssetSpec(
         asset_key(_table(contract, "training_set")),
         deps=inputs,
-        description=f"One row per labelled example of {contract.name}: its features as they were known at that time, the label, and whether it is for training or test.",
+        description=f"One row per labelled example of {contract.name}: its features as they were known at that time, the label, and "
+        "whether it is for training or test.",
         kinds={"models", "duckdb", "deltalake"},
         **common,
     )
@@ -78,7 +84,9 @@ def _training(contract: ModelContract, inputs: list[dg.AssetKey], group: str) ->
                 data_version=data_version(workspace.lake, table),
             )
         if model in context.selected_asset_keys:
-            yield dg.MaterializeResult(asset_key=model, metadata=_model_metadata(report), data_version=dg.DataVersion(f"{int(report.version):020d}"))
+            yield dg.MaterializeResult(
+                asset_key=model, metadata=_model_metadata(report), data_version=dg.DataVersion(f"{int(report.version):020d}")
+            )
         for result in _checks(model, report):
             if dg.AssetCheckKey(model, result.check_name or "") in context.selected_asset_check_keys:
                 yield result
@@ -158,7 +166,11 @@ def _model_metadata(report: "TrainReport") -> dict[str, Any]:
 
 def _metrics_table(report: "TrainReport") -> dg.MarkdownMetadataValue:
     rows: list[dict[str, Any]] = [
-        {"metric": f"**{name}**" if name == report.metric else name, "test rows": f"{value:.4f}", "always the same answer": _shown(report.baseline.get(name))}
+        {
+            "metric": f"**{name}**" if name == report.metric else name,
+            "test rows": f"{value:.4f}",
+            "always the same answer": _shown(report.baseline.get(name)),
+        }
         for name, value in sorted(report.metrics.items())
     ]
     return records_table(rows)

@@ -104,7 +104,12 @@ def _model_performance(contracts: Contracts) -> dg.AssetsDefinition:
         before = lake.version(PERFORMANCE_TABLE)
         measured = [measure_performance(lake, model, run=context.run.run_id, now=now) for model in workspace.contracts.models.values()]
         rows: list[dict[str, Any]] = [
-            {"model": one.model, "version": one.model_version or "", "new labels": one.rows, one.metric: "not yet" if one.value is None else round(one.value, 4)}
+            {
+                "model": one.model,
+                "version": one.model_version or "",
+                "new labels": one.rows,
+                one.metric: "not yet" if one.value is None else round(one.value, 4),
+            }
             for one in measured
             if one is not None
         ]
@@ -138,7 +143,9 @@ def _storage() -> dg.AssetsDefinition:
             "lakehouse/spill_removed_bytes": dg.IntMetadataValue(report.spill_removed_bytes),
         }
         if report.tables:
-            metadata["lakehouse/sizes"] = plots.bars("Largest tables", {size.table: size.size_bytes / 1e6 for size in report.tables}, unit="MB")
+            metadata["lakehouse/sizes"] = plots.bars(
+                "Largest tables", {size.table: size.size_bytes / 1e6 for size in report.tables}, unit="MB"
+            )
         return dg.MaterializeResult(metadata=metadata, data_version=data_version(lake, STORAGE_TABLE))
 
     return storage

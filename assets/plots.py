@@ -6,6 +6,7 @@ matplotlib is imported when the first one is drawn, and never through pyplot: it
 import base64
 import io
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -77,7 +78,7 @@ def histogram(title: str, edges: Sequence[float], counts: Sequence[int], *, unit
     """How often each interval occurs; `edges` has one more than `counts`."""
 
     def draw(axes: "Axes") -> None:
-        widths = [right - left for left, right in zip(edges, edges[1:], strict=False)]
+        widths = [right - left for left, right in pairwise(edges)]
         axes.bar(list(edges[:-1]), counts, width=widths, align="edge", color=_GOOD, edgecolor="white", linewidth=0.5)
         axes.set_xlabel(unit)
         axes.set_ylabel("rows")

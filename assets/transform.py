@@ -125,7 +125,14 @@ class LakehouseTranslator(DagsterDbtTranslator):
         spec = super().get_asset_check_spec(asset_spec=asset_spec, manifest=manifest, unique_id=unique_id, project=project)
         if spec is None or spec.description:
             return spec
-        return spec._replace(description=_claim(manifest["nodes"][unique_id]))
+        return dg.AssetCheckSpec(
+            spec.name,
+            asset=spec.asset_key,
+            description=_claim(manifest["nodes"][unique_id]),
+            additional_deps=spec.additional_deps,
+            metadata=spec.metadata,
+            blocking=spec.blocking,
+        )
 
 
 def _claim(test: _Props) -> str:
@@ -188,7 +195,7 @@ def _build(context: dg.AssetExecutionContext, workspace: Workspace, manifest: _P
     """Run exactly the selected models and tests in one dbt invocation, and report each.
 
     In this process: dbt is imported once for all domains of a run, and the answer is typed, with Delta versions. A `dbt`
-    command of its own, as DbtCliResource starts it, took twice as long for the same build.
+    command of its own, as DbtCliResource starts it, imports dbt again for each (and once more to ask for its version).
     """
     from lakehouse.transform import build
 
@@ -256,7 +263,9 @@ def _node_metadata(lake: "Lake", key: dg.AssetKey, node: "NodeResult", *, before
     return {
         **table_metadata(lake, ".".join(key.path), before=before),
         "dbt/seconds": dg.FloatMetadataValue(round(node.seconds, 3)),
-        "dbt/outcome": dg.TextMetadataValue("unchanged: same SQL, same input versions" if node.is_unchanged else f"wrote {node.rows:,} rows"),
+        "dbt/outcome": dg.TextMetadataValue(
+            "unchanged: same SQL, same input versions" if node.is_unchanged else f"wrote {node.rows:,} rows"
+        ),
     }
 
 

@@ -58,7 +58,9 @@ def files_key(digests: Iterable[str]) -> str:
     return hashlib.sha256("\n".join(sorted(set(digests))).encode()).hexdigest()[:16]
 
 
-def decide(dataset: str, digests: Sequence[str], *, waiting: int, history: Sequence[Attempt], busy: str | None) -> dg.RunRequest | dg.SkipReason:
+def decide(
+    dataset: str, digests: Sequence[str], *, waiting: int, history: Sequence[Attempt], busy: str | None
+) -> dg.RunRequest | dg.SkipReason:
     """Start a run for new contents or to finish what a failed run left, or say why not.
 
     Args:

@@ -61,6 +61,8 @@ def fail_lost_runs(instance: dg.DagsterInstance) -> list[str]:
         if pid is None or record.start_time is None or is_running(pid, since=record.start_time):
             continue
         instance.report_run_failed(run, f"The process of the run (pid {pid}) is gone: it was killed, or the machine was restarted.")
+        # Else its places in the pools, where they are limited, would never be free again.
+        instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
         lost.append(run.run_id)
     return lost
 

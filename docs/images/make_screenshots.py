@@ -34,6 +34,7 @@ CHROMIUM_ARGUMENTS = [
     "--disable-sync",
 ]
 MAX_BYTES = 400_000
+SHOWN_GROUP = "households"
 
 
 def environment(home: Path) -> dict[str, str]:
@@ -130,17 +131,33 @@ def take(url: str, folder: Path, names: list[str] | None, *, chromium: str) -> N
 
 
 def graph(url: str, picture: Path, *, chromium: str) -> None:
-    """The global asset graph with its groups open, as wide as it needs, without the rest of the interface."""
+    """The asset graph with one domain open, without the rest of the interface."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_ARGUMENTS)
-        page = browser.new_page(viewport={"width": 2200, "height": 1300})
-        page.goto(f"{url}/asset-groups", wait_until="domcontentloaded")
-        page.wait_for_timeout(8000)
-        page.screenshot(path=str(picture))
+        page = browser.new_page(viewport={"width": 3100, "height": 2100})
+        page.goto(f"{url}/asset-groups?expanded=global@global:{SHOWN_GROUP}", wait_until="domcontentloaded")
+        page.wait_for_timeout(12_000)
+        # To the right of the two side bars, below the search field, left of the zoom buttons.
+        page.screenshot(path=str(picture), clip={"x": 545, "y": 115, "width": 2470, "height": 1980})
         browser.close()
+    trim(picture)
     optimise(picture)
+
+
+def trim(picture: Path, *, margin: int = 30) -> None:
+    """Cut off what shows nothing but the dotted background."""
+    from PIL import Image
+
+    with Image.open(picture) as image:
+        grey = image.convert("L")
+        drawn = grey.point(lambda value: 255 if value < 205 else 0).getbbox()
+        if drawn is None:
+            raise SystemExit("the graph shows nothing")
+        left, top, right, bottom = drawn
+        box = (max(left - margin, 0), max(top - margin, 0), min(right + margin, image.width), min(bottom + margin, image.height))
+        image.crop(box).save(picture)
 
 
 def optimise(picture: Path) -> None:

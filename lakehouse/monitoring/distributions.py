@@ -38,7 +38,9 @@ def prediction_spread(lake: Lake, contract: ModelContract) -> Spread | None:
         if contract.problem == "classification":
             rows = session.con.execute(f"SELECT prediction::VARCHAR, count(*) FROM {table} GROUP BY ALL ORDER BY 2 DESC, 1").fetchall()
             return Spread(tuple(str(row[0]) for row in rows), (), tuple(row[1] for row in rows)) if rows else None
-        limits = session.con.execute(f"SELECT min(prediction)::DOUBLE, max(prediction)::DOUBLE FROM {table} WHERE isfinite(prediction)").fetchone()
+        limits = session.con.execute(
+            f"SELECT min(prediction)::DOUBLE, max(prediction)::DOUBLE FROM {table} WHERE isfinite(prediction)"
+        ).fetchone()
         if limits is None or limits[0] is None:
             return None
         low, high = limits

@@ -8,11 +8,19 @@ import dagster as dg
 from sensors.alerts import append_alerts, failed_checks, failed_run
 
 
-@dg.asset(key=["raw", "things"], check_specs=[dg.AssetCheckSpec("sizes_are_positive", asset=["raw", "things"]), dg.AssetCheckSpec("ids_are_unique", asset=["raw", "things"])])
+@dg.asset(
+    key=["raw", "things"],
+    check_specs=[
+        dg.AssetCheckSpec("sizes_are_positive", asset=["raw", "things"]),
+        dg.AssetCheckSpec("ids_are_unique", asset=["raw", "things"]),
+    ],
+)
 def things() -> dg.MaterializeResult:
     return dg.MaterializeResult(
         check_results=[
-            dg.AssetCheckResult(check_name="sizes_are_positive", passed=False, severity=dg.AssetCheckSeverity.WARN, description="3 rows are negative"),
+            dg.AssetCheckResult(
+                check_name="sizes_are_positive", passed=False, severity=dg.AssetCheckSeverity.WARN, description="3 rows are negative"
+            ),
             dg.AssetCheckResult(check_name="ids_are_unique", passed=True),
         ]
     )

@@ -49,7 +49,9 @@ def test_loading_imports_nothing_heavy(shared_home: Path, definitions: dg.Defini
 
 @pytest.mark.parametrize("command", [["definitions", "validate"], ["asset", "list", "-m", "definitions"]])
 def test_command_line_works_from_the_root_without_dagster_home(shared_home: Path, definitions: dg.Definitions, command: list[str]) -> None:
-    done = subprocess.run([sys.executable, "-m", "dagster", *command], cwd=PROJECT, env=os.environ, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "dagster", *command], cwd=PROJECT, env=os.environ, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     if command[0] == "asset":
         assert "raw/household_survey" in done.stdout.split()

@@ -52,15 +52,24 @@ def test_the_run_that_the_sensor_asks_for_reaches_the_predictions(shared_home: P
     os.utime(landing / file.name, (time.time() - 60, time.time() - 60))
     sensor = repository.get_sensor_def(f"{SURVEY}_landing_file_arrived")
     with dg.DagsterInstance.ephemeral() as instance:
-        with dg.build_sensor_context(instance=instance, repository_def=repository, resources={RESOURCE_KEY: Workspace(settings)}) as context:
+        with dg.build_sensor_context(
+            instance=instance, repository_def=repository, resources={RESOURCE_KEY: Workspace(settings)}
+        ) as context:
             [request] = sensor.evaluate_tick(context).run_requests or []
         job = repository.get_job(sensor.targets[0].job_name)
         result = job.execute_in_process(instance=instance, tags=dict(request.tags), raise_on_error=False)
         made = {event.asset_key.to_user_string() for event in result.get_asset_materialization_events() if event.asset_key}
         failed = [(one.check_name, one.description) for one in result.get_asset_check_evaluations() if not one.passed and one.blocking]
         assert result.success, failed
-        assert made >= {"raw/household_survey", "staging/household_survey", "features/household_features", "models/household_vulnerability_predictions"}
-        with dg.build_sensor_context(instance=instance, repository_def=repository, resources={RESOURCE_KEY: Workspace(settings)}) as context:
+        assert made >= {
+            "raw/household_survey",
+            "staging/household_survey",
+            "features/household_features",
+            "models/household_vulnerability_predictions",
+        }
+        with dg.build_sensor_context(
+            instance=instance, repository_def=repository, resources={RESOURCE_KEY: Workspace(settings)}
+        ) as context:
             assert not sensor.evaluate_tick(context).run_requests
     lake = Lake.from_settings(settings)
     assert lake.detail(PREDICTIONS).rows > 0
@@ -73,7 +82,9 @@ def test_the_run_that_the_sensor_asks_for_reaches_the_predictions(shared_home: P
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_the_real_daemon_brings_a_dropped_file_to_the_predictions(home: Path, settings: Settings, small_models: None, tmp_path: Path) -> None:
+def test_the_real_daemon_brings_a_dropped_file_to_the_predictions(
+    home: Path, settings: Settings, small_models: None, tmp_path: Path
+) -> None:
     first, second = survey_files(tmp_path / "a")[0], survey_files(tmp_path / "b", seed=4)[0]
     landing = settings.landing_dir / SURVEY
     landing.mkdir(parents=True)
@@ -127,7 +138,12 @@ def daemon(settings: Settings, *, stop: signal.Signals = signal.SIGTERM) -> Iter
         process = subprocess.Popen(
             [sys.executable, "-m", "dagster", "dev", "-w", "workspace.yaml", "-h", "127.0.0.1", "-p", str(port)],
             cwd=PROJECT,
-            env={**settings.child_environment(), "LAKEHOUSE_SENSOR_INTERVAL_S": "2", "LAKEHOUSE_SETTLE_S": "1", "DAGSTER_DISABLE_TELEMETRY": "1"},
+            env={
+                **settings.child_environment(),
+                "LAKEHOUSE_SENSOR_INTERVAL_S": "2",
+                "LAKEHOUSE_SETTLE_S": "1",
+                "DAGSTER_DISABLE_TELEMETRY": "1",
+            },
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,

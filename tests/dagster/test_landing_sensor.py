@@ -23,13 +23,18 @@ class Watched:
         contract = workspace.contracts.dataset(SURVEY)
         [self.sensor] = build_landing_sensors([contract], workspace.settings)
         self.definitions = dg.Definitions(
-            assets=[build_dataset_assets(contract)], sensors=[self.sensor], resources={RESOURCE_KEY: workspace}, executor=dg.in_process_executor
+            assets=[build_dataset_assets(contract)],
+            sensors=[self.sensor],
+            resources={RESOURCE_KEY: workspace},
+            executor=dg.in_process_executor,
         )
         self.workspace, self.instance = workspace, instance
 
     def look(self) -> dg.RunRequest | dg.SkipReason:
         context = dg.build_sensor_context(
-            instance=self.instance, repository_def=self.definitions.get_repository_def(), resources={RESOURCE_KEY: Workspace(self.workspace.settings)}
+            instance=self.instance,
+            repository_def=self.definitions.get_repository_def(),
+            resources={RESOURCE_KEY: Workspace(self.workspace.settings)},
         )
         found = self.sensor(context)
         assert isinstance(found, dg.RunRequest | dg.SkipReason)
@@ -48,14 +53,18 @@ class Watched:
     def ended(self, request: dg.RunRequest, status: dg.DagsterRunStatus) -> None:
         """A run for the request that ended so, without having done anything."""
         job = self.definitions.resolve_implicit_global_asset_job_def()
-        run = self.instance.create_run_for_job(job, tags={**request.tags, "dagster/run_key": request.run_key or ""}, status=dg.DagsterRunStatus.STARTED)
+        run = self.instance.create_run_for_job(
+            job, tags={**request.tags, "dagster/run_key": request.run_key or ""}, status=dg.DagsterRunStatus.STARTED
+        )
         if status is dg.DagsterRunStatus.FAILURE:
             self.instance.report_run_failed(run)
         elif status is dg.DagsterRunStatus.CANCELED:
             self.instance.report_run_canceled(run)
 
     def run(self, request: dg.RunRequest) -> None:
-        result = self.definitions.resolve_implicit_global_asset_job_def().execute_in_process(instance=self.instance, tags=dict(request.tags))
+        result = self.definitions.resolve_implicit_global_asset_job_def().execute_in_process(
+            instance=self.instance, tags=dict(request.tags)
+        )
         assert result.success
 
 
