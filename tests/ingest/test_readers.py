@@ -70,7 +70,7 @@ def test_the_encoding_is_found(con: duckdb.DuckDBPyConnection, tmp_path: Path, e
 @pytest.mark.parametrize("name", ["data.csv", "data.bin", "data.csv.zip"])
 def test_compression_is_told_by_content(con: duckdb.DuckDBPyConnection, tmp_path: Path, name: str) -> None:
     path = tmp_path / name
-    path.write_bytes(gzip.compress(b"x,y\n1,2\n"))
+    path.write_bytes(gzip.compress(b"x,y\n1,2\n", mtime=0))
     assert staged(con, path)[1] == [("1", "2")]
 
 
@@ -127,7 +127,7 @@ def archive_of(*names: str) -> bytes:
         ("cut.json", b'[{"a": 1}, {"a"', "line 1, column"),
         ("deep.json", b"[" * 200_000, "nested too deeply"),
         ("late.json", b'{"a": 1} x', "line 1, column 10"),
-        ("cut.gz", gzip.compress(b"x,y\n" * 10_000)[:40], "can't be unpacked"),
+        ("cut.gz", gzip.compress(b"x,y\n" * 10_000, mtime=0)[:40], "can't be unpacked"),
         ("no.parquet", b"PAR1 nothing here", "not a complete Parquet file"),
         ("no.xlsx", b"PK\x03\x04 nothing", "not a readable spreadsheet"),
         ("no.pdf", b"%PDF-1.7 nothing", "not a readable PDF"),
@@ -146,7 +146,7 @@ def test_what_cannot_be_read_is_named_with_its_cause(
 def test_a_bomb_is_not_unpacked(con: duckdb.DuckDBPyConnection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(unpacking_module, "FREE_INFLATED_BYTES", 1024 * 1024)
     path = tmp_path / "bomb.csv.gz"
-    path.write_bytes(gzip.compress(b"x\n" + b"0" * 20_000_000))
+    path.write_bytes(gzip.compress(b"x\n" + b"0" * 20_000_000, mtime=0))
     with pytest.raises(FileRefused, match="far more than honest data"):
         stage(con, path)
 
