@@ -90,52 +90,92 @@ def point_in_time_sql(
 
 def _one_view(joined: JoinedView) -> str:
     """Spine ids with the features that this view has for them; ids without a match may be missing."""
-    view = joined.view
-    features = ", ".join(f"{quote_identifier(feature)} AS f{position}" for position, feature in enumerate(joined.features))
-    entity = ", ".join(f"{quote_identifier(column)} AS e{position}" for position, column in enumerate(view.entity))
-    order = ", ".join(f"{quote_identifier(column)} DESC NULLS LAST" for column in _tie_breakers(joined))
-    same_entity = " AND ".join(f"spine.{quote_identifier(column)} = rows_of.e{position}" for position, column in enumerate(view.entity))
-    wanted = ", ".join(["spine.__id", *(f"rows_of.f{position}" for position in range(len(joined.features)))])
-    keys = ", ".join(quote_identifier(column) for column in view.entity)
+    view, parts = joined.view, _Parts.of(joined)
     if view.event_timestamp is None and view.known_timestamp is None:
-        newest = f"QUALIFY row_number() OVER (PARTITION BY {keys}{f' ORDER BY {order}' if order else ''}) = 1"
-        rows = f"SELECT {entity}{', ' + features if features else ''} FROM {joined.relation} {newest}"
-        return f"SELECT {wanted} FROM spine JOIN ({rows}) AS rows_of ON {same_entity}"
-    # What has no event time was always true: it only has to be known.
-    at = f"CAST({quote_identifier(view.event_timestamp)} AS TIMESTAMPTZ)" if view.event_timestamp else "TIMESTAMPTZ '-infinity'"
-    known = f"CAST({quote_identifier(view.known_timestamp)} AS TIMESTAMPTZ)" if view.known_timestamp else "NULL::TIMESTAMPTZ"
-    source = f"SELECT {entity}, {at} AS __at, {known} AS __known{', ' + features if features else ''}"
-    fresh = f" AND rows_of.__at >= spine.__at - {_interval(view.ttl_s)}" if view.ttl_s is not None else ""
+        rows = f"SELECT {parts.columns} FROM {joined.relation} {parts.first_of('')}"
+        return f"SELECT {parts.wanted('spine')} FROM spine JOIN ({rows}) AS rows_of ON {parts.same_entity('spine')}"
+    if view.event_timestamp is None:
+        # What has no event time was always true: it only has to be known. A spine without any time asks for what is known now.
+        known = _instant(view.known_timestamp)
+        rows = f"SELECT {parts.columns}, {known} AS __known FROM {joined.relation} WHERE {known} IS NOT NULL {parts.first_of(known)}"
+        asked = "coalesce(spine.__known, TIMESTAMPTZ 'infinity')"
+        return f"SELECT {parts.wanted('spine')} FROM spine ASOF JOIN ({rows}) AS rows_of ON {parts.same_entity('spine')} AND {asked} >= rows_of.__known"
+    at = _instant(view.event_timestamp)
+    known = _instant(view.known_timestamp) if view.known_timestamp else "NULL::TIMESTAMPTZ"
+    source = f"SELECT {parts.columns}, {at} AS __at, {known} AS __known FROM {joined.relation} WHERE {at} IS NOT NULL"
+    if view.known_timestamp:
+        source += f" AND {known} IS NOT NULL"
+    newest = (
+        f"SELECT {parts.wanted('spine')}, spine.__at AS __asked, spine.__known AS __asked_known, rows_of.__at AS __found, rows_of.__known AS __found_known"
+        f" FROM spine ASOF JOIN ({source} {parts.first_of(at)}) AS rows_of ON {parts.same_entity('spine')} AND spine.__at >= rows_of.__at"
+    )
+    fresh = f" AND __found >= __asked - {_interval(view.ttl_s)}" if view.ttl_s is not None else ""
     if view.known_timestamp is None:
-        # One row per entity and instant is left, so that the ASOF join has nothing to choose.
-        once = f"QUALIFY row_number() OVER (PARTITION BY {keys}, {at} ORDER BY {order or '1'}) = 1"
-        rows = f"{source} FROM {joined.relation} WHERE {at} IS NOT NULL {once}"
-        found = f"SELECT {wanted}, rows_of.__at AS __found, spine.__at AS __asked FROM spine ASOF JOIN ({rows}) AS rows_of"
-        matched = f"{found} ON {same_entity} AND spine.__at >= rows_of.__at"
-        limit = f" WHERE __found >= __asked - {_interval(view.ttl_s)}" if view.ttl_s is not None else ""
-        return f"SELECT * EXCLUDE (__found, __asked) FROM ({matched}){limit}"
-    # Two inequalities: ASOF knows one. Candidates are ranked once, so that only a number is compared per spine row.
-    ranked = f"row_number() OVER (ORDER BY {at}, {_ascending(joined)}) AS __rank"
-    rows = f"{source}, {ranked} FROM {joined.relation} WHERE {at} IS NOT NULL AND {known} IS NOT NULL"
-    happened = "rows_of.__at <= spine.__at AND " if view.event_timestamp else ""
-    # A spine without any time asks for what is known now.
-    known_by_then = "(spine.__known IS NULL OR rows_of.__known <= spine.__known)"
+        return f"SELECT {parts.delivered} FROM ({newest}) WHERE true{fresh}"
+    # Where the newest row was known in time it is the answer. Where it was not, an older one may be, or an earlier version of it:
+    # only for those is every row looked at, because an ASOF join knows one inequality and here are two.
     return (
-        f"SELECT {wanted} FROM spine JOIN ({rows}) AS rows_of"
-        f" ON {same_entity} AND {happened}{known_by_then}{fresh}"
-        " QUALIFY row_number() OVER (PARTITION BY spine.__id ORDER BY rows_of.__rank DESC) = 1"
+        f"WITH newest AS MATERIALIZED ({newest}),"
+        f" late AS (SELECT spine.* FROM spine JOIN newest ON spine.__id = newest.__id WHERE __found_known > __asked_known),"
+        f" earlier AS (SELECT {parts.wanted('late')}, late.__at AS __asked, rows_of.__at AS __found"
+        f"  FROM late JOIN ({source}) AS rows_of ON {parts.same_entity('late')}"
+        "   AND rows_of.__at <= late.__at AND rows_of.__known <= late.__known"
+        f"  QUALIFY row_number() OVER (PARTITION BY late.__id ORDER BY rows_of.__at DESC, {parts.order}) = 1)"
+        f" SELECT {parts.delivered} FROM newest WHERE __found_known <= __asked_known{fresh}"
+        f" UNION ALL SELECT {parts.delivered} FROM earlier WHERE true{fresh}"
     )
 
 
-def _tie_breakers(joined: JoinedView) -> list[str]:
-    """Columns that decide between rows of one entity and instant, the strongest first."""
-    strongest = [joined.view.known_timestamp] if joined.view.known_timestamp else []
-    strongest += [column for column in ARRIVAL if column in joined.columns]
-    return strongest + [feature for feature in joined.features if feature not in strongest]
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """Pieces of SQL that every way to join a view is made of.
+
+    Attributes:
+        columns: entity as e0..., features as f0..., what decides between equals as t0...
+        order: decides between rows of one entity and instant, the strongest first.
+    """
+
+    entity: tuple[str, ...]
+    features: tuple[str, ...]
+    columns: str
+    order: str
+
+    @classmethod
+    def of(cls, joined: JoinedView) -> "_Parts":
+        breakers = [joined.view.known_timestamp] if joined.view.known_timestamp else []
+        breakers += [column for column in ARRIVAL if column in joined.columns]
+        named = [("e", joined.view.entity), ("f", joined.features), ("t", tuple(breakers))]
+        columns = [f"{quote_identifier(column)} AS {mark}{place}" for mark, group in named for place, column in enumerate(group)]
+        features = [f"f{place}" for place in range(len(joined.features))]
+        order = [*(f"t{place}" for place in range(len(breakers))), *features]
+        return cls(
+            entity=joined.view.entity,
+            features=tuple(features),
+            columns=", ".join(columns),
+            order=", ".join(f"{name} DESC NULLS LAST" for name in order) or "1",
+        )
+
+    @property
+    def delivered(self) -> str:
+        """The SELECT list of what has been joined."""
+        return ", ".join(["__id", *self.features])
+
+    def wanted(self, side: str) -> str:
+        """The SELECT list of a join between `side`, the spine or a part of it, and `rows_of`."""
+        return ", ".join([f"{side}.__id", *(f"rows_of.{feature}" for feature in self.features)])
+
+    def same_entity(self, side: str) -> str:
+        """The condition of that join."""
+        return " AND ".join(f"{side}.{quote_identifier(column)} = rows_of.e{place}" for place, column in enumerate(self.entity))
+
+    def first_of(self, instant: str) -> str:
+        """Keeps one row per entity and instant, so that an ASOF join has nothing to choose."""
+        group = [*(f"e{place}" for place in range(len(self.entity))), *([instant] if instant else [])]
+        return f"QUALIFY row_number() OVER (PARTITION BY {', '.join(group)} ORDER BY {self.order}) = 1"
 
 
-def _ascending(joined: JoinedView) -> str:
-    return ", ".join(f"{quote_identifier(column)} ASC NULLS FIRST" for column in _tie_breakers(joined))
+def _instant(column: str | None) -> str:
+    return f"CAST({quote_identifier(column or '')} AS TIMESTAMPTZ)"
 
 
 def _interval(seconds: float | None) -> str:

@@ -179,7 +179,7 @@ def test_rare_classes_gaps_and_columns_that_start_late_do_not_stop_training(shar
         "SELECT range AS id, TIMESTAMP '2026-01-01' + INTERVAL 1 hour * range AS seen, range % 5 AS x,"
         " if(range > 150, range % 3, NULL) AS late, if(range = 7, 'only', if(range % 5 > 2, 'a', 'b')) AS label FROM range(200)",
     )
-    contract = model("panel", event_timestamp="seen", split=Split("time", 0.2), metric="f1_macro")
+    contract = model("panel", event_timestamp="seen", split=Split("time", 0.2), metric="f1_macro", algorithms=("hist_gradient_boosting",))
     report = train(shared, lake, contract, run="r", now=NOW)
     assert report.metrics["f1_macro"] > 0.9
     assert report.rows_test == 40
