@@ -130,7 +130,9 @@ def add(workspace: Workspace, request: AddRequest, *, progress: Progress = unwat
         texts = [inferred.text]
         model = None
         if request.target:
-            inferred_model = infer_model(session.con, seen.relation, inferred.contract, target=request.target, name=name)
+            inferred_model = infer_model(
+                session.con, seen.relation, inferred.contract, target=request.target, name=name, feature_views=(f"{name}_features",)
+            )
             texts.append(inferred_model.text)
             model = inferred_model.contract
     landed = land(settings, name, files)
