@@ -82,7 +82,7 @@ def point_in_time_sql(
         parts.append(f"{alias} AS ({_one_view(joined)})")
         joins.append(f"LEFT JOIN {alias} ON spine.__id = {alias}.__id")
         delivered += [
-            f"{alias}.{quote_identifier(f'f{position}')} AS {quote_identifier(names[(joined.view.name, feature)])}"
+            f"{alias}.{quote_identifier(f'__f{position}')} AS {quote_identifier(names[(joined.view.name, feature)])}"
             for position, feature in enumerate(joined.features)
         ]
     return f"WITH {', '.join(parts)} SELECT {', '.join(delivered)} FROM spine {' '.join(joins)}"
@@ -131,7 +131,8 @@ class _Parts:
     """Pieces of SQL that every way to join a view is made of.
 
     Attributes:
-        columns: entity as e0..., features as f0..., what decides between equals as t0...
+        columns: entity as __e0..., features as __f0..., what decides between equals as __t0...: names that no column of a view or
+            a spine has, because DuckDB takes a column before the alias of its name.
         order: decides between rows of one entity and instant, the strongest first.
     """
 
@@ -144,10 +145,10 @@ class _Parts:
     def of(cls, joined: JoinedView) -> "_Parts":
         breakers = [joined.view.known_timestamp] if joined.view.known_timestamp else []
         breakers += [column for column in ARRIVAL if column in joined.columns]
-        named = [("e", joined.view.entity), ("f", joined.features), ("t", tuple(breakers))]
+        named = [("__e", joined.view.entity), ("__f", joined.features), ("__t", tuple(breakers))]
         columns = [f"{quote_identifier(column)} AS {mark}{place}" for mark, group in named for place, column in enumerate(group)]
-        features = [f"f{place}" for place in range(len(joined.features))]
-        order = [*(f"t{place}" for place in range(len(breakers))), *features]
+        features = [f"__f{place}" for place in range(len(joined.features))]
+        order = [*(f"__t{place}" for place in range(len(breakers))), *features]
         return cls(
             entity=joined.view.entity,
             features=tuple(features),
@@ -166,11 +167,11 @@ class _Parts:
 
     def same_entity(self, side: str) -> str:
         """The condition of that join."""
-        return " AND ".join(f"{side}.{quote_identifier(column)} = rows_of.e{place}" for place, column in enumerate(self.entity))
+        return " AND ".join(f"{side}.{quote_identifier(column)} = rows_of.__e{place}" for place, column in enumerate(self.entity))
 
     def first_of(self, instant: str) -> str:
         """Keeps one row per entity and instant, so that an ASOF join has nothing to choose."""
-        group = [*(f"e{place}" for place in range(len(self.entity))), *([instant] if instant else [])]
+        group = [*(f"__e{place}" for place in range(len(self.entity))), *([instant] if instant else [])]
         return f"QUALIFY row_number() OVER (PARTITION BY {', '.join(group)} ORDER BY {self.order}) = 1"
 
 

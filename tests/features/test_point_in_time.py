@@ -129,6 +129,23 @@ def test_many_entities_each_with_their_own_key(con):
     assert con.execute(f"SELECT person, shop, age, size FROM ({sql})").fetchall() == [(1, "a", 30, 7)]
 
 
+@pytest.mark.parametrize("kept", [("id", "seen"), ("id", "seen", "f0", "t0")])
+def test_columns_may_have_any_name(con, kept):
+    others = "e0 INTEGER, f0 INTEGER, t0 INTEGER"
+    load(con, "named", f"id INTEGER, seen TIMESTAMPTZ, {others}", [(1, day(9), 1, 1, 1), (2, day(9), 1, 1, 1)])
+    history = [
+        (1, day(1), day(1), 7, 5, 9, 10),
+        (1, day(1), day(5), 7, 5, 1, 20),
+        (2, day(1), day(12), 7, 5, 9, 40),
+        (2, day(1), day(3), 7, 5, 1, 30),
+    ]
+    load(con, "numbered", f"id INTEGER, seen TIMESTAMPTZ, known TIMESTAMPTZ, {others}, x INTEGER", history)
+    view = FeatureView("n", "features.n", ("id",), "seen", "known")
+    joined = JoinedView(view, "numbered", ("id", "seen", "known", "e0", "f0", "t0", "x"), ("x",))
+    sql = point_in_time_sql("named", [joined], spine_columns=kept, event_timestamp="seen")
+    assert con.execute(f"SELECT id, x FROM ({sql}) ORDER BY id").fetchall() == [(1, 20), (2, 30)]
+
+
 def test_a_join_that_could_see_the_future_is_refused():
     view = JoinedView(FeatureView("p", "features.p", ("person",), "event"), "people", ("person", "event", "age"), ("age",))
     with pytest.raises(FeatureError, match="future"):
