@@ -87,14 +87,14 @@ def _judge_sql(lake: Lake, contract: ModelContract, training_table: str, predict
         return "SELECT 0, NULL, NULL"
     same_row = _same("labels", "predicted", key)
     if contract.problem == "classification":
-        metric = "avg((predicted.prediction::VARCHAR = label::VARCHAR)::INTEGER)"
+        metric = "avg((predicted.prediction::VARCHAR = labels.__label::VARCHAR)::INTEGER)"
     else:
-        metric = "1 - sum((label - predicted.prediction) ** 2) / nullif(var_pop(label) * count(*), 0)"
+        metric = "1 - sum((labels.__label - predicted.prediction) ** 2) / nullif(var_pop(labels.__label) * count(*), 0)"
     return (
-        f"WITH labels AS (SELECT *, {contract.target} AS label FROM {_relation(contract.label_table)}) "
+        f"WITH labels AS (SELECT *, {contract.target} AS __label FROM {_relation(contract.label_table)}) "
         f"SELECT count(*), max(predicted.model_version)::VARCHAR, {metric} FROM labels "
         f"JOIN {_relation(predictions_table)} AS predicted ON {same_row} "
-        f"WHERE label IS NOT NULL AND NOT EXISTS (SELECT 1 FROM {_relation(training_table)} AS learned WHERE {_same('labels', 'learned', key)})"
+        f"WHERE labels.__label IS NOT NULL AND NOT EXISTS (SELECT 1 FROM {_relation(training_table)} AS learned WHERE {_same('labels', 'learned', key)})"
     )
 
 
@@ -108,7 +108,7 @@ def _relation(table: str) -> str:
 
 def _row(measured: Performance) -> str:
     version = "NULL" if measured.model_version is None else quote_literal(measured.model_version)
-    value = "NULL" if measured.value is None else repr(measured.value)
+    value = "NULL" if measured.value is None else quote_literal(repr(measured.value))
     return (
         f"SELECT {quote_literal(measured.model)} AS model, {version}::VARCHAR AS model_version, {measured.rows}::BIGINT AS rows, "
         f"{quote_literal(measured.metric)} AS metric, {value}::DOUBLE AS value, {quote_literal(measured.measured_at.isoformat())}::TIMESTAMPTZ AS measured_at"

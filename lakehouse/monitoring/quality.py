@@ -70,7 +70,8 @@ def latest_quality(lake: Lake, dataset: str) -> QualityScore | None:
 
 
 def _measure(lake: Lake, contract: DatasetContract, version: int, *, now: datetime) -> QualityScore:
-    volumes = batch_volumes(lake, contract.name)
+    # A batch may have come since: the score is of this version.
+    volumes = [volume for volume in batch_volumes(lake, contract.name) if volume.version <= version]
     read = sum(volume.rows_read for volume in volumes)
     accepted = sum(volume.rows_accepted for volume in volumes)
     with lake.connect([contract.raw], as_of={contract.raw: version}) as session:

@@ -60,6 +60,18 @@ def test_labels_learned_meanwhile_are_judged_by_what_the_earlier_model_said(lake
     assert (measured.rows, measured.value, measured.model_version) == (1, 1.0, "1")
 
 
+@pytest.mark.parametrize(
+    ("target", "said"), [("label = 'bad'", "(1, 1, TRUE, '1'), (2, 1, FALSE, '1')"), ("label", "(1, 1, 'bad', '1'), (2, 1, 'good', '1')")]
+)
+def test_the_target_may_be_made_of_a_column_of_any_name(lake: Lake, now: datetime, target: str, said: str) -> None:
+    write(lake, "staging.people", 'id, "at", label', "(1, 1, 'bad'), (2, 1, 'good')")
+    write(lake, "models.churn_training_set", 'id, "at", _label', "(9, 1, 'true')")
+    write(lake, "models.churn_predictions", 'id, "at", prediction, model_version', said)
+    measured = measure_performance(lake, replace(CLASSES, target_column=None, target_sql=target), run="r", now=now)
+    assert measured is not None
+    assert (measured.rows, measured.value) == (2, 1.0)
+
+
 def test_numbers_are_judged_by_r2(lake: Lake, now: datetime) -> None:
     write(lake, "staging.people", 'id, "at", "left"', "(1, 1, 1.0), (2, 1, 2.0), (3, 1, 3.0)")
     write(lake, "models.churn_training_set", 'id, "at", _label', "(9, 1, 1.0)")
