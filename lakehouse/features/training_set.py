@@ -108,8 +108,9 @@ def prediction_set(source: FeatureSource, *, newest_only: bool = True, carried: 
         keys = ", ".join(quote_identifier(column) for column in spine.key)
         known = source.columns[contract.label_table]
         decisive = [*([contract.event_timestamp] if contract.event_timestamp else []), *(column for column in ARRIVAL if column in known)]
-        order = ", ".join(f"{quote_identifier(column)} DESC NULLS LAST" for column in decisive)
-        newest = f" QUALIFY row_number() OVER (PARTITION BY {keys} ORDER BY {order or keys}) = 1"
+        # The values themselves come last, so that no choice is left to chance.
+        order = ", ".join(f"{quote_identifier(column)} DESC NULLS LAST" for column in dict.fromkeys([*decisive, *spine.columns]))
+        newest = f" QUALIFY row_number() OVER (PARTITION BY {keys} ORDER BY {order}) = 1"
     return spine.rows(f"(SELECT {spine.select} FROM {relation(contract.label_table)} AS labels{condition}{newest})")
 
 
@@ -161,9 +162,12 @@ class _Spine:
         passed = [*self.columns, *([LABEL] if self.label is not None else [])]
         names = output_names(joined, taken=passed)
         features = {column: types[column] for column in self.own_features}
+        own_names = {column: column for column in self.own_features}
         for part in joined:
             features |= {names[(part.view.name, feature)]: self.source.columns[part.view.table][feature] for feature in part.features}
-        features = _selected(contract, features)
+            own_names |= {names[(part.view.name, feature)]: feature for feature in part.features}
+        _require_known(self.source)
+        features = _selected(contract, features, own_names)
         sql = point_in_time_sql(
             spine_sql,
             joined,
@@ -203,9 +207,10 @@ def _own_features(contract: ModelContract, columns: Mapping[str, str], key: Iter
     return tuple(column for column in columns if column.lower() not in hidden and not column.startswith("_"))
 
 
-def _selected(contract: ModelContract, features: Mapping[str, str]) -> dict[str, str]:
-    targets = {column.lower() for column in target_columns(contract)}
-    usable = {name: kind for name, kind in features.items() if name.lower() not in targets and name not in contract.exclude_features}
+def _selected(contract: ModelContract, features: Mapping[str, str], own_names: Mapping[str, str]) -> dict[str, str]:
+    """The features to learn from; neither the target nor what is excluded, under its own name or the one it has among other views'."""
+    hidden = {column.lower() for column in (*target_columns(contract), *contract.exclude_features)}
+    usable = {name: kind for name, kind in features.items() if hidden.isdisjoint((name.lower(), own_names[name].lower()))}
     if not contract.include_features:
         chosen = usable
     else:
@@ -225,6 +230,20 @@ def _selected(contract: ModelContract, features: Mapping[str, str]) -> dict[str,
             fix="Exclude fewer columns",
         )
     return chosen
+
+
+def _require_known(source: FeatureSource) -> None:
+    """A misspelled exclusion would let in the very column that it is to keep out."""
+    known = {column.lower() for columns in source.columns.values() for column in columns}
+    known |= {f"{view.name}__{column}".lower() for view in source.views for column in source.columns[view.table]}
+    unknown = [name for name in source.contract.exclude_features if name.lower() not in known]
+    if unknown:
+        raise FeatureError(
+            f"model {source.contract.name}: exclude_features",
+            f"names {', '.join(unknown)}, which no table of the model has",
+            expected=", ".join(dict.fromkeys(column for columns in source.columns.values() for column in columns)),
+            fix="Correct the model contract",
+        )
 
 
 def _key(contract: ModelContract, columns: Mapping[str, str]) -> tuple[str, ...]:

@@ -109,10 +109,13 @@ class _Data:
 
 def _read(session: Session, contract: ModelContract, rows: ModelRows) -> _Data:
     schema = FeatureSchema.of(rows.features)
-    label_type = session.con.execute(f"SELECT typeof({quote_identifier(LABEL)}) FROM ({rows.sql}) LIMIT 1").fetchone()
+    label_type = session.con.execute(f"SELECT column_type FROM (DESCRIBE {rows.sql}) WHERE column_name = {quote_literal(LABEL)}").fetchone()
     order = [*([rows.event_timestamp] if rows.event_timestamp else []), *rows.key]
     extra = [quote_identifier(column) for column in (LABEL, SPLIT, FOLD)]
-    everything = schema.fetch(session.con, "__training_set", order_by=[*order, LABEL], extra=extra)
+    # Rows that share key and time are told apart by their values: another order would be another model.
+    everything = schema.fetch(
+        session.con, "__training_set", order_by=list(dict.fromkeys([*order, LABEL, FOLD, *schema.names])), extra=extra
+    )
     parts = {name: everything[everything[SPLIT] == name] for name in (TRAIN, TEST)}
     kind = object if contract.problem == "classification" else "float64"
     names = list(schema.names)
