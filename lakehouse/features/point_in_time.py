@@ -105,24 +105,33 @@ def _one_view(joined: JoinedView) -> str:
     source = f"SELECT {parts.columns}, {at} AS __at, {known} AS __known FROM {joined.relation} WHERE {at} IS NOT NULL"
     if view.known_timestamp:
         source += f" AND {known} IS NOT NULL"
-    newest = (
-        f"SELECT {parts.wanted('spine')}, spine.__at AS __asked, spine.__known AS __asked_known, rows_of.__at AS __found, rows_of.__known AS __found_known"
-        f" FROM spine ASOF JOIN ({source} {parts.first_of(at)}) AS rows_of ON {parts.same_entity('spine')} AND spine.__at >= rows_of.__at"
+
+    def fresh(side: str) -> str:
+        return f" AND rows_of.__at >= {side}.__at - {_interval(view.ttl_s)}" if view.ttl_s is not None else ""
+
+    # The instant first, from keys and times alone; then the rows of that instant, of which there are few, and the best of them.
+    asked = ", ".join(f"spine.{quote_identifier(column)}" for column in ("__id", "__at", "__known", *dict.fromkeys(view.entity)))
+    found = (
+        f"SELECT {asked}, rows_of.__at AS __found FROM spine ASOF JOIN ({source}) AS rows_of"
+        f" ON {parts.same_entity('spine')} AND spine.__at >= rows_of.__at WHERE true{fresh('spine')}"
     )
-    fresh = f" AND __found >= __asked - {_interval(view.ttl_s)}" if view.ttl_s is not None else ""
+    in_time = " AND rows_of.__known <= found.__known" if view.known_timestamp else ""
+    newest = (
+        f"SELECT {parts.wanted('found')} FROM found JOIN ({source}) AS rows_of"
+        f" ON {parts.same_entity('found')} AND rows_of.__at = found.__found{in_time}"
+        f" QUALIFY row_number() OVER (PARTITION BY found.__id ORDER BY {parts.order}) = 1"
+    )
     if view.known_timestamp is None:
-        return f"SELECT {parts.delivered} FROM ({newest}) WHERE true{fresh}"
-    # Where the newest row was known in time it is the answer. Where it was not, an older one may be, or an earlier version of it:
-    # only for those is every row looked at, because an ASOF join knows one inequality and here are two.
+        return f"WITH found AS ({found}) {newest}"
+    # Where no row of the newest instant was known in time, one of an earlier instant may be: only for those is every row looked
+    # at, because an ASOF join knows one inequality and here are two.
     return (
-        f"WITH newest AS MATERIALIZED ({newest}),"
-        f" late AS (SELECT spine.* FROM spine JOIN newest ON spine.__id = newest.__id WHERE __found_known > __asked_known),"
-        f" earlier AS (SELECT {parts.wanted('late')}, late.__at AS __asked, rows_of.__at AS __found"
-        f"  FROM late JOIN ({source}) AS rows_of ON {parts.same_entity('late')}"
-        "   AND rows_of.__at <= late.__at AND rows_of.__known <= late.__known"
+        f"WITH found AS MATERIALIZED ({found}), newest AS MATERIALIZED ({newest}),"
+        " late AS (SELECT * FROM found ANTI JOIN newest ON found.__id = newest.__id),"
+        f" earlier AS (SELECT {parts.wanted('late')} FROM late JOIN ({source}) AS rows_of ON {parts.same_entity('late')}"
+        f"   AND rows_of.__at <= late.__at AND rows_of.__known <= late.__known{fresh('late')}"
         f"  QUALIFY row_number() OVER (PARTITION BY late.__id ORDER BY rows_of.__at DESC, {parts.order}) = 1)"
-        f" SELECT {parts.delivered} FROM newest WHERE __found_known <= __asked_known{fresh}"
-        f" UNION ALL SELECT {parts.delivered} FROM earlier WHERE true{fresh}"
+        f" SELECT {parts.delivered} FROM newest UNION ALL SELECT {parts.delivered} FROM earlier"
     )
 
 
