@@ -130,6 +130,8 @@ def add(workspace: Workspace, request: AddRequest, *, progress: Progress = unwat
         texts = [inferred.text]
         model = None
         if request.target:
+            if seen.rows == 0:
+                raise FileRefused(str(files[0]), "holds no row to learn from", fix="Give a file with data, or leave out --target")
             inferred_model = infer_model(
                 session.con, seen.relation, inferred.contract, target=request.target, name=name, feature_views=(f"{name}_features",)
             )
@@ -206,9 +208,8 @@ def _stage(session: Session, files: Sequence[Path], progress: Progress) -> _Seen
             staged.append(stage(session.con, file))
             advance(1)
     _check_agreement(chosen, staged)
-    readable = [one for one in staged if one.rows_read]
-    if not readable:
-        raise FileRefused(str(chosen[0]), "holds no row to infer from", fix="Give a file with data")
+    # A header alone says which columns there are; their types are text then.
+    readable = [one for one in staged if one.rows_read] or staged[:1]
     relation = "lakehouse_added"
     selects = " UNION ALL BY NAME ".join(f"SELECT * FROM {quote_identifier(one.relation)}" for one in readable)
     session.con.execute(f"CREATE OR REPLACE VIEW {quote_identifier(relation)} AS {selects}")
