@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from lakehouse.monitoring.volumes import batch_volumes
 from lakehouse.sql import quote_identifier, quote_literal
 from lakehouse.tables import Lake, Session
 
@@ -89,9 +90,9 @@ def _session(lake: Lake, dataset: str) -> Session:
 
 
 def _valid_rows(lake: Lake, dataset: str) -> str:
-    """The rows whose batch counts: its raw commit is there, so the batch did not die between the two commits."""
-    newest = lake.transaction(f"raw.{dataset}", f"ingest.{dataset}") if lake.exists(f"raw.{dataset}") else None
-    return f"(SELECT * FROM quarantine.{quote_identifier(dataset)} WHERE _batch <= {newest or 0})"
+    """The rows whose batch counts: raw's log has it. A batch that died before its raw commit may still lie between two that count."""
+    batches = ", ".join(str(volume.batch) for volume in batch_volumes(lake, dataset))
+    return f"(SELECT * FROM quarantine.{quote_identifier(dataset)} WHERE _batch IN ({batches or 'NULL'}))"
 
 
 def _parsed(record: str | None) -> Any:
