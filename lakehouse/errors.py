@@ -71,12 +71,6 @@ class ContractNotFound(LakehouseError):
     """No contract has this name."""
 
 
-class ContractViolation(LakehouseError):
-    """Data broke its contract in a way that stops the work."""
-
-    exit_code = DATA_DID_NOT_PASS
-
-
 class FileRefused(LakehouseError):
     """A file can't be read as rows of its dataset; nothing of it was ingested."""
 
@@ -129,12 +123,6 @@ class ModelError(LakehouseError):
 
 class ModelNotFound(ModelError):
     """No model or model version has this name."""
-
-
-class ModelRejected(ModelError):
-    """A model did not reach what its contract demands."""
-
-    exit_code = DATA_DID_NOT_PASS
 
 
 class QueryError(LakehouseError):

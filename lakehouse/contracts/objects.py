@@ -267,10 +267,6 @@ class DatasetContract:
             )
         return self._by_name[name]
 
-    def has_column(self, name: str) -> bool:
-        """Whether the contract declares the column."""
-        return name in self._by_name
-
     @property
     def protected_columns(self) -> tuple[Column, ...]:
         """Columns whose values are stored only in protected form."""

@@ -1,4 +1,4 @@
-"""The secret key of a home: made once, readable by its owner only, never part of SQL text, logs or commits."""
+"""The secret key of a home: made once, readable by its owner only, never part of queries, logs or commits."""
 
 import hashlib
 import hmac

@@ -1,6 +1,7 @@
-"""Protecting columns in SQL: rows never pass through Python, and the key never gets into SQL text.
+"""Protecting columns in SQL: rows never pass through Python, and the key is in no query.
 
-A DuckDB session that protects is given the key once, by `install`, as session variables whose names carry the key's id.
+A DuckDB session that protects is given what is derived from the key once, by `install`, as session variables whose names carry the
+key's id; these SET statements are the only SQL text that holds secret bytes, so don't turn on DuckDB's own logging before them.
 Expressions refer to the variables, so compiled SQL, logs, views and commit metadata hold the id alone. A session without
 the key fails loudly instead of writing NULL. Don't run EXPLAIN in such a session: DuckDB prints variables as constants.
 """

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from lakehouse.cli.command import command
 from lakehouse.cli.main import app
 from lakehouse.cli.screen import Screen, human_size, json_value
-from lakehouse.errors import ContractViolation, TableNotFound
+from lakehouse.errors import FileRefused, TableNotFound
 from tests.cli.conftest import Outcome
 
 EXECUTABLE = [sys.executable, "-c", "from lakehouse.cli.main import main; main()"]
@@ -80,7 +80,7 @@ def _raise(error: BaseException) -> Callable[[], None]:
     ("error", "code"),
     [
         (TableNotFound("raw.x", "does not exist", fix="Look"), 2),
-        (ContractViolation("raw.x", "has bad rows"), 1),
+        (FileRefused("x.csv", "has too many bad rows"), 1),
         (ZeroDivisionError("first\nsecond"), 2),
         (KeyboardInterrupt(), 130),
         (typer.Exit(1), 1),

@@ -101,6 +101,14 @@ def test_a_rule_that_cannot_be_measured_fails_with_the_reason(con: duckdb.DuckDB
     assert "can't be measured" in next(result.detail for result in found if result.id == "size_is_filled")
 
 
+def test_a_check_that_nobody_knows_is_not_taken_for_passed(con: duckdb.DuckDBPyConnection, tmp_path: Path) -> None:
+    path = tmp_path / "things.odcs.yaml"
+    path.write_text(TEXT.replace("mean_drift", "mean_drfit"), encoding="utf-8")
+    found = results(con, load_dataset(path), profile(1), [])["size_is_stable"]
+    assert found.is_warning
+    assert "not made" in found.detail
+
+
 def test_profiles_come_back_as_they_were_written(con: duckdb.DuckDBPyConnection) -> None:
     written = [BatchProfile(number, 2, 10 * number, {"a": ColumnProfile(number, 1.5), "b": ColumnProfile(0)}) for number in range(1, 6)]
     parts = [profile_sql(one, dataset="x", run="r'1", at=AT) for one in written]

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 _TOLERATED_PERCENT = 5
 _LONGEST_CATEGORY = 80
-_FORMATS = {"ndjson": "json", "excel": "xlsx"}
 
 
 @dataclass(frozen=True, slots=True)
