@@ -21,7 +21,7 @@ from lakehouse.contracts.objects import (
     StatisticalRule,
 )
 from lakehouse.contracts.rules import found_sql, row_rules, typed_select, unique_rules
-from lakehouse.contracts.types import cast_sql, text_sql
+from lakehouse.contracts.types import cast_sql, plain_sql, text_sql
 
 __all__ = [
     "Column",
@@ -52,6 +52,7 @@ __all__ = [
     "parse_dataset",
     "parse_model",
     "parse_target",
+    "plain_sql",
     "row_rules",
     "safe_dataset_name",
     "text_sql",

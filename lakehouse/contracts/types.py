@@ -161,11 +161,25 @@ def _decimal(physical_type: str, *, integer: bool) -> str:
 def text_sql(column: Column, text: str) -> str:
     """SQL of the trimmed text, NULL where the contract says that the text means "no value"."""
     tokens = ", ".join(quote_literal(token) for token in ("", *column.null_values))
-    trimmed = trimmed_sql(text) if column.trim else text
-    return f"(CASE WHEN {trimmed} IN ({tokens}) THEN NULL ELSE {trimmed} END)"
+    if not column.trim:
+        return f"(CASE WHEN {text} IN ({tokens}) THEN NULL ELSE {text} END)"
+    # The question whether there are blanks is asked once, and an empty text is answered with it.
+    trimmed = _trim(text)
+    known = f" WHEN {text} IN ({tokens}) THEN NULL" if column.null_values else ""
+    return (
+        f"(CASE WHEN {_has_blank_ends(text)} THEN (CASE WHEN {trimmed} IN ({tokens}) THEN NULL ELSE {trimmed} END){known} ELSE {text} END)"
+    )
 
 
-def cast_sql(column: Column, text: str) -> str:
+def plain_sql(column: Column, text: str) -> str | None:
+    """SQL of DuckDB's own cast of the text, for `cast_sql` to look at more than once; None where it looks only once."""
+    kind = column.sql_type.split("(")[0]
+    repeats = {"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "DOUBLE", "FLOAT", "DATE", "TIMESTAMP", "TIMESTAMPTZ"}
+    is_repeated = kind in repeats or (kind == "DECIMAL" and column.logical_type == "integer")
+    return f"TRY_CAST({text} AS {column.sql_type})" if is_repeated and column.decimal == "." else None
+
+
+def cast_sql(column: Column, text: str, plain: str | None = None) -> str:
     """SQL of the typed value of a text expression: NULL where it means "no value" and where it is not of the type.
 
     Integers may be written `3.0` or `1e5` but not `3.5`; numbers must be finite and fit; decimals are rounded to their scale;
@@ -175,8 +189,10 @@ def cast_sql(column: Column, text: str) -> str:
     Args:
         column: what the contract says about it.
         text: a SQL expression of type VARCHAR.
+        plain: the name of a column that holds `plain_sql` of the same text; DuckDB would make the cast anew at every mention.
     """
     kind = column.sql_type.split("(")[0]
+    plain = plain or plain_sql(column, text)
     if column.logical_type in {"object", "array", "map", "vector"}:
         body = f"CASE WHEN json_valid({text_sql(column, text)}) THEN {text_sql(column, text)} END"
     elif column.logical_type == "time":
@@ -184,19 +200,19 @@ def cast_sql(column: Column, text: str) -> str:
     elif kind == "VARCHAR":
         return text_sql(column, text)
     elif kind in {"TINYINT", "SMALLINT", "INTEGER", "BIGINT"}:
-        body = _integer(_with_point(column, text), column.sql_type)
+        body = _integer(_with_point(column, text), column.sql_type, plain)
     elif kind == "DECIMAL":
-        body = _decimal_value(_with_point(column, text), column)
+        body = _decimal_value(_with_point(column, text), column, plain)
     elif kind in {"DOUBLE", "FLOAT"}:
-        value = f"TRY_CAST({_with_point(column, text)} AS {kind})"
+        value = plain or f"TRY_CAST({_with_point(column, text)} AS {kind})"
         # DuckDB reads 1_000 as a number; in a file it is an identifier.
         body = f"CASE WHEN isfinite({value}) AND NOT contains({text}, '_') THEN {value} END"
     elif kind == "BOOLEAN":
         body = f"COALESCE(TRY_CAST({text} AS BOOLEAN), TRY_CAST({trimmed_sql(text)} AS BOOLEAN))"
     elif kind == "DATE":
-        body = _date(column, text)
+        body = _date(column, text, plain or f"TRY_CAST({text} AS DATE)")
     else:
-        body = _timestamp(column, text)
+        body = _timestamp(column, text, plain or f"TRY_CAST({text} AS {kind})")
     tokens = [token for token in column.null_values if _may_be_a_value(kind, token)]
     if tokens:
         listed = ", ".join(quote_literal(token) for token in tokens)
@@ -206,9 +222,17 @@ def cast_sql(column: Column, text: str) -> str:
 
 def trimmed_sql(text: str) -> str:
     """SQL of the text without blanks, tabs and line ends around it."""
+    return f"(CASE WHEN {_has_blank_ends(text)} THEN {_trim(text)} ELSE {text} END)"
+
+
+def _has_blank_ends(text: str) -> str:
     # A trim of every value costs more than reading it: the two comparisons are cheap, and blanks are rare.
-    blank_ends = " OR ".join(f"ends_with({text}, {end})" for end in ("' '", r"E'\t'", r"E'\r'", r"E'\n'"))
-    return rf"(CASE WHEN {text} < '!' OR {blank_ends} THEN trim({text}, E' \t\r\n') ELSE {text} END)"
+    ends = " OR ".join(f"ends_with({text}, {end})" for end in ("' '", r"E'\t'", r"E'\r'", r"E'\n'"))
+    return f"{text} < '!' OR {ends}"
+
+
+def _trim(text: str) -> str:
+    return rf"trim({text}, E' \t\r\n')"
 
 
 def _with_point(column: Column, text: str) -> str:
@@ -220,22 +244,21 @@ def _with_point(column: Column, text: str) -> str:
     return f"(CASE WHEN NOT contains({text}, '.') THEN {plain} WHEN {grouped} THEN replace(replace({text}, '.', ''), ',', '.') END)"
 
 
-def _integer(text: str, sql_type: str) -> str:
-    value = f"TRY_CAST({text} AS {sql_type})"
+def _integer(text: str, sql_type: str, plain: str | None) -> str:
+    value = plain or f"TRY_CAST({text} AS {sql_type})"
     # The way back to text is the cheapest proof that the cast neither rounded nor read hex; odd spellings take the slow way.
     whole = rf"regexp_full_match({text}, '\s*[+-]?[0-9]+(\.0*)?([eE]\+?[0-9]+)?\s*')"
     return f"CASE WHEN CAST({value} AS VARCHAR) = {text} THEN {value} WHEN {whole} THEN {value} END"
 
 
-def _decimal_value(text: str, column: Column) -> str:
+def _decimal_value(text: str, column: Column, plain: str | None) -> str:
     value = f"TRY_CAST({text} AS {column.sql_type})"
     if column.logical_type == "integer":
-        return _integer(text, column.sql_type)
+        return _integer(text, column.sql_type, plain)
     return f"CASE WHEN NOT contains({text}, '_') THEN {value} END"
 
 
-def _date(column: Column, text: str) -> str:
-    value = f"TRY_CAST({text} AS DATE)"
+def _date(column: Column, text: str, value: str) -> str:
     trimmed = trimmed_sql(text)
     moment = _plain_timestamp(trimmed)
     # A date may be written with a time only when that time says nothing.
@@ -250,7 +273,7 @@ def _date(column: Column, text: str) -> str:
     )
 
 
-def _timestamp(column: Column, text: str) -> str:
+def _timestamp(column: Column, text: str, plain: str) -> str:
     trimmed = trimmed_sql(text)
     zoned = column.sql_type == "TIMESTAMPTZ"
     if not zoned:
@@ -266,7 +289,14 @@ def _timestamp(column: Column, text: str) -> str:
         value = f"COALESCE({value}, {f'timezone({quote_literal(column.timezone)}, {known})' if zoned else known})"
     # 12-11-10 10:00 is not the year 12.
     low, high = f"{column.sql_type} '1000-01-01 00:00:00'", f"{column.sql_type} '9999-12-31 23:59:59.999999'"
-    return f"CASE WHEN {value} BETWEEN {low} AND {high} THEN {value} END"
+    if not zoned:
+        # In these shapes there is no room for an offset; they are nearly all there is.
+        is_plain = f"({text} LIKE '____-__-__ __:__:__' OR {text} LIKE '____-__-__T__:__:__')"
+    elif column.timezone in {"UTC", "Etc/UTC"}:
+        is_plain = f"NOT ({_has_blank_ends(text)})"
+    else:
+        is_plain = "false"
+    return f"CASE WHEN {plain} BETWEEN {low} AND {high} AND {is_plain} THEN {plain} WHEN {value} BETWEEN {low} AND {high} THEN {value} END"
 
 
 def _plain_timestamp(text: str) -> str:

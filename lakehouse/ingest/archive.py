@@ -20,6 +20,7 @@ from lakehouse.privacy.vault import encrypt_stream
 from lakehouse.tables.storage import Storage
 
 _BLOCK = 4 * 1024 * 1024
+_COPY_BLOCK = 1024 * 1024
 _EXTENSION = re.compile(r"^(\.[a-z0-9]{1,10}){1,2}$")
 ENCRYPTED = ".enc"
 
@@ -72,8 +73,11 @@ def take(path: Path, folder: Path, number: int) -> Original:
 def _copy_and_digest(path: Path, copy: Path) -> str:
     """Copy a file and give the digest of what was written; a block is written while it is being digested."""
     digest = hashlib.sha256()
-    with path.open("rb") as reader, copy.open("wb") as writer, ThreadPoolExecutor(1) as pool:
-        while block := reader.read(_BLOCK):
+    # One buffer for all blocks: a new one for each would cost more than the copying.
+    buffer = memoryview(bytearray(_COPY_BLOCK))
+    with path.open("rb", buffering=0) as reader, copy.open("wb") as writer, ThreadPoolExecutor(1) as pool:
+        while size := reader.readinto(buffer):
+            block = buffer[:size]
             written = pool.submit(writer.write, block)
             digest.update(block)
             written.result()

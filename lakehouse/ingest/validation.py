@@ -6,7 +6,7 @@ The same SELECT judges rows while a CSV is parsed and rows of any other format, 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from lakehouse.contracts import Column, DatasetContract, Level, Rule, Severity, cast_sql, row_rules
+from lakehouse.contracts import Column, DatasetContract, Level, Rule, Severity, cast_sql, plain_sql, row_rules
 from lakehouse.errors import FileRefused
 from lakehouse.ingest.readers.formats import refused
 from lakehouse.privacy import Key, protect_sql
@@ -16,6 +16,7 @@ BAD = "__bad"
 RECORD = "__record"
 RESCUED = "_rescued"
 _TEXT = "__t{number}"
+_PLAIN = "__p{number}"
 _REASONS = 'STRUCT("rule" VARCHAR, "level" VARCHAR, reason VARCHAR)[]'
 _LEVELS = (Level.STRUCTURAL, Level.SEMANTIC, Level.BUSINESS)
 
@@ -107,6 +108,9 @@ class RowJudge:
     def _text(self, column: Column) -> str:
         return quote_identifier(_TEXT.format(number=self.contract.columns.index(column)))
 
+    def _plain(self, column: Column) -> str:
+        return quote_identifier(_PLAIN.format(number=self.contract.columns.index(column)))
+
     def select(self, file: str, *, by_path: bool) -> "ContractSelect":
         """What a reader does to the records of a file."""
         return ContractSelect(self, file, by_path)
@@ -123,7 +127,15 @@ class RowJudge:
         ]
         unknown = [quote_identifier(name) for name in matching.unknown]
         row = ["_row"] if has_row else []
-        inner = f"SELECT {', '.join([*texts, *unknown, *row])} FROM {relation}"
+        sources = {
+            column.name: quote_identifier(matching.found[column.name]) for column in contract.columns if column.name in matching.found
+        }
+        plain = [
+            f"{cast} AS {self._plain(column)}"
+            for column in contract.columns
+            if column.name in sources and (cast := plain_sql(column, sources[column.name]))
+        ]
+        inner = f"SELECT {', '.join([*texts, *plain, *unknown, *row])} FROM {relation}"
         return self._judged(matching, inner, row)
 
     def _judged(self, matching: Matching, inner: str, row: list[str]) -> str:
@@ -132,7 +144,11 @@ class RowJudge:
         texts = [self._text(column) for column in contract.columns]
         others = [quote_identifier(f"__u{number}") for number in range(len(matching.unknown))]
         moved = [f"{quote_identifier(name)} AS {other}" for name, other in zip(matching.unknown, others, strict=True)]
-        typed = [f"{cast_sql(column, self._text(column))} AS {quote_identifier(column.name)}" for column in contract.columns]
+        typed = [
+            f"{cast_sql(column, self._text(column), self._plain(column) if has_plain else None)} AS {quote_identifier(column.name)}"
+            for column in contract.columns
+            for has_plain in (column.name in matching.found and plain_sql(column, "") is not None,)
+        ]
         second = f"SELECT {', '.join([*texts, *moved, *typed, *row])} FROM ({inner})"
         valid = " AND ".join(f"({rule.valid_sql}) IS NOT FALSE" for rule in self.rules) or "true"
         third = f"SELECT *, {valid} AS __ok FROM ({second})"
