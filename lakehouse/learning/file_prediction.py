@@ -21,7 +21,7 @@ def predict_file(settings: Settings, lake: Lake, contract: ModelContract, file: 
     """Predict every valid row of a file: one output row each, in the file's order.
 
     The rows are read, typed and turned into features by the very contract and SQL that make the training set. The output has
-    the dataset's key (`_row` for a dataset without one), `prediction`, and for classes one `probability_<class>` column each.
+    the dataset's key under the file's own names (`_row` for a dataset without one), `prediction`, and for classes one `probability_<class>` column each.
 
     Args:
         settings: of the home.
@@ -52,7 +52,7 @@ def predict_file(settings: Settings, lake: Lake, contract: ModelContract, file: 
         columns = score(con, "__rows", model, into="__scores")
         keys = _output_keys(dataset)
         wanted = [column for column in columns if column != "confidence"]
-        listed = [f"{FILE_ROWS}.{quote_identifier(column)}" for column in keys]
+        listed = [f"{FILE_ROWS}.{quote_identifier(column)} AS {quote_identifier(name)}" for column, name in keys.items()]
         listed += [f"__scores.{quote_identifier(column)}" for column in wanted]
         rows = (
             f"SELECT {', '.join(listed)} FROM __scores JOIN __rows USING ({NUMBER}) JOIN {FILE_ROWS} USING (_row) ORDER BY {FILE_ROWS}._row"
@@ -77,11 +77,13 @@ def predict_file(settings: Settings, lake: Lake, contract: ModelContract, file: 
         out=str(out),
         rows_read=read.rows_read,
         rows_predicted=int(written[0]) if written else 0,
-        columns=(*keys, *wanted),
+        columns=(*keys.values(), *wanted),
         rejected=tuple(read.rejected),
         warnings=read.warnings,
     )
 
 
-def _output_keys(dataset: DatasetContract) -> tuple[str, ...]:
-    return dataset.primary_key or ("_row",)
+def _output_keys(dataset: DatasetContract) -> dict[str, str]:
+    """The columns that tell the rows apart, and what the file itself calls them: its owner joins on those."""
+    names = {column.name: column.source for column in dataset.columns}
+    return {column: names[column] for column in dataset.primary_key} or {"_row": "_row"}

@@ -8,14 +8,13 @@ from pathlib import Path
 import pytest
 
 BLOCK = """
-import sys
-class Missing:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0].startswith("dagster"):
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-sys.meta_path.insert(0, Missing())
-from lakehouse.cli.main import main
+import importlib.machinery, sys
+found = importlib.machinery.PathFinder.find_spec
+def without_dagster(name, path=None, target=None):
+    return None if name.split(".")[0].startswith("dagster") else found(name, path, target)
+importlib.machinery.PathFinder.find_spec = without_dagster
 sys.argv = ["lakehouse", *sys.argv[1:]]
+from lakehouse.cli.main import main
 main()
 """
 

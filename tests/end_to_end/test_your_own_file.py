@@ -78,11 +78,11 @@ def test_rows_that_training_never_saw_are_predicted(
 
     columns = [name for name, *_ in con.execute(f"DESCRIBE FROM '{out}'").fetchall()]
     assert {"prediction", "probability_Yes", "probability_No"} <= set(columns)
-    keys = con.execute(f"SELECT {columns[0]} FROM '{out}'").fetchall()
+    keys = con.execute(f"SELECT customerID FROM '{out}'").fetchall()
     assert keys == con.execute(f"SELECT customerID FROM read_csv('{unseen}', all_varchar=true)").fetchall()
     assert con.execute(f"SELECT count(*) FROM '{out}' WHERE abs(probability_Yes + probability_No - 1) > 1e-6").fetchall() == [(0,)]
     auc = con.execute(
-        f"""WITH scored AS (SELECT o.probability_Yes AS p, t.Churn = 'Yes' AS y FROM '{out}' o JOIN t ON t.customerID = o.{columns[0]}),
+        f"""WITH scored AS (SELECT o.probability_Yes AS p, t.Churn = 'Yes' AS y FROM '{out}' o JOIN t USING (customerID)),
         ranked AS (SELECT y, avg(r) OVER (PARTITION BY p) AS r FROM (SELECT *, row_number() OVER (ORDER BY p) AS r FROM scored))
         SELECT (sum(r) FILTER (y) - count(*) FILTER (y) * (count(*) FILTER (y) + 1) / 2) / (count(*) FILTER (y) * count(*) FILTER (NOT y))
         FROM ranked"""
