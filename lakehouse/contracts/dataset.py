@@ -222,7 +222,7 @@ class _Reader:
             raise self.error(
                 (*parts, "customProperties"), "is not a protection", expected=f"one of {', '.join(PROTECTIONS)}", found=str(word)
             )
-        return cast("Protection", word)
+        return word
 
     def _strptime(self, jdk: str, parts: tuple[str | int, ...]) -> str:
         if "%" in jdk:

@@ -22,8 +22,10 @@ CLEAR_TOKENS = ("NULL", "null", "\\N", "#N/A", "<NA>", "(null)", "N/A", "n/a", "
 LOOSE_TOKENS = ("NA", "NaN", "nan", "None", "none", "nil", "-", "--", ".", "?", "N", "missing", "Missing", "unknown", "#DIV/0!", "#VALUE!")
 _TOKENS = CLEAR_TOKENS + LOOSE_TOKENS
 
-_DAYS = ("%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y", "%d.%m.%Y", "%d/%m/%y", "%m/%d/%y", "%d-%b-%Y", "%d-%b-%y", "%d %b %Y", "%d %B %Y")
-_DAYS += ("%b %d, %Y", "%B %d, %Y", "%d/%b/%Y", "%Y.%m.%d", "%b %d %Y")
+_DAYS = (
+    *("%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y", "%d.%m.%Y", "%d/%m/%y", "%m/%d/%y", "%d-%b-%Y", "%d-%b-%y", "%d %b %Y", "%d %B %Y"),
+    *("%b %d, %Y", "%B %d, %Y", "%d/%b/%Y", "%Y.%m.%d", "%b %d %Y"),
+)
 _CLOCKS = (" %H:%M", " %H:%M:%S", " %H:%M:%S.%f", " %I:%M %p", " %I:%M:%S %p", ":%H:%M:%S %z")
 _FORMATS = (*_DAYS, *(day + clock for day in _DAYS for clock in _CLOCKS))
 _TYPES = {
