@@ -84,7 +84,11 @@ def predict(
 
     if out.suffix.lower() not in {".csv", ".parquet"}:
         raise SettingsError(f"--out {out}", "has an ending that says no format", expected=".csv or .parquet")
-    source = expand_paths([file])[0]
+    source, *others = expand_paths([file])
+    if others:
+        raise SettingsError(f"--file {file}", "is more than one file", found=f"{1 + len(others)} files", fix="Name one")
+    if out.exists() and out.samefile(source):
+        raise SettingsError(f"--out {out}", "is the file that is read", fix="Write to another file")
     with screen.progress():
         report = predict_file(workspace.settings, workspace.lake, contract, source, out, now=datetime.now(UTC))
     document = {

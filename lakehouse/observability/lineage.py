@@ -213,7 +213,7 @@ def _parse(lake: Lake, text: str) -> TableVersion:
     newest = lake.version(name) or 0
     if not version:
         return TableVersion(name, newest)
-    if not version.isdigit() or int(version) > newest:
+    if not version.isdecimal() or int(version) > newest:
         raise TableNotFound(text, "is not a version of the table", expected=f"0 to {newest}", found=version)
     return TableVersion(name, int(version))
 

@@ -52,7 +52,7 @@ def parse_as_of(items: Sequence[str]) -> dict[str, int | datetime]:
         table = str(TableName.parse(name))
         if table in points:
             raise QueryError(f"--as-of {item}", f"{table} is given twice", fix="Give one version per table")
-        if point.isdigit():
+        if point.isdecimal():
             points[table] = int(point)
             continue
         try:

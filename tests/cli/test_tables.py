@@ -127,11 +127,12 @@ class TestQuery:
         assert len(shown.err.splitlines()) == 1
 
     @pytest.mark.parametrize(
-        "point", ["x", "raw.household_survey", f"{RAW}@", f"{RAW}@yesterday", f"{RAW}@99", "raw.no@1", f"{RAW}@1999-01-01"]
+        "point", ["x", "raw.household_survey", f"{RAW}@", f"{RAW}@yesterday", f"{RAW}@99", f"{RAW}@²", "raw.no@1", f"{RAW}@1999-01-01"]
     )
     def test_points_in_history_that_are_none(self, lakehouse: Run, point: str) -> None:
         shown = lakehouse("query", "select 1", "--as-of", point)
         assert shown.code == 2
+        assert "unexpected" not in shown.err
         assert len(shown.err.splitlines()) == 1
 
     def test_two_formats_are_one_too_many(self, lakehouse: Run) -> None:
@@ -241,3 +242,15 @@ def test_lineage_of_what_is_not_there(small_lake: Lake, lakehouse: Run, argument
     shown = lakehouse("lineage", *arguments)
     assert shown.code == 2
     assert len(shown.err.splitlines()) == 1
+
+
+def test_predicting_a_file_never_writes_over_it_nor_picks_one_of_many(lakehouse: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "files"
+    folder.mkdir()
+    for name in ("a.csv", "b.csv"):
+        (folder / name).write_text("x\n1\n")
+    over = lakehouse("predict", "household_vulnerability", "--file", folder / "a.csv", "--out", folder / "a.csv", "--json")
+    assert (over.code, over.json["problem"]) == (2, "is the file that is read")
+    many = lakehouse("predict", "household_vulnerability", "--file", folder, "--out", tmp_path / "out.csv", "--json")
+    assert (many.code, many.json["problem"]) == (2, "is more than one file")
+    assert (folder / "a.csv").read_text() == "x\n1\n"
