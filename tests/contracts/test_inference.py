@@ -150,6 +150,8 @@ def test_the_user_knows_better(con: duckdb.DuckDBPyConnection) -> None:
     assert (contract.primary_key, contract.entity, contract.event_timestamp) == (("who", "on"), ("who",), "on")
     with pytest.raises(ContractError, match="has no column nobody"):
         infer(con, rows, primary_key=("nobody",))
+    with pytest.raises(ContractError, match="event time id: is no time"):
+        infer(con, rows, event_timestamp="id")
 
 
 PERSONAL: dict[str, tuple[str, str, str | None]] = {

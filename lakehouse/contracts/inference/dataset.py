@@ -84,6 +84,15 @@ def infer_dataset(
         entity=_told(profiles, entity, name),
         event=_told(profiles, (event_timestamp or "",), name),
     )
+    timeless = next((one for one in told.event if one.rows and one.kind not in {"date", "timestamp", "timestamptz"}), None)
+    if timeless:
+        raise ContractError(
+            f"event time {timeless.source}",
+            "is no time",
+            expected="a date or a timestamp",
+            found=timeless.sql_type,
+            fix="Name another column",
+        )
     if told.primary_key:
         key = Key(tuple(one.source for one in told.primary_key), "given by the user")
     else:
