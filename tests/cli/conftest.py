@@ -48,9 +48,10 @@ def small_lake(settings: Settings) -> Lake:
     with lake.connect(()) as session:
         for batch in (1, 2, 3):
             source = {
+                "batch": batch,
                 "files": [
                     {"file": f"wave_{batch}.csv", "sha256": f"{batch}" * 64, "rows_read": 11, "rows_accepted": 10, "rows_quarantined": 1}
-                ]
+                ],
             }
             transaction = Transaction("ingest.household_survey", batch)
             stamp = Stamp(f"raw/household_survey", f"run-{batch}", {}, "contract-1", source)  # noqa: F541

@@ -47,5 +47,7 @@ def test_every_planted_row_is_quarantined_and_no_other(settings: Settings, now: 
     texts = [path.read_bytes() for path in files]
     for path in tables:
         texts += [row[0].encode() for row in duckdb.sql(f"SELECT CAST(to_json(t) AS VARCHAR) FROM read_parquet('{path}') AS t").fetchall()]
-    assert any(re.search(rb"[+]255\d{9}", path.read_bytes()) for path in sample)
-    assert not [text[:200] for text in texts if re.search(rb"255\d{9}", text)]
+    # A pseudonym is hex digits, among which twelve decimal ones in a row say nothing.
+    phone = re.compile(rb"(?<![0-9a-f])255\d{9}(?![0-9a-f])")
+    assert any(phone.search(path.read_bytes()) for path in sample)
+    assert not [text[:200] for text in texts if phone.search(text)]
