@@ -1,16 +1,16 @@
 """Pages of commits and the state of the source that writes them: each file is whole or not there."""
 
-import fcntl
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from lakehouse.errors import SourceError
+from lakehouse.locks import LockHeld, exclusive
 
 PAGE_ROWS = 100
 MOST_FILES = 300
@@ -92,11 +92,10 @@ def only_reader(state: Path, repository: str) -> Iterator[None]:
     Raises:
         SourceError: another process has it.
     """
-    state.parent.mkdir(parents=True, exist_ok=True)
-    with state.with_name(f"{state.name}.lock").open("w") as lock:
+    with ExitStack() as held:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+            held.enter_context(exclusive(state.with_name(f"{state.name}.lock")))
+        except LockHeld as error:
             raise SourceError(f"source {repository}", "is being read by another process", fix="Wait for it to end") from error
         yield
 
