@@ -1,7 +1,7 @@
 """One batch: its files read and judged, and the two commits that make them count.
 
 Quarantine comes first, raw second; the raw commit is the moment the batch counts. A batch that dies between the two leaves
-quarantined rows whose number raw does not know; they are removed when the next batch is in.
+quarantined rows that raw's log does not know; `dead` removes them.
 """
 
 from collections.abc import Sequence
@@ -77,8 +77,6 @@ class Batch:
         except BaseException:
             pieces.discard([one for outcome in reader.outcomes for one in outcome.written])
             raise
-        if commit is not None:
-            self._remove_dead(con, after, number)
         return BatchResult(number, reader.outcomes, commit, reader.tally)
 
     def _transaction(self, table: str) -> int | None:
@@ -129,16 +127,6 @@ class Batch:
         """A SELECT of the batch's good rows as they will be in raw."""
         addresses = ", ".join(quote_literal(address) for address in pieces.addresses(written))
         return f"SELECT * FROM read_parquet([{addresses}], union_by_name=true)" if addresses else f"SELECT * FROM {GOOD_TABLE}"
-
-    def _remove_dead(self, con: duckdb.DuckDBPyConnection, after: int | None, number: int) -> None:
-        """Remove quarantined rows of batches between two that count: they died before their raw commit."""
-        if number - (after or 0) > 1 and self._lake.exists(self._contract.quarantine):
-            self._lake.delete(
-                con,
-                self._contract.quarantine,
-                f"_batch > {after or 0} AND _batch < {number}",
-                stamp=Stamp(asset=self._contract.quarantine, run=self._run, code="remove dead batches"),
-            )
 
 
 def _count(con: duckdb.DuckDBPyConnection, table: str) -> int:

@@ -15,16 +15,18 @@ from lakehouse.contracts import DatasetContract
 from lakehouse.ingest.archive import digest_of
 from lakehouse.settings import Settings
 from lakehouse.tables import CommitInfo, Lake
+from lakehouse.tables.log import CommitLog
+from lakehouse.tables.names import TableName
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS progress (raw TEXT PRIMARY KEY, version INTEGER NOT NULL, mark TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS looks (quarantine TEXT PRIMARY KEY, version INTEGER NOT NULL, mark TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS ingested (raw TEXT, sha256 TEXT, batch INTEGER NOT NULL, rows_read INTEGER, rows_accepted INTEGER,
     rows_quarantined INTEGER, PRIMARY KEY (raw, sha256)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS refused (raw TEXT, sha256 TEXT, contract TEXT, error TEXT, PRIMARY KEY (raw, sha256)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS digests (path TEXT PRIMARY KEY, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
     sha256 TEXT NOT NULL) WITHOUT ROWID;
 """
-_PAGE = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,7 @@ class KnownFiles:
         self._lake = lake
         self._contract = contract
         self._raw = lake.storage.address(*contract.raw.split("."))
+        self._quarantine = lake.storage.address(*contract.quarantine.split("."))
         self._path = settings.home_dir / "index" / "files.sqlite"
         self._path.parent.mkdir(parents=True, exist_ok=True)
 
@@ -107,7 +110,7 @@ class KnownFiles:
             return -1
         newest = self._lake.history(self._contract.raw, limit=1)[0].version
         if row[0] <= newest:
-            there = self._commits_down_to(row[0], row[0])
+            there = self._log(self._contract.raw).commits([row[0]])
             if there and _mark(there[0]) == row[1]:
                 return int(row[0])
         self._forget(database)
@@ -118,14 +121,29 @@ class KnownFiles:
         database.execute("DELETE FROM progress WHERE raw = ?", (self._raw,))
 
     def _since(self, newest: int, seen: int) -> list[CommitInfo]:
-        return self._commits_down_to(newest, seen + 1) if newest > seen else []
+        return self._log(self._contract.raw).commits(list(range(newest, seen, -1)))
 
-    def _commits_down_to(self, newest: int, oldest: int) -> list[CommitInfo]:
-        from lakehouse.tables.log import CommitLog
-        from lakehouse.tables.names import TableName
+    def _log(self, table: str) -> CommitLog:
+        return CommitLog(self._lake.storage, TableName.parse(table))
 
-        log = CommitLog(self._lake.storage, TableName.parse(self._contract.raw))
-        return log.commits(list(range(newest, oldest - 1, -1)))
+    def quarantined_since_last_look(self) -> list[CommitInfo]:
+        """Commits to quarantine after the one that `remember_look` was told of, oldest first; all where it is not there any more."""
+        log = self._log(self._contract.quarantine)
+        versions = log.versions()
+        if not versions:
+            return []
+        with self._database() as database:
+            row = database.execute("SELECT version, mark FROM looks WHERE quarantine = ?", (self._quarantine,)).fetchone()
+        if row is not None:
+            last = log.commits([row[0]])
+            if last and _mark(last[0]) == row[1]:
+                versions = [version for version in versions if version > row[0]]
+        return log.commits(versions)
+
+    def remember_look(self, commit: CommitInfo) -> None:
+        """Keep that every commit to quarantine up to this one counts, or its rows are gone."""
+        with self._database() as database:
+            database.execute("INSERT OR REPLACE INTO looks VALUES (?, ?, ?)", (self._quarantine, commit.version, _mark(commit)))
 
     def known(self, digests: Iterable[str]) -> dict[str, KnownFile]:
         """Those of the contents that are in raw, after `catch_up`."""

@@ -11,6 +11,7 @@ from lakehouse.contracts import DatasetContract
 from lakehouse.errors import ConcurrentWrite, FileRefused
 from lakehouse.ingest.archive import Original, take
 from lakehouse.ingest.batch import Batch, BatchResult
+from lakehouse.ingest.dead import remove_dead
 from lakehouse.ingest.errors import Superseded
 from lakehouse.ingest.known import KnownFiles, SeenFile
 from lakehouse.ingest.landing import pending
@@ -117,7 +118,7 @@ class _Work:
             # The name begins with the process: what a killed one leaves is removed when the next session opens.
             with tempfile.TemporaryDirectory(prefix=f"{os.getpid()}-originals-", dir=self.settings.spill_dir) as folder:
                 self._batch(known, key, batch, Path(folder))
-        self._complete_index()
+        self._complete(known)
         return IngestReport(
             self.contract.name,
             self.contract.raw,
@@ -208,9 +209,11 @@ class _Work:
         if errors:
             known.remember_refused(errors)
 
-    def _complete_index(self) -> None:
+    def _complete(self, known: KnownFiles) -> None:
+        """What killed processes left undone, this dataset's batches before this call included."""
         con = self.lake.open_connection()
         try:
+            remove_dead(self.lake, con, self.contract, known, run=self.run)
             index_batches(self.lake, con, self.contract)
         finally:
             con.close()

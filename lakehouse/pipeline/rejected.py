@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from lakehouse.monitoring.volumes import batch_volumes
+from lakehouse.ingest.dead import counted_condition
 from lakehouse.sql import quote_identifier, quote_literal
 from lakehouse.tables import Lake, Session
 
@@ -90,9 +90,10 @@ def _session(lake: Lake, dataset: str) -> Session:
 
 
 def _valid_rows(lake: Lake, dataset: str) -> str:
-    """The rows whose batch counts: raw's log has it. A batch that died before its raw commit may still lie between two that count."""
-    batches = ", ".join(str(volume.batch) for volume in batch_volumes(lake, dataset))
-    return f"(SELECT * FROM quarantine.{quote_identifier(dataset)} WHERE _batch IN ({batches or 'NULL'}))"
+    """The rows that count; a batch that died before its raw commit, or is under way, may lie between them."""
+    raw, quarantine = f"raw.{dataset}", f"quarantine.{dataset}"
+    counted = counted_condition(lake.history(raw) if lake.exists(raw) else (), lake.history(quarantine))
+    return f"(SELECT * FROM quarantine.{quote_identifier(dataset)} WHERE {counted})"
 
 
 def _parsed(record: str | None) -> Any:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import duckdb
 from deltalake import DeltaTable
@@ -424,16 +424,27 @@ class Lake:
         where: str,
         *,
         stamp: Stamp,
+        within: Mapping[str, tuple[Any, Any]] | None = None,
         transaction: Transaction | None = None,
         expect_version: int | None = None,
     ) -> Commit:
         """Delete the rows that satisfy a condition over the table's columns; it becomes part of the SQL.
 
+        Args:
+            con: runs the query.
+            table: `layer.name`.
+            where: the condition, written by a programmer.
+            stamp: where the commit comes from.
+            within: lowest and highest value of columns among these rows; data files that lie outside are not read.
+            transaction: skip the write if the table already holds it.
+            expect_version: the version the condition is about.
+
         Raises:
             TableNotFound: there is no such table.
             ConcurrentWrite: the table is not at `expect_version`, or other writers never paused.
         """
-        return delete_rows(self._writer(table), con, where=where, intent=Intent("delete", stamp, transaction, expect_version))
+        intent = Intent("delete", stamp, transaction, expect_version)
+        return delete_rows(self._writer(table), con, where=where, within=within or {}, intent=intent)
 
     # ---- inside
 

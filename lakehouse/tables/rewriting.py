@@ -5,7 +5,7 @@ it is done over on the new version.
 """
 
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -123,14 +123,17 @@ def replace_rows_where(
         return _rewrite(writer, con, source, affected, key=(), partition_by=partition_by, evolve=evolve, intent=intent)
 
 
-def delete_rows(writer: TableWriter, con: duckdb.DuckDBPyConnection, *, where: str, intent: Intent) -> Commit:
-    """Rows that satisfy `where` go."""
+def delete_rows(
+    writer: TableWriter, con: duckdb.DuckDBPyConnection, *, where: str, within: Mapping[str, tuple[Any, Any]], intent: Intent
+) -> Commit:
+    """Rows that satisfy `where` go; their values are `within` these bounds."""
     snapshot = writer.open()
     if snapshot is None:
         raise TableNotFound(str(writer.table), "does not exist", fix="Create it before deleting from it")
     if is_done(snapshot, intent.transaction):
         return skipped(writer, snapshot)
-    return _rewrite(writer, con, None, Affected(f"({where}) IS TRUE", {}), key=(), partition_by=(), evolve=False, intent=intent)
+    affected = Affected(f"({where}) IS TRUE", dict(within))
+    return _rewrite(writer, con, None, affected, key=(), partition_by=(), evolve=False, intent=intent)
 
 
 def _rewrite(

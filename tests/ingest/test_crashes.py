@@ -13,6 +13,7 @@ import pytest
 
 from lakehouse.contracts import DatasetContract
 from lakehouse.ingest import IngestReport
+from lakehouse.settings import Settings
 from lakehouse.tables import Lake
 from tests.ingest.conftest import HEADER, rows_of
 
@@ -32,9 +33,11 @@ def write_people(path: Path, rows: int, *, first: int = 0) -> None:
             file.write(f"P{number},{age},1.{number % 100:02d},{1950 + number % 60}-05-17,{'fm'[number % 2]},{number % 4}{more}\n")
 
 
-def start(contract: DatasetContract, home: Path, *files: Path) -> subprocess.Popen[str]:
+def start(contract: DatasetContract, home: Path, *files: Path, dies_at: str | None = None) -> subprocess.Popen[str]:
     command = [sys.executable, str(DRIVER), str(contract.path), *map(str, files)]
     environment = {**os.environ, "LAKEHOUSE_HOME": str(home), "LAKEHOUSE_THREADS": "2", "PYTHONPATH": str(PROJECT)}
+    if dies_at:
+        environment["DIES_AT"] = dies_at
     return subprocess.Popen(command, cwd=PROJECT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -84,6 +87,31 @@ def test_killed_at_fifty_instants(people: DatasetContract, home: Path, tmp_path:
     killed_and_repeated(people, file, tmp_path, kills=50, seed=2)
 
 
+def ended(process: subprocess.Popen[str]) -> int:
+    """Wait for a process; one that was not meant to be killed must have done its work."""
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode in {0, -signal.SIGKILL}, errors
+    return process.returncode
+
+
+def test_what_a_dead_batch_left_is_removed_by_whoever_comes_next(people: DatasetContract, home: Path, tmp_path: Path) -> None:
+    """Killed between the two commits, and the next process right after its raw commit, before it could clean up."""
+    file, other, later = (tmp_path / name for name in ("people.csv", "other.csv", "later.csv"))
+    for first, path in enumerate((file, other, later)):
+        write_people(path, 1000, first=first * 1000)
+    alone, interrupted = tmp_path / "alone", tmp_path / "interrupted"
+    assert ended(start(people, alone, file, other, later)) == 0
+    assert ended(start(people, interrupted, file, dies_at="before-raw")) == -signal.SIGKILL
+    assert ended(start(people, interrupted, other, dies_at="after-raw")) == -signal.SIGKILL
+    lake = Lake(interrupted / "tables")
+    assert {row[0] for row in rows_of(lake, people.quarantine, "_batch")} == {1, 2}
+    # Nothing is new: it still looks.
+    assert ended(start(people, interrupted, other)) == 0
+    assert {row[0] for row in rows_of(lake, people.quarantine, "_batch")} == {2}
+    assert ended(start(people, interrupted, file, later)) == 0
+    assert content(interrupted, people) == content(alone, people)
+
+
 def test_processes_that_ingest_the_same_files_count_each_once(people: DatasetContract, home: Path, tmp_path: Path) -> None:
     files = [tmp_path / f"{number}.csv" for number in range(4)]
     for number, file in enumerate(files):
@@ -130,6 +158,55 @@ def test_a_batch_that_died_between_its_commits_is_made_again(
     assert report.files[0].status == "ingested"
     assert len(rows_of(lake, people.quarantine)) == report.rows_quarantined == dead // 2
     assert {row[0] for row in rows_of(lake, people.quarantine, "_batch")} == {3}
+
+
+def test_a_batch_under_the_number_of_a_dead_one_does_not_make_its_rows_count(
+    people: DatasetContract,
+    lake: Lake,
+    load: Callable[..., IngestReport],
+    settings: Settings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Two processes chose the same number; the one without bad rows was first, the other one was killed."""
+    from lakehouse.ingest.pieces import PiecewiseAppend
+    from lakehouse.pipeline.rejected import count_by_rule
+
+    class Died(BaseException):
+        """As a killed process."""
+
+    def die(*_: object, **__: object) -> None:
+        raise Died
+
+    good, bad = tmp_path / "good.csv", tmp_path / "bad.csv"
+    good.write_text(HEADER + "P1,30,1.5,1990-05-17,f,1\n", encoding="utf-8")
+    write_people(bad, 1000)
+    with monkeypatch.context() as patched:
+        patched.setattr(PiecewiseAppend, "commit", die)
+        with pytest.raises(Died):
+            load(people, bad)
+    with monkeypatch.context() as patched:
+        transaction = Lake.transaction
+        patched.setattr(Lake, "transaction", lambda self, table, app: None if table == people.quarantine else transaction(self, table, app))
+        patched.setattr("lakehouse.ingest.path.remove_dead", lambda *_, **__: [])
+        assert load(people, good).files[0].status == "ingested"
+    assert {row[0] for row in rows_of(lake, people.raw, "_batch")} == {row[0] for row in rows_of(lake, people.quarantine, "_batch")} == {1}
+    assert count_by_rule(lake) == {}
+    load(people, good)
+    assert rows_of(lake, people.quarantine) == []
+
+
+def test_looking_for_dead_batches_reads_only_what_is_new(
+    people: DatasetContract, lake: Lake, load: Callable[..., IngestReport], settings: Settings, tmp_path: Path
+) -> None:
+    from lakehouse.ingest.known import KnownFiles
+
+    for number in range(4):
+        file = tmp_path / f"{number}.csv"
+        write_people(file, 300, first=number * 300)
+        load(people, file)
+        assert KnownFiles(lake, people, settings).quarantined_since_last_look() == []
+    assert len(lake.history(people.quarantine)) == 4
 
 
 def test_the_index_is_completed_after_a_crash(

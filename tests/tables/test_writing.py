@@ -176,6 +176,7 @@ def test_replace_where_and_delete(lake: Lake, con: duckdb.DuckDBPyConnection, st
     assert commit.rows == 2
     assert rows(lake, T, columns="id") == [(5,)]
     assert lake.delete(con, T, "id = 12345", stamp=stamp).skipped
+    assert lake.delete(con, T, "id = 5", within={"id": (6, 9)}, stamp=stamp).skipped
     lake.delete(con, T, "true", stamp=stamp)
     assert rows(lake, T) == []
     with pytest.raises(TableNotFound, match=r"raw\.nobody"):
