@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from lakehouse.errors import ContractError, FileRefused
 from lakehouse.pipeline.events import Progress, counted, unwatched
 from lakehouse.pipeline.files import expand_paths
+from lakehouse.pipeline.given_key import check_given_key
 from lakehouse.pipeline.landing import Landed, land
 from lakehouse.pipeline.workspace import Workspace
 from lakehouse.sql import quote_identifier
@@ -95,13 +96,14 @@ class _Seen:
     rows: int
     files: int
     landing: "Landing"
+    parts: "tuple[tuple[Path, StagedFile], ...]"
 
 
 def add(workspace: Workspace, request: AddRequest, *, progress: Progress = unwatched) -> AddReport:
     """Infer contracts from files, write them into the home, and land the files.
 
     Raises:
-        ContractError: the name is taken or not a name, or a named column does not exist.
+        ContractError: the name is taken or not a name, a named column does not exist, or the key does not tell rows apart.
         FileRefused: a file can't be read, or the files have different columns.
         SourceError: a path does not exist.
     """
@@ -127,6 +129,7 @@ def add(workspace: Workspace, request: AddRequest, *, progress: Progress = unwat
             source=files[0].name if len(files) == 1 else f"{files[0].name} and {len(files) - 1} more",
             **_told(request),
         )
+        warnings = check_given_key(session.con, inferred.contract, seen.parts) if request.key else []
         texts = [inferred.text]
         model = None
         if request.target:
@@ -141,7 +144,7 @@ def add(workspace: Workspace, request: AddRequest, *, progress: Progress = unwat
     _write_all(targets, texts)
     # dbt parses them when it next builds.
     write_generated(settings, _reloaded(workspace))
-    warnings = [f"{one.feature}: {one.reason}" for one in model.warnings] if model else []
+    warnings += [f"{one.feature}: {one.reason}" for one in model.warnings] if model else []
     return AddReport(
         dataset=inferred.contract,
         model=model,
@@ -218,6 +221,7 @@ def _stage(session: Session, files: Sequence[Path], progress: Progress) -> _Seen
         rows=sum(one.rows_read for one in readable),
         files=len(readable),
         landing=_landing(readable),
+        parts=tuple((file, one) for file, one in zip(chosen, staged, strict=True) if one.rows_read),
     )
 
 
@@ -257,14 +261,26 @@ def _check_columns(session: Session, relation: str, request: AddRequest) -> None
     named = [*request.key, *request.entity, *([request.event_time] if request.event_time else [])]
     if request.target and re.fullmatch(r"\w+", request.target):
         named.append(request.target)
-    folded = {column.lower() for column in columns} | {name_from_file(Path(column)) for column in columns}
     for name in named:
-        if name.lower() not in folded:
+        if not any(_is_called(column, name) for column in columns):
             close = difflib.get_close_matches(name, columns, n=1)
             hint = f"Did you mean {close[0]}?" if close else "Name one of the file's columns"
             raise ContractError(
                 f"column {name}", "is not in the file", expected=", ".join(c for c in columns if not c.startswith("_")), fix=hint
             )
+    target = request.target and next((column for column in columns if _is_called(column, request.target)), None)
+    for what, names in (("key", request.key), ("entity", request.entity)):
+        if target and any(_is_called(target, name) for name in names):
+            raise ContractError(
+                f"target {request.target}",
+                f"is also the {what}: what tells rows apart can't be predicted",
+                fix=f"Predict another column, or name another {what}",
+            )
+
+
+def _is_called(column: str, name: str) -> bool:
+    """Whether the user means the column: by its name in the file or in the contract, whatever the case."""
+    return name.lower() in {column.lower(), name_from_file(Path(column))}
 
 
 def _write_all(targets: Sequence[Path], texts: Sequence[str]) -> None:

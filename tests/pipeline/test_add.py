@@ -163,3 +163,53 @@ def test_a_refused_file_fails_every_run_until_it_is_gone(
         assert len(built) == int(name[1])
     bad.unlink()
     assert run("r3").passed  # type: ignore[attr-defined]
+
+
+def test_a_key_that_repeats_is_refused_with_an_example(settings: Settings, tmp_path: Path) -> None:
+    file = tmp_path / "cities.csv"
+    file.write_text("city,year,people\n" + "".join(f"{('Oslo', 'Bergen', ' Oslo')[i % 3]},{2000 + i // 3},{i}\n" for i in range(30)))
+    with pytest.raises(ContractError, match=r"key city: is not different in every row of cities\.csv") as caught:
+        _add(settings, file, key=("city",))
+    error = caught.value
+    assert error.found == "2 values in more than one row (28 rows too many), such as 'Oslo' in rows 1, 3 and 4"
+    assert "--key" in str(error.fix)
+    assert not (settings.home_dir / "contracts").exists()
+
+
+def test_a_key_with_missing_values_is_refused_with_an_example(settings: Settings, tmp_path: Path) -> None:
+    file = tmp_path / "people.csv"
+    file.write_text("id,age\n" + "".join(f"{'' if i == 4 else i},{i}\n" for i in range(30)))
+    with pytest.raises(ContractError, match=r"key id: has no value of id in every row of people\.csv .*1 row without one, such as row 5"):
+        _add(settings, file, key=("id",))
+
+
+def test_a_key_that_fails_once_in_a_thousand_rows_is_taken_with_a_warning(settings: Settings, tmp_path: Path) -> None:
+    file = tmp_path / "orders.csv"
+    file.write_text("order,amount\n" + "".join(f"A{i if i != 1999 else 7},{i}\n" for i in range(2000)))
+    report = _add(settings, file, key=("order",))
+    assert report.dataset.primary_key == ("order",)
+    assert report.warnings == (
+        "key order: is not different in every row of orders.csv: 1 value in more than one row (1 row too many), such as 'A7' in rows 8 "
+        "and 2,000; quarantined",
+    )
+
+
+def test_a_key_may_come_again_in_another_file(settings: Settings, tmp_path: Path) -> None:
+    for number in range(2):
+        (tmp_path / f"day{number}.csv").write_text("id,level\n" + "".join(f"{i},{i + number}\n" for i in range(30)))
+    report = _add(settings, tmp_path / "day*.csv", name="levels", key=("id",))
+    assert report.dataset.primary_key == ("id",)
+    assert not report.warnings
+
+
+def test_a_key_that_a_file_lacks_is_refused(settings: Settings, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("id,level,size\n1,2,3\n")
+    (tmp_path / "b.csv").write_text("level,size\n2,3\n")
+    with pytest.raises(ContractError, match=r"key id: is not in b\.csv"):
+        _add(settings, tmp_path / "*.csv", name="levels", key=("id",))
+
+
+@pytest.mark.parametrize("what", ["key", "entity"])
+def test_what_tells_rows_apart_is_not_predicted(settings: Settings, shop: Path, what: str) -> None:
+    with pytest.raises(ContractError, match=f"target Visit_ID: is also the {what}"):
+        _add(settings, shop, target="Visit_ID", **{what: ("visit id",)})
