@@ -101,7 +101,8 @@ def _repeated(
     values, more, (value, lines) = row
     # Whether the column is personal is known only when the contract is: what is protected there is not shown here.
     example = "one" if any(column.protected for column in columns) else repr(value)
-    found = f"{values:,} {'value' if values == 1 else 'values'} in more than one row ({more:,} {'row' if more == 1 else 'rows'} too many), such as {example} in {_rows(lines)}"
+    excess = f"{more:,} {'row' if more == 1 else 'rows'} too many"
+    found = f"{values:,} {'value' if values == 1 else 'values'} in more than one row ({excess}), such as {example} in {_rows(lines)}"
     return _Trouble(f"is not different in every row of {path.name}", "every value in one row only", found, int(more))
 
 
