@@ -13,11 +13,12 @@ from lakehouse.contracts import DatasetContract
 from lakehouse.errors import FileRefused
 from lakehouse.ingest.archive import Original
 from lakehouse.ingest.keys import FILE_SHIFT, KeyWatch
+from lakehouse.ingest.limits import SHAPE_RULE, JudgedFile, check_limits
 from lakehouse.ingest.pieces import PiecewiseAppend
 from lakehouse.ingest.readers import Chunk, FileFormat, Select, as_text, read_chunks, read_documents, scratch_folder, sniff
 from lakehouse.ingest.readers.chunks import new_name
 from lakehouse.ingest.readers.encoding import UTF8
-from lakehouse.ingest.readers.formats import SLICE_BYTES, refused
+from lakehouse.ingest.readers.formats import SLICE_BYTES
 from lakehouse.ingest.tally import BatchTally
 from lakehouse.ingest.validation import BAD, RECORD, RowJudge, check_columns, match_columns, worst_level_sql
 from lakehouse.privacy import Key, install, protect_sql
@@ -27,7 +28,6 @@ from lakehouse.tables.writing import Written
 
 GOOD_TABLE = "__batch_good"
 BAD_TABLE = "__batch_bad"
-SHAPE_RULE = "record.shape"
 # Pieces this large are written at once; smaller ones of many files become one data file together.
 _DIRECT_ROWS = 200_000
 # Up to this size files are judged together: for a small file the planning of its queries costs more than its rows.
@@ -390,28 +390,9 @@ class BatchReader:
 
     def _check_limits(self, outcome: FileOutcome) -> None:
         """Refuse a file that is more wrong than the contract allows."""
-        contract = self._contract
-        limit = contract.quarantine_limit_percent
-        is_strict = contract.schema_changes.type_change == "reject"
-        if not outcome.rows_quarantined or (limit is None and not is_strict):
-            return
-        share = 100.0 * outcome.rows_quarantined / outcome.rows_read
-        reasons = self._con.execute(
-            f"SELECT rule, count(*) AS rows FROM (SELECT unnest(rules) AS rule FROM {BAD_TABLE} WHERE {_of(outcome)}) "
-            "GROUP BY rule ORDER BY rows DESC, rule"
-        ).fetchall()
+        bad_rows_sql = f"SELECT * FROM {BAD_TABLE} WHERE {_of(outcome)}"
         name = outcome.original.path.name
-        if limit is not None and share > limit:
-            raise refused(
-                name,
-                f"{outcome.rows_quarantined} of {outcome.rows_read} rows break the contract of {contract.name}",
-                expected=f"at most {limit:g} %",
-                found=f"{share:.1f} %: " + ", ".join(f"{rule} ({rows} rows)" for rule, rows in reasons[:3]),
-                fix="Correct the file or the contract",
-            )
-        wrong = [rule.removesuffix(".type") for rule, rows in reasons if rule.endswith(".type") and rows == outcome.rows_read]
-        if is_strict and wrong:
-            raise refused(name, f"no value of {', '.join(wrong)} is of the contract's type", fix="Correct the file or the contract")
+        check_limits(self._con, self._contract, JudgedFile(name, outcome.rows_read, outcome.rows_quarantined, bad_rows_sql))
 
     def _refuse(self, outcome: FileOutcome, error: FileRefused) -> None:
         """Leave nothing of a file behind."""

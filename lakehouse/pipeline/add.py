@@ -97,6 +97,7 @@ class _Seen:
     files: int
     landing: "Landing"
     parts: "tuple[tuple[Path, StagedFile], ...]"
+    bad_share: float
 
 
 def add(workspace: Workspace, request: AddRequest, *, progress: Progress = unwatched) -> AddReport:
@@ -126,6 +127,7 @@ def add(workspace: Workspace, request: AddRequest, *, progress: Progress = unwat
             name=name,
             landing=seen.landing,
             target=request.target,
+            bad_share=seen.bad_share,
             source=files[0].name if len(files) == 1 else f"{files[0].name} and {len(files) - 1} more",
             **_told(request),
         )
@@ -222,7 +224,14 @@ def _stage(session: Session, files: Sequence[Path], progress: Progress) -> _Seen
         files=len(readable),
         landing=_landing(readable),
         parts=tuple((file, one) for file, one in zip(chosen, staged, strict=True) if one.rows_read),
+        bad_share=max((_rejected(session, one) / one.rows_read for one in staged if one.rows_read), default=0.0),
     )
+
+
+def _rejected(session: Session, staged: "StagedFile") -> int:
+    """Records of a file that are none."""
+    found = session.con.execute(f"SELECT count(*) FROM {quote_identifier(staged.rejects_relation)}").fetchone()
+    return int(found[0]) if found else 0
 
 
 def _chosen(files: Sequence[Path]) -> list[Path]:

@@ -350,3 +350,9 @@ def test_a_contract_of_one_day_accepts_the_other_days(real_data: Path, con: duck
     contract = infer_dataset(con, stage(folder / "2010-12-01.csv"), name="sales").contract
 
     assert sum(bad_rows(con, contract, stage(file)) for file in sorted(folder.glob("2011-0[1-2]-*.csv"))) == 0
+
+
+@pytest.mark.parametrize(("bad_share", "limit"), [(0.0, 30), (0.1, 30), (0.4, 80), (0.9, 100)])
+def test_a_file_may_be_dirty_but_not_another_kind_of_file(bad_share: float, limit: float, con: duckdb.DuckDBPyConnection) -> None:
+    con.execute("CREATE OR REPLACE TABLE t AS SELECT CAST(range AS VARCHAR) AS id FROM range(30)")
+    assert infer_dataset(con, "t", name="things", bad_share=bad_share).contract.quarantine_limit_percent == limit

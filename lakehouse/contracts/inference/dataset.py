@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     import duckdb
 
 _TOLERATED_PERCENT = 5
+# Above this a file is not a dirty file of the dataset but another one, such as one with a retyped column.
+_QUARANTINE_LIMIT_PERCENT = 30
 _LONGEST_CATEGORY = 80
 
 
@@ -43,6 +46,7 @@ def infer_dataset(
     primary_key: tuple[str, ...] = (),
     entity: tuple[str, ...] = (),
     event_timestamp: str | None = None,
+    bad_share: float = 0.0,
     reserved: tuple[str, ...] = ("_row",),
 ) -> Inferred:
     """The contract that a file's rows suggest.
@@ -61,6 +65,7 @@ def infer_dataset(
         primary_key: the key, where the user knows it; columns by their name in the file or in the contract.
         entity: the entity, where the user knows it.
         event_timestamp: the event time, where the user knows it.
+        bad_share: of the records of the worst file, those that are none and so are not in the relation.
         reserved: columns of the relation that are not the file's.
 
     Raises:
@@ -98,7 +103,7 @@ def infer_dataset(
     else:
         key = find_key(con, relation, candidates, name) if candidates else Key((), "there is no column")
     copies = 0 if key.columns else exact_copies(con, relation, sources)
-    about = _About(name, source, domain, landing or Landing(), target)
+    about = _About(name, source, domain, landing or Landing(), target, bad_share)
     writer = _Writer(profiles, key, copies, about, told)
     text = writer.text()
     return Inferred(text, parse_dataset(text, path=Path(f"{name}.odcs.yaml")))
@@ -113,6 +118,7 @@ class _About:
     domain: str
     landing: Landing
     target: str | None
+    bad_share: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +155,7 @@ class _Writer:
         self.target = about.target
         self.source = about.source
         self.domain = about.domain
+        self.bad_share = about.bad_share
         self.told = told
         self.names = {one.source: one.name for one in profiles}
         self.null_values = _shared_tokens(profiles)
@@ -166,6 +173,7 @@ class _Writer:
             custom.append(Commented(_property("entity", entity), entity_reason))
         if event:
             custom.append(Commented(_property("eventTimestamp", self.names[event]), event_reason))
+        custom += self._limits()
         document: dict[str, Any] = {
             "apiVersion": "v3.2.0",
             "kind": "DataContract",
@@ -185,9 +193,8 @@ class _Writer:
                     ],
                 )
             ],
+            "customProperties": custom,
         }
-        if custom:
-            document["customProperties"] = custom
         head = [
             f"Inferred from {self.source or 'a file'}: {rows:,} rows, {len(self.profiles)} columns.",
             "Types and the key are errors: a row that breaks them goes to quarantine. Ranges and categories are warnings about",
@@ -196,6 +203,14 @@ class _Writer:
         if not event:
             head.append(f"event time: {event_reason}")
         return render(document, head=head)
+
+    def _limits(self) -> Iterator[Commented]:
+        """What a file may differ from these: a dirty file is judged row by row, another kind of file is refused."""
+        misfits = sum(one.misfits for one in self.profiles) / max(self.profiles[0].rows, 1)
+        percent = 100 * min(self.bad_share + misfits, 1.0)
+        limit = min(max(_QUARANTINE_LIMIT_PERCENT, ceil(2 * percent)), 100)
+        seen = f"here {percent:.1f} % are" if percent else "here none is"
+        yield Commented(_property("quarantineLimit", limit), f"percent of bad rows above which a file is refused as a whole; {seen}")
 
     def _server(self) -> dict[str, Any]:
         landing = self.landing
