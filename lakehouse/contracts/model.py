@@ -41,6 +41,18 @@ class _Split(_Part):
     )
     test_fraction: float = Field(default=0.2, gt=0, lt=1, description="Share of the rows kept for the final test.")
     column: str | None = Field(default=None, description="Column of the time or group; default the event timestamp or the entity.")
+    gap_days: float = Field(
+        default=0,
+        ge=0,
+        le=36_500,
+        description="With strategy time: days before the test rows that nothing is learned from; as many as a label looks ahead.",
+    )
+
+    @model_validator(mode="after")
+    def _gap_in_time(self) -> "_Split":
+        if self.gap_days and self.strategy != "time":
+            raise ValueError("gap_days needs strategy: time")
+        return self
 
 
 class _Warning(_Part):
@@ -149,7 +161,7 @@ def parse_model(text: str, *, path: Path) -> ModelContract:
         feature_views=tuple(spec.feature_views),
         include_features=tuple(spec.include_features),
         exclude_features=tuple(spec.exclude_features),
-        split=Split(spec.split.strategy, spec.split.test_fraction, spec.split.column),
+        split=Split(spec.split.strategy, spec.split.test_fraction, spec.split.column, spec.split.gap_days),
         algorithms=() if spec.algorithms == "auto" else tuple(spec.algorithms),
         folds=spec.folds,
         metric=metric,

@@ -87,6 +87,7 @@ class Rule:
         valid_sql: boolean SQL over the typed columns; NULL counts as valid.
         describe_sql: SQL that gives, for a bad row, what was found and what was expected; never a protected value.
         description: what the rule expects, for people.
+        holds_if_filled: whether every row that has a typed value in `columns` satisfies it, so that it need not be asked.
     """
 
     id: str
@@ -96,6 +97,7 @@ class Rule:
     valid_sql: str
     describe_sql: str
     description: str
+    holds_if_filled: bool = False
 
 
 Operator = Literal["equal", "not_equal", "greater", "at_least", "less", "at_most", "between", "not_between"]
@@ -190,12 +192,12 @@ class SchemaChanges:
     """What happens when a file's columns are not the contract's.
 
     Attributes:
-        new_columns: `ignore` reports them, `rescue` keeps their values as JSON, `reject` refuses the file.
+        new_columns: `warn` reports them by name, `rescue` also keeps their values as JSON, `reject` refuses the file, `ignore` is silent.
         missing_columns: `null` fills optional ones (a missing required column always refuses the file), `reject` refuses the file.
         type_change: `quarantine` judges each row; `reject` refuses a file in which a column has no valid value at all.
     """
 
-    new_columns: Literal["ignore", "rescue", "reject"] = "ignore"
+    new_columns: Literal["warn", "rescue", "reject", "ignore"] = "warn"
     missing_columns: Literal["null", "reject"] = "null"
     type_change: Literal["quarantine", "reject"] = "quarantine"
 
@@ -280,11 +282,13 @@ class Split:
     Attributes:
         strategy: `time` tests on the newest, `group` never divides an entity, `random` is stratified for classes.
         column: of the time or group; default the event timestamp or the entity.
+        gap_days: nothing is learned from rows of this many days before the first test row, whose labels may reach into its time.
     """
 
     strategy: Literal["time", "random", "group"] = "random"
     test_fraction: float = 0.2
     column: str | None = None
+    gap_days: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,10 +54,26 @@ class Candidate:
         return "+".join(member.name for member in self.members)
 
 
-def make_folds(fold: "np.ndarray[Any, Any]", labels: "np.ndarray[Any, Any]", *, by_time: bool, is_classification: bool) -> list[Fold]:
+def make_folds(
+    fold: "np.ndarray[Any, Any]",
+    labels: "np.ndarray[Any, Any]",
+    *,
+    by_time: bool,
+    is_classification: bool,
+    times: "np.ndarray[Any, Any] | None" = None,
+    gap_s: float = 0.0,
+) -> list[Fold]:
     """The folds that are recorded with the rows; by time, each block is judged by what was learned from the blocks before.
 
     A fold is left out when it could not be fitted: without rows, or with one class only.
+
+    Args:
+        fold: each row's fold.
+        labels: each row's label.
+        by_time: folds are blocks in time.
+        is_classification: labels are classes.
+        times: each row's time in seconds; nothing is learned from the last `gap_s` before the block that judges.
+        gap_s: see `times`.
     """
     import numpy as np
 
@@ -65,6 +81,8 @@ def make_folds(fold: "np.ndarray[Any, Any]", labels: "np.ndarray[Any, Any]", *, 
     for number in sorted(set(fold.tolist())):
         fit = np.flatnonzero(fold < number if by_time else fold != number)
         judge = np.flatnonzero(fold == number)
+        if by_time and times is not None and len(judge):
+            fit = fit[times[fit] < times[judge].min() - gap_s]
         enough = len(fit) > 0 and len(judge) > 0 and (not is_classification or len(set(labels[fit])) > 1)
         if enough:
             folds.append(Fold(fit, judge))
