@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 _CODE = ("learning", "features")
-_LIBRARIES = ("scikit-learn", "numpy")
+_LIBRARIES = ("scikit-learn", "numpy", "scipy", "pandas", "duckdb", "skops")
 
 
 def model_digest(pipeline: Any) -> str:

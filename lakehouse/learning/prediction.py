@@ -1,23 +1,36 @@
 """Predictions of every entity as a table, each with the model and the table versions it came from."""
 
 import json
+from collections.abc import Callable
 from datetime import datetime
 
 from lakehouse.contracts import ModelContract
 from lakehouse.features import ModelRows, described, feature_source, prediction_set
-from lakehouse.learning.registry import LoadedModel, Registry
+from lakehouse.learning.fingerprint import code_digest
+from lakehouse.learning.records import made_already
+from lakehouse.learning.registry import LoadedModel, Registry, unheard
 from lakehouse.learning.scoring import NUMBER, score
 from lakehouse.learning.sources import declared_views
 from lakehouse.settings import Settings
 from lakehouse.sql import quote_identifier, quote_literal
-from lakehouse.tables import Commit, Lake, Session, Stamp, TableName
+from lakehouse.tables import Commit, Lake, Session, Stamp
 
 
-def predict_batch(settings: Settings, lake: Lake, contract: ModelContract, *, run: str, now: datetime) -> Commit:
+def predict_batch(
+    settings: Settings, lake: Lake, contract: ModelContract, *, run: str, now: datetime, waiting: Callable[[str], None] = unheard
+) -> Commit:
     """Replace `models.<model>_predictions` by what the champion says of every entity's newest row, labelled or not.
 
     Earlier predictions stay readable as earlier versions of the table. Nothing is written (the commit says skipped) where the
-    newest version was made by this champion from these table versions.
+    newest version was made by this champion from these table versions with this code. One process of a home at a time predicts.
+
+    Args:
+        settings: of the home.
+        lake: the tables.
+        contract: of the model.
+        run: recorded with the predictions.
+        now: the time of prediction.
+        waiting: told, in one line, that another process is predicting with this model.
 
     Raises:
         ModelNotFound: no version of the model has reached its minimums yet.
@@ -25,32 +38,23 @@ def predict_batch(settings: Settings, lake: Lake, contract: ModelContract, *, ru
         FeatureError: a feature view is missing or can't be joined.
         TableNotFound: a table of features has not been built.
     """
-    table = TableName.parse(f"models.{contract.name}_predictions")
-    model = Registry(settings).load(contract.name)
+    registry = Registry(settings)
     source = feature_source(contract, declared_views(settings, contract))
-    with lake.connect(source.tables) as session:
-        stamp = Stamp(
-            asset=str(table),
-            run=run,
-            inputs=session.inputs(*source.tables),
-            code=model.spec.digest,
-            source={"model": f"models.{model.name}@{model.version}"},
-        )
-        made = _made_already(lake, table, stamp)
-        if made is not None:
-            return made
-        rows = prediction_set(described(source, session.con))
-        return lake.overwrite(session.con, table, _predictions_sql(session, rows, model, stamp, now), stamp=stamp)
-
-
-def _made_already(lake: Lake, table: TableName, stamp: Stamp) -> Commit | None:
-    newest = next(iter(lake.history(table, limit=1)), None) if lake.exists(table) else None
-    if newest is None or newest.stamp is None:
-        return None
-    before = newest.stamp
-    if (dict(before.inputs), before.code, before.source) != (dict(stamp.inputs), stamp.code, stamp.source):
-        return None
-    return Commit(table, newest.version, newest.version, rows=lake.detail(table).rows, skipped=True)
+    with registry.turn("predicting", contract.name, waiting=waiting):
+        model = registry.load(contract.name)
+        with lake.connect(source.tables) as session:
+            stamp = Stamp(
+                asset=f"models.{contract.name}_predictions",
+                run=run,
+                inputs=session.inputs(*source.tables),
+                code=code_digest(),
+                source={"model": f"models.{model.name}@{model.version}", "model_digest": model.spec.digest},
+            )
+            made = made_already(lake, stamp)
+            if made is not None:
+                return made
+            rows = prediction_set(described(source, session.con))
+            return lake.overwrite(session.con, stamp.asset, _predictions_sql(session, rows, model, stamp, now), stamp=stamp)
 
 
 def _predictions_sql(session: Session, rows: ModelRows, model: LoadedModel, stamp: Stamp, now: datetime) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from lakehouse.learning.registry import CHAMPION
 from lakehouse.learning.results import TrainReport
 from lakehouse.sql import quote_literal
-from lakehouse.tables import Lake, Stamp
+from lakehouse.tables import Commit, Lake, Stamp, TableName
 
 EVALUATIONS = "models.evaluations"
 EVENTS = "models.registry_events"
@@ -30,23 +30,47 @@ class Origin:
         return json.dumps(dict(self.inputs), sort_keys=True)
 
 
-def recorded_report(lake: Lake, origin: Origin) -> TrainReport | None:
-    """The report of the newest evaluation of the model, if it is of this origin."""
+@dataclass(frozen=True, slots=True)
+class Evaluated:
+    """A version's evaluation, as it was recorded."""
+
+    origin: Origin
+    report: TrainReport
+
+
+def made_already(lake: Lake, stamp: Stamp) -> Commit | None:
+    """The newest commit of the stamp's asset, if it was made from the same tables, code and source, whichever run made it."""
+    table = TableName.parse(stamp.asset)
+    newest = next(iter(lake.history(table, limit=1)), None) if lake.exists(table) else None
+    if newest is None or newest.stamp is None:
+        return None
+    before = newest.stamp
+    if (dict(before.inputs), before.code, before.source) != (dict(stamp.inputs), stamp.code, stamp.source):
+        return None
+    return Commit(table, newest.version, newest.version, rows=lake.detail(table).rows, skipped=True)
+
+
+def evaluated(lake: Lake, model: str, version: str) -> Evaluated | None:
+    """The evaluation of a version: the newest, since a registry that was made anew counts from 1 again."""
     if not lake.exists(EVALUATIONS):
         return None
     with lake.connect([EVALUATIONS]) as session:
         row = session.con.execute(
-            f"SELECT report, contract_digest, code_digest, inputs FROM {EVALUATIONS} WHERE model = ?"
-            " ORDER BY CAST(version AS BIGINT) DESC LIMIT 1",
-            [origin.model],
+            f"SELECT contract_digest, code_digest, inputs, report FROM {EVALUATIONS} WHERE model = ? AND version = ?"
+            " ORDER BY evaluated_at DESC LIMIT 1",
+            [model, version],
         ).fetchone()
-    if row is None or row[1:] != (origin.contract, origin.code, origin.inputs_json):
+    if row is None:
         return None
-    return TrainReport.from_json(row[0])
+    contract, code, inputs, report = row
+    return Evaluated(Origin(model, contract, code, json.loads(inputs)), TrainReport.from_json(report))
 
 
 def remember(lake: Lake, report: TrainReport, origin: Origin, *, previous: str | None, run: str, now: datetime) -> None:
-    """Add the registry's events, then the evaluation: a training counts as done when its evaluation is there."""
+    """Add the registry's events, then the evaluation: a training counts as done when its evaluation is there.
+
+    Where a process was killed between the two, the events are there already and are not added again.
+    """
     training_set = f"models.{report.model}_training_set"
     stamp = Stamp(asset=EVENTS, run=run, inputs={training_set: report.training_set_version}, code=origin.code)
     event: dict[str, Any] = {
@@ -64,7 +88,8 @@ def remember(lake: Lake, report: TrainReport, origin: Origin, *, previous: str |
     }
     con = lake.open_connection()
     try:
-        lake.append(con, EVENTS, _select({**event, "event": "registered", "alias": None}, event), stamp=stamp)
+        if not _has_events(lake, event):
+            lake.append(con, EVENTS, _select({**event, "event": "registered", "alias": None}, event), stamp=stamp)
         evaluation: dict[str, Any] = {
             "evaluated_at": now,
             "model": report.model,
@@ -92,6 +117,17 @@ def remember(lake: Lake, report: TrainReport, origin: Origin, *, previous: str |
         lake.append(con, EVALUATIONS, _select(evaluation), stamp=Stamp(EVALUATIONS, run, stamp.inputs, origin.code))
     finally:
         con.close()
+
+
+def _has_events(lake: Lake, event: Mapping[str, Any]) -> bool:
+    if not lake.exists(EVENTS):
+        return False
+    # The same model may be registered twice when that is forced, but by two runs.
+    told = ("model", "version", "event", "model_digest", "run")
+    with lake.connect([EVENTS]) as session:
+        is_it = " AND ".join(f"{name} = {quote_literal(event[name])}" for name in told)
+        found = session.con.execute(f"SELECT count(*) FROM {EVENTS} WHERE {is_it}").fetchone()
+    return bool(found and found[0])
 
 
 _TYPES = {

@@ -5,7 +5,7 @@ import logging
 import os
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,12 +18,14 @@ import yaml
 
 from lakehouse.errors import ModelError, ModelNotFound
 from lakehouse.learning.schema import FeatureSchema
+from lakehouse.locks import exclusive
 from lakehouse.settings import Settings
 
 CHAMPION = "champion"
 CHALLENGER = "challenger"
 _METADATA = "lakehouse"
 _MODEL_FILE = "model.skops"
+_REPORT_FILE = "report.json"
 # All that a model file may name beside what skops itself trusts (scikit-learn's estimators, numpy, scipy). MLflow would take
 # this list from the model's own folder, so that whoever wrote the file would also say that it is to be trusted: we never do.
 TRUSTED_TYPES = (
@@ -93,12 +95,30 @@ class TrainingRecord:
     report: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
+@dataclass(frozen=True, slots=True)
+class RegisteredVersion:
+    """A version as the registry knows it.
+
+    Attributes:
+        tags: those of its training record.
+        run: the MLflow run that made it.
+    """
+
+    version: str
+    tags: Mapping[str, str]
+    run: str
+
+
 @contextmanager
 def quiet_mlflow() -> Iterator[None]:
     """MLflow warns of its own type hints when it loads its parts: nothing that a reader of our output could act on."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"mlflow\.")
         yield
+
+
+def unheard(message: str) -> None:
+    """Where nobody listens."""
 
 
 class Registry:
@@ -113,48 +133,73 @@ class Registry:
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         os.environ.setdefault("MLFLOW_DISABLE_ENV_CREATION", "true")
         uri = self._settings.mlflow_tracking_uri
-        if uri.startswith("sqlite:///"):
-            Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-        for noisy in ("mlflow", "alembic"):
-            logging.getLogger(noisy).setLevel(logging.WARNING)
         with quiet_mlflow():
             from mlflow import MlflowClient
+            from mlflow.exceptions import MlflowException
+            from sqlalchemy.exc import SQLAlchemyError
 
-            return MlflowClient(tracking_uri=uri, registry_uri=uri)
+            # MLflow sets its own level when it is imported.
+            for noisy in ("mlflow", "alembic"):
+                logging.getLogger(noisy).setLevel(logging.WARNING)
+            try:
+                if self._database is not None:
+                    _ensure_database(self._database, self._artifacts or "")
+                client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+                client.search_registered_models(max_results=1)
+            except (MlflowException, SQLAlchemyError) as error:
+                fix = "Move it away: every model is then trained again" if self._database else "Correct LAKEHOUSE_MLFLOW_URI"
+                raise ModelError(f"registry {uri}", "can't be opened", found=_first_line(error), fix=fix) from error
+            return client
+
+    @property
+    def _database(self) -> Path | None:
+        """The registry's SQLite file; None where a server keeps it."""
+        scheme, _, path = self._settings.mlflow_tracking_uri.partition(":///")
+        return Path(path) if scheme == "sqlite" else None
 
     @property
     def _artifacts(self) -> str | None:
         """Where artifacts go; a tracking server decides for itself."""
-        if not self._settings.mlflow_tracking_uri.startswith("sqlite:///"):
-            return None
-        return (self._settings.home_dir / "registry" / "artifacts").as_uri()
+        return None if self._database is None else (self._settings.home_dir / "registry" / "artifacts").as_uri()
 
     @property
     def is_present(self) -> bool:
         """Whether a registry can be there at all, without asking it."""
-        uri = self._settings.mlflow_tracking_uri
-        return not uri.startswith("sqlite:///") or Path(uri.removeprefix("sqlite:///")).is_file()
+        return self._database is None or self._database.is_file()
 
-    def register(self, name: str, pipeline: Any, spec: ModelSpec, record: TrainingRecord, *, alias: str) -> str:
-        """Record a training and make its model the newest version, under an alias; returns the version.
+    @contextmanager
+    def turn(self, work: str, model: str, *, waiting: Callable[[str], None]) -> Generator[None]:
+        """Let one process of this home at a time do a kind of work on a model: decide whether it is to be done, and do it.
+
+        Args:
+            work: `training` or `predicting`.
+            model: its name.
+            waiting: told, in one line, that another process is at it, before waiting for that.
+        """
+        path = self._settings.home_dir / "registry" / "locks" / f"{model}.{work}"
+        with exclusive(path, waiting=lambda: waiting(f"another process is {work} {model}: waiting for it to end")):
+            yield
+
+    def register(self, name: str, pipeline: Any, spec: ModelSpec, record: TrainingRecord) -> str:
+        """Record a training and make its model the newest version; returns the version, which has no alias yet.
 
         Raises:
             ModelError: the model holds a type that may not be loaded.
         """
-        from mlflow.entities import Metric, Param, RunTag
+        from mlflow.entities import Metric, Param
 
         client = self._client
         experiment = self._experiment(name)
-        run = client.create_run(experiment, run_name=record.tags.get("lakehouse.run"))
+        tags = {key: value[:5000] for key, value in record.tags.items()}
+        run = client.create_run(experiment, run_name=record.tags.get("lakehouse.run"), tags=tags)
         run_id = run.info.run_id
         milliseconds = int(run.info.start_time)
         client.log_batch(
             run_id,
             metrics=[Metric(key, value, milliseconds, 0) for key, value in record.metrics.items()],
             params=[Param(key, value[:6000]) for key, value in record.params.items()],
-            tags=[RunTag(key, value[:8000]) for key, value in record.tags.items()],
         )
-        client.log_dict(run_id, dict(record.report), "report.json")
+        client.log_dict(run_id, dict(record.report), _REPORT_FILE)
         model = client.create_logged_model(experiment, name=name, source_run_id=run_id, params=dict(record.params), model_type=spec.problem)
         with tempfile.TemporaryDirectory(prefix="model-") as scratch:
             folder = Path(scratch) / "model"
@@ -163,14 +208,38 @@ class Registry:
         client.finalize_logged_model(model.model_id, "READY")
         client.set_terminated(run_id)
         self._ensure_registered(name)
-        made = client.create_model_version(
-            name, source=model.artifact_location, run_id=run_id, tags=dict(record.tags), model_id=model.model_id
-        )
-        version = str(made.version)
-        client.set_registered_model_alias(name, alias, version)
+        made = client.create_model_version(name, source=model.artifact_location, run_id=run_id, tags=tags, model_id=model.model_id)
+        return str(made.version)
+
+    def assign(self, name: str, version: str, alias: str) -> None:
+        """Let an alias stand for a version; with a new champion there is no challenger any more."""
+        self._client.set_registered_model_alias(name, alias, version)
         if alias == CHAMPION and self.version(name, CHALLENGER) is not None:
-            client.delete_registered_model_alias(name, CHALLENGER)
-        return version
+            self._client.delete_registered_model_alias(name, CHALLENGER)
+
+    def newest(self, name: str) -> RegisteredVersion | None:
+        """The version that was registered last; None if there is none."""
+        found = self._client.search_model_versions(f"name = '{name}'", max_results=1, order_by=["version_number DESC"])
+        if not found:
+            return None
+        return RegisteredVersion(str(found[0].version), dict(found[0].tags), str(found[0].run_id or ""))
+
+    def report(self, version: RegisteredVersion) -> str | None:
+        """The report that was recorded with a version before it was registered; None if another program registered it."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return Path(self._client.download_artifacts(version.run, _REPORT_FILE)).read_text("utf-8")
+        except (MlflowException, OSError):
+            return None
+
+    def end_interrupted(self, name: str) -> None:
+        """Mark the runs of a model that were never ended as killed. For the one whose turn it is: nobody else is at work."""
+        experiment = self._client.get_experiment_by_name(name)
+        if experiment is None:
+            return
+        for run in self._client.search_runs([experiment.experiment_id], "attributes.status = 'RUNNING'"):
+            self._client.set_terminated(run.info.run_id, "KILLED")
 
     def version(self, name: str, alias: str) -> str | None:
         """The version that an alias stands for; None if it stands for none."""
@@ -226,6 +295,23 @@ class Registry:
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
+
+
+def _ensure_database(path: Path, artifacts: str) -> None:
+    """Make MLflow's database whole or not at all: half of one, left by a process that was killed, can't be opened again."""
+    with exclusive(path.with_name(f"{path.name}.lock"), waiting=lambda: None):
+        if path.exists():
+            return
+        from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+        draft = path.with_name(f".{path.name}.new")
+        draft.unlink(missing_ok=True)
+        SqlAlchemyStore(f"sqlite:///{draft}", artifacts).engine.dispose()
+        draft.replace(path)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or ["no message"])[0][:200]
 
 
 def save_model(pipeline: Any, spec: ModelSpec, folder: Path) -> None:

@@ -2,11 +2,12 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from lakehouse.contracts import Severity
 from lakehouse.learning.evaluation import Interval
+from lakehouse.learning.splits import LeftOut
 from lakehouse.tables import Commit
 
 MINIMUMS = "metrics_reach_their_minimums"
@@ -48,6 +49,7 @@ class TrainReport:
         checks: whether the contract's minimums hold (an error) and whether it beats the baseline (a warning).
         candidates: every algorithm that was compared.
         columns: what became of each feature, and why.
+        left_out: rows of the label table that took no part, and why.
         alias: `champion` if it passed, else `challenger`.
         training_set: the commit of its training set; None where a recorded report is returned.
         skipped: nothing was trained: inputs, contract and code are those of this version.
@@ -71,6 +73,7 @@ class TrainReport:
     training_set_version: int
     model_digest: str
     notes: tuple[str, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
     training_set: Commit | None = None
     skipped: bool = False
 
@@ -107,6 +110,7 @@ class TrainReport:
                 "columns": [dict(one) for one in self.columns],
                 "rows_train": self.rows_train,
                 "rows_test": self.rows_test,
+                "left_out": [asdict(one) for one in self.left_out],
                 "alias": self.alias,
                 "inputs": dict(self.inputs),
                 "training_set_version": self.training_set_version,
@@ -127,10 +131,12 @@ class TrainReport:
             for one in recorded.pop("candidates")
         )
         notes = tuple(recorded.pop("notes"))
+        left_out = tuple(LeftOut(**one) for one in recorded.pop("left_out", ()))
         return cls(
             checks=checks,
             candidates=candidates,
             notes=notes,
+            left_out=left_out,
             interval=Interval(*interval) if interval else None,
             training_set=None,
             skipped=True,

@@ -92,7 +92,7 @@ def test_every_customer_is_predicted_once_with_where_it_came_from(telco, shared,
     assert json.loads(found[0][5]) == {"staging.telco": 0}
     stamp = lake.history(table, limit=1)[0].stamp
     assert stamp is not None
-    assert stamp.source == {"model": f"models.telco@{telco.version}"}
+    assert stamp.source == {"model": f"models.telco@{telco.version}", "model_digest": telco.model_digest}
     again = predict_batch(shared, lake, TELCO, run="predict again", now=NOW)
     assert (again.skipped, again.version) == (True, commit.version)
 

@@ -1,0 +1,154 @@
+"""A fitted model becomes a version of the registry: checked, given its alias, and recorded, whatever happens in between."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime
+
+from lakehouse.contracts import ModelContract, Severity
+from lakehouse.learning.candidates import Candidate
+from lakehouse.learning.evaluation import LOWER_IS_BETTER, MinimumCheck, check_minimums, confidence_interval
+from lakehouse.learning.fingerprint import model_digest
+from lakehouse.learning.fitting import Learned
+from lakehouse.learning.records import Evaluated, Origin, evaluated, remember
+from lakehouse.learning.registry import CHALLENGER, CHAMPION, ModelSpec, RegisteredVersion, Registry, TrainingRecord
+from lakehouse.learning.results import BEATS_BASELINE, MINIMUMS, CandidateReport, ModelCheck, TrainReport
+from lakehouse.tables import Lake
+
+_CONTRACT = "lakehouse.contract"
+_CODE = "lakehouse.code"
+_DIGEST = "lakehouse.model_digest"
+_RUN = "lakehouse.run"
+_PREVIOUS = "lakehouse.previous_champion"
+
+
+def register_model(
+    lake: Lake, registry: Registry, contract: ModelContract, learned: Learned, *, origin: Origin, run: str, now: datetime
+) -> TrainReport:
+    """Make the model the newest version, under the alias it deserves, and record its evaluation.
+
+    All that `complete_registration` needs is stored with the version before the version is there.
+    """
+    rows, best = learned.rows, learned.best
+    demands = check_minimums(contract.minimums, learned.metrics)
+    passed = all(demand.passed for demand in demands)
+    digest = model_digest(learned.pipeline)
+    spec = ModelSpec(rows.schema, contract.problem, learned.tested.classes, learned.tested.positive, rows.label_type, digest)
+    report = TrainReport(
+        model=contract.name,
+        version="",
+        algorithm=best.name,
+        problem=contract.problem,
+        metrics=learned.metrics,
+        baseline=learned.baseline,
+        checks=_checks(demands, learned),
+        metric=learned.metric,
+        interval=confidence_interval(rows.test_labels, learned.tested, learned.metric, seed=contract.seed),
+        candidates=tuple(_candidate(one, learned.metric) for one in learned.candidates),
+        columns=tuple(learned.preparation.as_list()),
+        rows_train=len(rows.train),
+        rows_test=len(rows.test),
+        left_out=rows.left_out,
+        alias=CHAMPION if passed else CHALLENGER,
+        inputs=origin.inputs,
+        training_set_version=rows.commit.version,
+        model_digest=digest,
+        notes=learned.notes,
+        training_set=rows.commit,
+    )
+    registry.end_interrupted(contract.name)
+    previous = registry.version(contract.name, CHAMPION)
+    version = registry.register(contract.name, learned.pipeline, spec, _training_record(contract, report, origin, previous, run))
+    report = replace(report, version=version)
+    _conclude(lake, registry, report, origin, previous=previous, run=run, now=now)
+    return report
+
+
+def complete_registration(lake: Lake, registry: Registry, name: str, newest: RegisteredVersion, *, now: datetime) -> Evaluated | None:
+    """The evaluation of the newest version; recorded now, with its alias, if a process was killed before it could do that.
+
+    None for a version that another program registered.
+    """
+    contract, code, digest = (newest.tags.get(tag, "") for tag in (_CONTRACT, _CODE, _DIGEST))
+    known = evaluated(lake, name, newest.version)
+    if known is not None and (known.origin.contract, known.origin.code, known.report.model_digest) == (contract, code, digest):
+        return known
+    text = registry.report(newest) if digest else None
+    if text is None:
+        return None
+    report = replace(TrainReport.from_json(text), version=newest.version)
+    origin = Origin(name, contract, code, report.inputs)
+    previous = newest.tags.get(_PREVIOUS) or None
+    _conclude(lake, registry, report, origin, previous=previous, run=newest.tags.get(_RUN, ""), now=now)
+    return Evaluated(origin, report)
+
+
+def _conclude(
+    lake: Lake, registry: Registry, report: TrainReport, origin: Origin, *, previous: str | None, run: str, now: datetime
+) -> None:
+    """What follows registration; each step may have been done before."""
+    registry.assign(report.model, report.version, report.alias)
+    remember(lake, report, origin, previous=previous, run=run, now=now)
+
+
+def _checks(demands: tuple[MinimumCheck, ...], learned: Learned) -> tuple[ModelCheck, ...]:
+    reached, beaten = learned.metrics.get(learned.metric), learned.baseline.get(learned.metric)
+    is_better = reached is not None and (beaten is None or (reached < beaten if learned.metric in LOWER_IS_BETTER else reached > beaten))
+    detail = "; ".join(str(demand) for demand in demands) or "the contract demands nothing"
+    missed = [demand for demand in demands if not demand.passed]
+    if missed:
+        detail = f"{'; '.join(str(demand) for demand in missed)}: not promoted"
+    beside = f"{learned.metric} {_shown(reached)}, of the baseline {_shown(beaten)}"
+    return (
+        ModelCheck(MINIMUMS, Severity.ERROR, not missed, detail),
+        ModelCheck(BEATS_BASELINE, Severity.WARNING, is_better, beside),
+    )
+
+
+def _shown(value: float | None) -> str:
+    return "not measurable" if value is None else f"{value:.4f}"
+
+
+def _candidate(candidate: Candidate, metric: str) -> CandidateReport:
+    from statistics import pstdev
+
+    values = [fold[metric] for fold in candidate.folds if metric in fold]
+    return CandidateReport(candidate.name, candidate.metrics, pstdev(values) if values else None, candidate.seconds, candidate.notes)
+
+
+def _training_record(contract: ModelContract, report: TrainReport, origin: Origin, previous: str | None, run: str) -> TrainingRecord:
+    params = {
+        "algorithm": report.algorithm,
+        "problem": contract.problem,
+        "metric": report.metric,
+        "seed": str(contract.seed),
+        "folds": str(contract.folds),
+        "split": contract.split.strategy,
+        "test_fraction": str(contract.split.test_fraction),
+        "rows_train": str(report.rows_train),
+        "rows_test": str(report.rows_test),
+        "features": str(len(report.columns)),
+    }
+    tags = {
+        _RUN: run,
+        _CONTRACT: origin.contract,
+        "lakehouse.contract_version": contract.version,
+        _CODE: origin.code,
+        "lakehouse.inputs": json.dumps(dict(origin.inputs), sort_keys=True),
+        "lakehouse.training_set": f"models.{contract.name}_training_set@{report.training_set_version}",
+        _DIGEST: report.model_digest,
+        _PREVIOUS: previous or "",
+    }
+    return TrainingRecord(params, dict(_flat_metrics(report)), tags, json.loads(report.as_json()))
+
+
+def _flat_metrics(report: TrainReport) -> Iterator[tuple[str, float]]:
+    for name, value in report.metrics.items():
+        yield f"test_{name}", value
+    for name, value in report.baseline.items():
+        yield f"baseline_{name}", value
+    for candidate in report.candidates:
+        # MLflow allows no plus in a metric's name.
+        algorithm = candidate.algorithm.replace("+", "_and_")
+        for name, value in candidate.metrics.items():
+            yield f"cv_{algorithm}_{name}", value
