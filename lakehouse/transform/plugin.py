@@ -27,6 +27,9 @@ from lakehouse.errors import ConcurrentWrite, LakehouseError, SettingsError, Tab
 from lakehouse.settings import Settings
 from lakehouse.sql import quote_identifier
 from lakehouse.tables import Commit, Lake, Stamp, TableName
+from lakehouse.tables.session import register_view
+from lakehouse.transform.codes import BuildCodes, definition_in, is_build, mixed
+from lakehouse.transform.definitions import Definitions, digest_of
 from lakehouse.transform.sources import PROVENANCE, raw_columns
 
 # These commands run the on-run-start hook, which registers what their selection needs; any other (show, compile, docs)
@@ -55,6 +58,11 @@ class Plugin(BasePlugin):
         self._versions: dict[TableName, int] = {}
         self._lock = threading.RLock()
         self._contracts: Contracts | None = None
+        self._codes = BuildCodes(self._lake)
+        self._definitions: Definitions | None = None
+        # Of this run, by node: what is wanted must not change between rendering a model's SQL and writing its table.
+        self._wanted: dict[str, str] = {}
+        self._outdated: dict[str, bool] = {}
         self._con: duckdb.DuckDBPyConnection | None = None
         self._borrowed = False
 
@@ -87,6 +95,7 @@ class Plugin(BasePlugin):
             "register_all": self._op_register_all,
             "as_of": self._op_as_of,
             "contract": self._op_contract,
+            "plan": self._op_plan,
             "compare": self._op_compare,
             "write": self._op_write,
         }
@@ -111,6 +120,8 @@ class Plugin(BasePlugin):
         # A process may run dbt more than once: each run reads what is newest when it begins.
         with self._lock:
             self._versions.clear()
+            self._wanted.clear()
+            self._outdated.clear()
         target.config["registered"] = [[table.layer, table.name] for table in self._register_all(con, names)]
 
     def _register_all(self, con: duckdb.DuckDBPyConnection, tables: Iterable[TableName]) -> list[TableName]:
@@ -138,24 +149,38 @@ class Plugin(BasePlugin):
         return version
 
     def _view(self, con: duckdb.DuckDBPyConnection, table: TableName, version: int) -> None:
+        snapshot = self._lake.snapshot(table, version)
+        present = {column.name.casefold() for column in snapshot.columns}
+        missing = [column for name, column in self._contract_columns(table).items() if name.casefold() not in present]
         # DuckDB refuses two catalogue changes at once instead of queueing them.
         with self._lock:
-            self._lake.register(con, table, version=version)
+            register_view(con, snapshot)
+            if missing:
+                # The contract has got columns since the last batch arrived: models may name them already.
+                self._make_view(con, table, f"SELECT *, {', '.join(missing)} FROM ({snapshot.scan_sql(con)})")
             self._versions[table] = version
 
     def _empty_view(self, con: duckdb.DuckDBPyConnection, table: TableName) -> bool:
         """Let models be built over a dataset that has no data yet: its contract says what columns it will have."""
-        if table.layer != "raw":
+        columns = self._contract_columns(table)
+        if not columns:
             return False
-        contract = self._known_contracts().datasets.get(table.name)
-        if contract is None:
-            return False
-        columns = ", ".join(f"CAST(NULL AS {kind}) AS {quote_identifier(name)}" for name, kind in raw_columns(contract).items())
-        schema, name = quote_identifier(table.layer), quote_identifier(table.name)
         with self._lock:
-            con.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
-            con.execute(f"CREATE OR REPLACE VIEW {schema}.{name} AS SELECT {columns} WHERE false")
+            self._make_view(con, table, f"SELECT {', '.join(columns.values())} WHERE false")
         return True
+
+    @staticmethod
+    def _make_view(con: duckdb.DuckDBPyConnection, table: TableName, sql: str) -> None:
+        schema, name = quote_identifier(table.layer), quote_identifier(table.name)
+        con.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
+        con.execute(f"CREATE OR REPLACE VIEW {schema}.{name} AS {sql}")
+
+    def _contract_columns(self, table: TableName) -> dict[str, str]:
+        """The columns that a contract gives a raw table, each as a NULL of its type; none for any other table."""
+        contract = self._known_contracts().datasets.get(table.name) if table.layer == "raw" else None
+        if contract is None:
+            return {}
+        return {name: f"CAST(NULL AS {kind}) AS {quote_identifier(name)}" for name, kind in raw_columns(contract).items()}
 
     def _known_contracts(self) -> Contracts:
         with self._lock:
@@ -180,6 +205,65 @@ class Plugin(BasePlugin):
             version = self._lake.version_at(table, instant if instant.tzinfo else instant.replace(tzinfo=UTC))
         target.config["sql"] = self._lake.scan_sql(table, version=int(version), con=con)
 
+    # Definitions
+
+    def _op_plan(self, con: duckdb.DuckDBPyConnection, target: TargetConfig) -> None:
+        """Whether a model's table exists, and whether a run has to make it anew because another definition made its rows."""
+        table, request = _table_of(target), target.config
+        version, node = self._register(con, table), str(request["node"])
+        request["version"] = version
+        if node not in self._outdated:
+            may_rebuild = bool(request["may_rebuild"]) and _is_run()
+            self._outdated[node] = version is not None and may_rebuild and self._codes.at(table, version) != self._definition(node)
+        request["is_outdated"] = self._outdated[node]
+
+    def _definition(self, node: str) -> str:
+        """The model's definition with those of the versions that it reads."""
+        if node not in self._wanted:
+            own = self._project().of(node)
+            read = {str(table): self._versions[table] for table in own.parents if table in self._versions}
+            above = {table: definition_in(self._codes.at(TableName.parse(table), version)) for table, version in read.items()}
+            self._wanted[node] = digest_of(own.digest, above)
+        return self._wanted[node]
+
+    def _project(self) -> Definitions:
+        from dbt.adapters.factory import get_adapter_by_type
+
+        with self._lock:
+            if self._definitions is None:
+                adapter: Any = get_adapter_by_type("duckdb")
+                self._definitions = Definitions(adapter.get_macro_resolver(), self._known_contracts(), partial(_variable, adapter.config))
+            return self._definitions
+
+    def _wanted_code(self, request: _Request) -> str:
+        """What the stamp of a build says that it was built by."""
+        if request["resource_type"] == "model":
+            definition = self._definition(request["node"])
+            return definition if request["is_incremental"] else f"{definition}.{digest_of(request['code'])}"
+        digest = hashlib.sha256(request["code"].encode())
+        if "code_file" in request:
+            digest.update(Path(request["code_file"]).read_bytes())
+        digest.update(repr((request["partition_by"], request["unique_key"])).encode())
+        return digest.hexdigest()
+
+    def _is_mixing(self, table: TableName, request: _Request, version: int | None) -> bool:
+        """Whether this build leaves rows in the table that another definition made.
+
+        Raises:
+            ConcurrentWrite: it would in a run, which found the table to be of its own definition a moment ago.
+        """
+        if version is None or request["strategy"] == "overwrite" or request["resource_type"] != "model" or not request["may_rebuild"]:
+            return False
+        if self._codes.at(table, version) == self._wanted_code(request):
+            return False
+        if _is_run():
+            raise ConcurrentWrite(
+                str(table),
+                "was built by another definition of its model while this run built it; nothing was written",
+                fix="Run again, with one state of the project in all processes",
+            )
+        return True
+
     # Writing
 
     def _op_compare(self, con: duckdb.DuckDBPyConnection, target: TargetConfig) -> None:
@@ -187,14 +271,13 @@ class Plugin(BasePlugin):
         table, request = _table_of(target), target.config
         request["current"] = False
         # Who types `dbt build` asks for a build, as anywhere; a run of the lakehouse asks for the tables to be current.
-        is_asked = RUN_VARIABLE not in os.environ
-        if is_asked or request["full_refresh"] or request["always_build"]:
+        if not _is_run() or request["full_refresh"] or request["always_build"]:
             return
         newest = self._lake.history(table, limit=1) if self._lake.exists(table) else []
-        if not newest or newest[0].stamp is None:
+        if not newest or not is_build(newest[0]):
             return
         stamp, wanted = newest[0].stamp, self._stamp(table, request)
-        if stamp.code == wanted.code and dict(stamp.inputs) == dict(wanted.inputs):
+        if stamp and stamp.code == wanted.code and dict(stamp.inputs) == dict(wanted.inputs):
             self._view(con, table, newest[0].version)
             request["current"] = True
             self._tell_unchanged(request, newest[0].version)
@@ -208,6 +291,7 @@ class Plugin(BasePlugin):
             self._tell_unchanged(request, self._versions[table] if commit is None else commit.version)
             return
         self._view(con, table, commit.version)
+        self._codes.remember(table, commit.version, self._stamp(table, request).code)
         request.update(outcome=f"written {commit.version}", rows=commit.rows, message=f"{commit.rows} rows, version {commit.version}")
 
     def _commit_on_newest(self, con: duckdb.DuckDBPyConnection, table: TableName, sql: str, request: _Request) -> Commit | None:
@@ -215,6 +299,7 @@ class Plugin(BasePlugin):
         attempt = 1
         while True:
             expected = self._register(con, table)
+            request["is_mixed"] = self._is_mixing(table, request, expected)
             try:
                 return self._commit(con, table, sql, request, expect_version=-1 if expected is None else expected)
             except ConcurrentWrite:
@@ -260,8 +345,9 @@ class Plugin(BasePlugin):
         """Whether another process has just built the same from the same or newer inputs: then there is nothing left to do."""
         if request["full_refresh"] or request["always_build"]:
             return False
-        theirs, mine = self._lake.history(table, limit=1)[0].stamp, self._stamp(table, request)
-        if theirs is None or theirs.code != mine.code or set(theirs.inputs) != set(mine.inputs):
+        newest = self._lake.history(table, limit=1)[0]
+        theirs, mine = newest.stamp, self._stamp(table, request)
+        if theirs is None or not is_build(newest) or theirs.code != mine.code or set(theirs.inputs) != set(mine.inputs):
             return False
         return all(theirs.inputs[name] >= version for name, version in mine.inputs.items())
 
@@ -291,15 +377,12 @@ class Plugin(BasePlugin):
 
     def _stamp(self, table: TableName, request: _Request) -> Stamp:
         inputs = {TableName(layer, name) for layer, name in request["inputs"]} - {table}
-        digest = hashlib.sha256(request["code"].encode())
-        if "code_file" in request:
-            digest.update(Path(request["code_file"]).read_bytes())
-        digest.update(repr((request["partition_by"], request["unique_key"])).encode())
+        code = self._wanted_code(request)
         return Stamp(
             asset=str(table),
             run=os.environ.get(RUN_VARIABLE) or request["invocation_id"],
             inputs={str(name): self._versions[name] for name in sorted(inputs) if name in self._versions},
-            code=digest.hexdigest(),
+            code=mixed(code) if request.get("is_mixed") else code,
         )
 
     def _check_inputs(self, table: TableName, request: _Request) -> None:
@@ -319,6 +402,18 @@ class Plugin(BasePlugin):
 
 def _table_of(target: TargetConfig) -> TableName:
     return TableName(str(target.relation.schema), str(target.relation.identifier))
+
+
+def _is_run() -> bool:
+    return RUN_VARIABLE in os.environ
+
+
+def _variable(config: Any, node: Any, name: str) -> Any:
+    """What `var(name)` gives a node."""
+    from dbt.context.providers import ModelConfiguredVar
+
+    variables: Any = ModelConfiguredVar({}, config, node)
+    return variables(name, "")
 
 
 def _command() -> str:

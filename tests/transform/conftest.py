@@ -15,6 +15,8 @@ from lakehouse.settings import Settings
 from lakehouse.sql import quote_identifier, quote_literal
 from lakehouse.tables import Commit, Lake, Stamp
 from lakehouse.transform import TransformReport, build, prepare, raw_columns
+from lakehouse.transform.invocation import invoked
+from lakehouse.transform.project import parsed
 
 PROJECT = Path(__file__).resolve().parents[2]
 INGESTED_AT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -75,6 +77,18 @@ class ScratchProject:
         """Run `dbt build`, each time as another run."""
         self.runs += 1
         return build(self.settings, run=f"run-{self.runs}", select=select, check=check, full_refresh=full_refresh)
+
+    def build_by_hand(self, *arguments: str) -> list[str]:
+        """Run `dbt build` as in a shell, where no run of the lakehouse names itself; returns the warnings."""
+        warnings: list[str] = []
+
+        def listen(event: Any) -> None:
+            if event.info.level == "warn":
+                warnings.append(event.info.msg)
+
+        with invoked(self.settings, ["build", "--select", *arguments], manifest=parsed(prepare(self.settings)), on_event=listen) as made:
+            assert made.success
+        return warnings
 
     def rows(self, table: str, columns: str = "*", *, version: int | None = None) -> list[tuple[Any, ...]]:
         """The rows of a table, sorted."""

@@ -25,8 +25,8 @@
 {% materialization incremental, adapter='duckdb', supported_languages=['sql', 'python'] %}
   {% set relation = this.incorporate(type='view') %}
   {% set strategy = config.get('incremental_strategy') or ('merge' if config.get('unique_key') else 'append') %}
-  {# The SQL of the first run differs from that of the later ones, so its source is what identifies it. #}
-  {% set request = lakehouse_request(strategy if is_incremental() else 'overwrite', model.raw_code) %}
+  {# The SQL of the first run differs from that of the later ones: the plugin identifies it by the model's definition alone. #}
+  {% set request = lakehouse_request(strategy if is_incremental() else 'overwrite', '') %}
   {% set rows = none %}
   {% if model['language'] == 'python' and not lakehouse_is_current(relation, request) %}
     {% set rows = this.incorporate(path={'identifier': this.identifier ~ '__python'}, type='table') %}

@@ -20,7 +20,7 @@ with arrived as (
         left(_sha256, 16) || '-' || cast(_row as varchar) as row_id,
         {% endif %}
         {% for column in contract.columns %}
-        {{ (clean_text(adapter.quote(column.name)) if column.text else adapter.quote(column.name)) }} as {{ adapter.quote(column.name) }},
+        {{ clean_text('cast(' ~ adapter.quote(column.name) ~ ' as varchar)') if column.text else adapter.quote(column.name) }} as {{ adapter.quote(column.name) }},
         {% endfor %}
         {{ contract.provenance | join(', ') }}
     from {{ relation }}
