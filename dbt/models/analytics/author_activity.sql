@@ -13,11 +13,11 @@ counted as (
     select *
     from commits
     {% if is_incremental() %}
-    where activity_month in (
-        select fresh.activity_month
-        from commits as fresh
-        where fresh._batch > (select coalesce(max(built._batch), -1) from {{ this }} as built)
-    )
+        where activity_month in (
+            select fresh.activity_month
+            from commits as fresh
+            where fresh._batch > (select coalesce(max(built._batch), -1) from {{ this }} as built)
+        )
     {% endif %}
 )
 

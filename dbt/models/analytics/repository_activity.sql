@@ -14,11 +14,11 @@ counted as (
     select *
     from commits
     {% if is_incremental() %}
-    where (repository, activity_week) in (
-        select (fresh.repository, fresh.activity_week)
-        from commits as fresh
-        where fresh._batch > (select coalesce(max(built._batch), -1) from {{ this }} as built)
-    )
+        where (repository, activity_week) in (
+            select (fresh.repository, fresh.activity_week)
+            from commits as fresh
+            where fresh._batch > (select coalesce(max(built._batch), -1) from {{ this }} as built)
+        )
     {% endif %}
 )
 

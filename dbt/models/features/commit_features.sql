@@ -5,7 +5,7 @@ with commits as (
     select *
     from {{ ref('stg_commits') }}
     {% if is_incremental() %}
-    where _batch > (select coalesce(max(built._batch), -1) from {{ this }} as built)
+        where _batch > (select coalesce(max(built._batch), -1) from {{ this }} as built)
     {% endif %}
 ),
 
