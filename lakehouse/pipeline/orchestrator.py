@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from lakehouse.errors import MissingExtra, SettingsError
+from lakehouse.pipeline.tethered import tethered
 from lakehouse.settings import Settings
 
 _INSTANCE = """\
@@ -86,10 +87,10 @@ def child_environment(settings: Settings) -> dict[str, str]:
 
 @contextmanager
 def output_lines(settings: Settings, command: Sequence[str]) -> Generator["Child"]:
-    """Run a command in the project; the child is stopped when the block is left early."""
+    """Run a command in the project; the child is stopped when the block is left early, and on Linux when this process is killed."""
     child = Child(
         subprocess.Popen(
-            list(command),
+            tethered(command),
             cwd=settings.project,
             env=child_environment(settings),
             stdout=subprocess.PIPE,
