@@ -10,6 +10,7 @@ from assets import plots
 from assets.metadata import data_version, inputs_table, records_table, table_metadata
 from assets.naming import asset_key, owners, slug
 from lakehouse.contracts import Contracts, ModelContract, Severity
+from lakehouse.pipeline.dagster_log import WAITING
 from lakehouse.pipeline.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -75,7 +76,14 @@ def _training(contract: ModelContract, inputs: list[dg.AssetKey], group: str) ->
 
         table = _table(contract, "training_set")
         before = workspace.lake.version(table)
-        report = train(workspace.settings, workspace.lake, contract, run=context.run.run_id, now=datetime.now(UTC))
+        report = train(
+            workspace.settings,
+            workspace.lake,
+            contract,
+            run=context.run.run_id,
+            now=datetime.now(UTC),
+            waiting=lambda line: context.log.warning(f"{WAITING} - {line}"),
+        )
         context.log.info(f"{contract.name} version {report.version}: {report.algorithm}, {'as before' if report.skipped else 'trained'}")
         if training_set.key in context.selected_asset_keys:
             yield dg.MaterializeResult(
@@ -116,7 +124,14 @@ def _predictions(contract: ModelContract, inputs: list[dg.AssetKey], group: str)
 
         lake = workspace.lake
         before = lake.version(table)
-        commit = predict_batch(workspace.settings, lake, contract, run=context.run.run_id, now=datetime.now(UTC))
+        commit = predict_batch(
+            workspace.settings,
+            lake,
+            contract,
+            run=context.run.run_id,
+            now=datetime.now(UTC),
+            waiting=lambda line: context.log.warning(f"{WAITING} - {line}"),
+        )
         context.log.info("predictions were up to date" if commit.skipped else f"{commit.rows:,} rows predicted")
         metadata = table_metadata(lake, table, before=before)
         spread = prediction_spread(lake, contract)

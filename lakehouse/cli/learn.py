@@ -36,7 +36,15 @@ def train(
 
     with screen.progress() as progress:
         progress(Event("train", name, State.STARTED))
-        report = train_model(workspace.settings, workspace.lake, contract, run=new_run(), now=datetime.now(UTC), force=force)
+        report = train_model(
+            workspace.settings,
+            workspace.lake,
+            contract,
+            run=new_run(),
+            now=datetime.now(UTC),
+            force=force,
+            waiting=lambda line: progress(Event("train", name, State.WAITING, line)),
+        )
         progress(Event("train", name, State.FINISHED, f"{report.algorithm}, version {report.version}"))
     failed = [check for check in report.checks if not check.passed and str(check.severity) == "error"]
     document = {
@@ -45,16 +53,24 @@ def train(
         "checks": [
             {"id": check.id, "severity": str(check.severity), "passed": check.passed, "detail": check.detail} for check in report.checks
         ],
+        "left_out": [{"reason": one.reason, "rows": one.rows, "example": one.example} for one in report.left_out],
+        "notes": list(report.notes),
+        "trained": not report.skipped,
     }
 
     def show(out: Any) -> None:
-        out.print(f"{report.model} version {report.version}: {report.algorithm}", markup=False, style="bold")
+        known = " (not trained again: same data, contract and code)" if report.skipped else ""
+        out.print(f"{report.model} version {report.version}: {report.algorithm}{known}", markup=False, style="bold")
         for metric, value in report.metrics.items():
             baseline = report.baseline.get(metric)
             beside = "" if baseline is None else f"  (baseline {baseline:.4f})"
             out.print(f"  {metric:<18} {value:.4f}{beside}", markup=False)
         for check in report.checks:
             out.print(f"  {'passed' if check.passed else 'FAILED'} {check.id}: {check.detail}", markup=False, soft_wrap=True)
+        for one in report.left_out:
+            out.print(f"  left out {one}", markup=False, soft_wrap=True)
+        for note in report.notes:
+            out.print(f"  note: {note}", markup=False, soft_wrap=True)
 
     screen.emit(document, show)
     if failed:
@@ -115,10 +131,18 @@ def predict(
 
 def _predict_table(screen: Screen, workspace: Any, contract: Any) -> None:
     from lakehouse.learning import predict_batch
+    from lakehouse.pipeline.events import Event, State
     from lakehouse.pipeline.runs import new_run
 
-    with screen.progress():
-        commit = predict_batch(workspace.settings, workspace.lake, contract, run=new_run(), now=datetime.now(UTC))
+    with screen.progress() as progress:
+        commit = predict_batch(
+            workspace.settings,
+            workspace.lake,
+            contract,
+            run=new_run(),
+            now=datetime.now(UTC),
+            waiting=lambda line: progress(Event("predict", contract.name, State.WAITING, line)),
+        )
     document = {
         "model": contract.name,
         "table": str(commit.table),

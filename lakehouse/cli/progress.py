@@ -9,14 +9,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from lakehouse.pipeline.events import Event, State
 from lakehouse.pipeline.events import Progress as Report
 
-_MARKS = {State.FINISHED: "done", State.SKIPPED: "up to date", State.FAILED: "FAILED"}
+_MARKS = {State.FINISHED: "done", State.SKIPPED: "up to date", State.FAILED: "FAILED", State.WAITING: "waiting"}
 
 
 def plain_progress(console: Console, *, quiet: bool) -> Report:
-    """One line per step that ended; nothing for steps that were up to date, and nothing at all when quiet."""
+    """One line per step that ended or waits; of steps that were up to date nothing, and when quiet only who is waited for."""
 
     def report(event: Event) -> None:
-        if not quiet and event.state in (State.FINISHED, State.FAILED):
+        if event.state is State.WAITING or (not quiet and event.state in (State.FINISHED, State.FAILED)):
             console.print(_line(event), markup=False, soft_wrap=True)
 
     return report
@@ -37,6 +37,9 @@ def live_progress(console: Console) -> Generator[Report]:
 
         def report(event: Event) -> None:
             key = (event.step, event.subject)
+            if event.state is State.WAITING:
+                console.print(_line(event), markup=False, soft_wrap=True)
+                return
             if event.state in _MARKS:
                 if key in running:
                     bars.remove_task(running.pop(key))

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 from lakehouse.pipeline.events import Event, Progress, State
 
+# Ahead of what a step says when it waits for another process: the log has no event for that.
+WAITING = "WAITING"
 _LINE = re.compile(
     r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d \S+ - \S+ - (?P<level>[A-Z]+) - (?P<job>\S+) - (?P<run>[0-9a-f]{8}-[0-9a-f-]{27})"
     r"(?: - \d+)?(?: - (?P<step>[\w\[\].]+))?? - (?P<kind>[A-Z][A-Z_]+) - (?P<message>.*)$"
@@ -72,6 +74,8 @@ class RunLog:
         elif kind == "ASSET_CHECK_EVALUATION" and (found := _CHECK.match(message)):
             passed = found["verdict"] == "passed"
             self.checks.append(CheckLine(found["check"], _table(found["asset"]), passed=passed, description=found["text"] or ""))
+        elif kind == WAITING:
+            self._step(kind, step, message, progress)
         elif kind in ("STEP_START", "STEP_SUCCESS", "STEP_FAILURE", "STEP_SKIPPED"):
             self._step(kind, step, message, progress)
 
@@ -81,6 +85,8 @@ class RunLog:
         verb, _, subject = ("write", "", name.replace("__", ".", 1)) if "__" in name else name.partition("_")
         if kind == "STEP_START":
             progress(Event(verb, subject, State.STARTED))
+        elif kind == WAITING:
+            progress(Event(verb, subject, State.WAITING, message))
         elif kind == "STEP_SUCCESS":
             progress(Event(verb, subject, State.FINISHED, f"in {found['took']}" if found and found["took"] else ""))
         elif kind == "STEP_FAILURE":

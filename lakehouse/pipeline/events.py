@@ -10,6 +10,7 @@ class State(StrEnum):
     """Where a step stands."""
 
     STARTED = "started"
+    WAITING = "waiting"
     ADVANCED = "advanced"
     FINISHED = "finished"
     SKIPPED = "skipped"

@@ -128,7 +128,15 @@ def _learn(state: _Run, contract: ModelContract, usable: Sequence[DatasetContrac
         return None
     state.tell("train", name, State.STARTED)
     try:
-        report = train(workspace.settings, workspace.lake, contract, run=state.run, now=state.now, force=state.full)
+        report = train(
+            workspace.settings,
+            workspace.lake,
+            contract,
+            run=state.run,
+            now=state.now,
+            force=state.full,
+            waiting=lambda line: state.tell("train", name, State.WAITING, line),
+        )
     except LakehouseError as error:
         state.tell("train", name, State.FAILED, str(error))
         state.checks.append(CheckOutcome("model_can_be_trained", f"models.{name}", "error", passed=False, detail=str(error)))
@@ -143,6 +151,13 @@ def _learn(state: _Run, contract: ModelContract, usable: Sequence[DatasetContrac
     if any(check.blocks for check in checks):
         state.tell("predict", name, State.FAILED, "no predictions: the model did not reach its minimum")
         return outcome
-    commit = predict_batch(workspace.settings, workspace.lake, contract, run=state.run, now=state.now)
+    commit = predict_batch(
+        workspace.settings,
+        workspace.lake,
+        contract,
+        run=state.run,
+        now=state.now,
+        waiting=lambda line: state.tell("predict", name, State.WAITING, line),
+    )
     state.tell("predict", name, State.SKIPPED if commit.skipped else State.FINISHED, f"{commit.rows:,} rows")
     return outcome

@@ -3,7 +3,7 @@
 import pytest
 
 from lakehouse.contracts import Contracts
-from lakehouse.pipeline.dagster_log import RunLog
+from lakehouse.pipeline.dagster_log import WAITING, RunLog
 from lakehouse.pipeline.dagster_run import command
 from lakehouse.pipeline.events import Event, State
 from lakehouse.pipeline.selection import Selection, select
@@ -53,6 +53,14 @@ def _read(lines: list[str]) -> tuple[RunLog, list[Event]]:
     log, events = RunLog(), []
     log.read(lines, events.append)
     return log, events
+
+
+def test_a_step_that_waits_for_another_process_says_so() -> None:
+    said = (
+        f"2026-11-21 02:40:27 +0000 - dagster - WARNING - __ASSET_JOB - {RUN} - train_telco - {WAITING} - another process is training telco"
+    )
+    _, events = _read([said])
+    assert events == [Event("train", "telco", State.WAITING, "another process is training telco")]
 
 
 def test_steps_become_progress_and_checks_outcomes() -> None:
