@@ -158,6 +158,9 @@ def test_folds_by_time_never_learn_from_the_future():
     fold = np.asarray([2, 0, 1, 0, 2, 1])
     folds = make_folds(fold, np.asarray([0.0] * 6), by_time=True, is_classification=False)
     assert [(fold[one.fit].max(), set(fold[one.judge])) for one in folds] == [(0, {1}), (1, {2})]
+    times = np.asarray([50.0, 10.0, 30.0, 20.0, 60.0, 40.0])
+    apart = make_folds(fold, np.asarray([0.0] * 6), by_time=True, is_classification=False, times=times, gap_s=10)
+    assert [sorted(times[one.fit]) for one in apart] == [[10.0], [10.0, 20.0, 30.0]]
 
 
 @pytest.mark.parametrize(

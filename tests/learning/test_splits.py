@@ -23,8 +23,13 @@ ROWS = st.lists(st.tuples(st.integers(0, 25), st.integers(0, 12), st.sampled_fro
 
 
 def split(con: duckdb.DuckDBPyConnection, rows: list[tuple[int, int, str]], order: str, **changes: object) -> list[tuple]:
-    values = ", ".join(f"({number}, {entity}, {day}, '{label}')" for number, (entity, day, label) in enumerate(rows))
-    con.execute(f"CREATE OR REPLACE TABLE given AS SELECT * FROM (VALUES {values}) AS v(n, id, day, _label) ORDER BY {order}")
+    values = ", ".join(
+        f"({number}, {entity}, {'NULL' if day is None else day}, '{label}')" for number, (entity, day, label) in enumerate(rows)
+    )
+    days = "DATE '2026-01-01' + CAST(day AS INTEGER) AS day" if changes.get("gap_days") else "day AS day"
+    con.execute(
+        f"CREATE OR REPLACE TABLE given AS SELECT * REPLACE ({days}) FROM (VALUES {values}) AS v(n, id, day, _label) ORDER BY {order}"
+    )
     contract = model("m", split=Split(**changes))
     sql = split_sql("SELECT * FROM given", contract, ModelRows("", ("id",), "day", {}, (), changes.get("column")))
     return con.execute(f"SELECT n, id, day, _label, _split, _fold FROM ({sql}) ORDER BY n").fetchall()
@@ -56,6 +61,26 @@ def test_a_time_split_tests_on_the_newest_and_never_divides_an_instant(con, rows
     # A later fold holds nothing older than an earlier one: validating on it never trains on the future.
     for fold in {fold for _, fold in train}:
         assert all(before < day for before, earlier in train for day, later in train if earlier < fold <= later)
+
+
+@settings(max_examples=60, deadline=None)
+@given(rows=ROWS, gap=st.integers(1, 8))
+def test_a_gap_keeps_the_days_before_the_test_rows_out_of_training(con, rows, gap):
+    found = split(con, rows, "n", strategy="time", test_fraction=0.25, gap_days=gap)
+    without = split(con, rows, "n", strategy="time", test_fraction=0.25)
+    assert [row[0] for row in found if row[4] == "test"] == [row[0] for row in without if row[4] == "test"]
+    first = min(row[2] for row in found if row[4] == "test")
+    for _, _, day, _, part, fold in found:
+        away = (first - day).days
+        assert part == ("test" if away <= 0 else "gap" if away <= gap else "train")
+        assert (fold is None) == (part != "train")
+
+
+@pytest.mark.parametrize(("strategy", "column"), [("time", None), ("time", "day"), ("group", "day")])
+def test_a_row_without_what_decides_takes_no_part(con, strategy, column):
+    rows = [(entity, None if entity % 5 == 0 else entity % 7, "a" if entity % 3 else "b") for entity in range(60)]
+    found = split(con, rows, "n", strategy=strategy, column=column)
+    assert sorted(row[0] for row in found) == [number for number in range(60) if number % 5]
 
 
 def test_a_random_split_keeps_the_shares_of_the_classes(con):

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from lakehouse.contracts import Split
 from lakehouse.errors import ModelError, ModelNotFound
 from lakehouse.features import FeatureView
 from lakehouse.learning import CHAMPION, Registry, TrainReport, predict_batch, train
+from lakehouse.learning.fingerprint import code_digest
 from lakehouse.settings import Settings
 from lakehouse.tables import Lake
 from tests.learning.conftest import model, write
@@ -185,6 +187,71 @@ def test_rare_classes_gaps_and_columns_that_start_late_do_not_stop_training(shar
     assert report.rows_test == 40
 
 
+def test_rows_without_a_place_in_time_are_left_out_and_counted(shared, lake):
+    write(
+        lake,
+        "staging.undated",
+        "SELECT range AS id, if(range % 10 = 3, NULL, DATE '2026-01-01' + CAST(range AS INTEGER)) AS seen, range % 5 AS x,"
+        " if(range % 10 = 7, NULL, if(range % 5 > 2, 'a', 'b')) AS label FROM range(200)",
+    )
+    contract = quick("undated", split=Split("time", 0.2, "seen", gap_days=7))
+    report = train(shared, lake, contract, run="r", now=NOW)
+    reasons = {one.reason: (one.rows, one.example) for one in report.left_out}
+    assert reasons["no target"] == (20, "id 107")
+    assert reasons["no seen, which the split needs"] == (20, "id 103")
+    near = reasons.pop("less than 7 days before the test rows")[0]
+    assert near > 0
+    table = "models.undated_training_set"
+    assert dict(rows(lake, f"SELECT _split, count(*) FROM {table} GROUP BY 1", table)) == {
+        "train": report.rows_train,
+        "test": report.rows_test,
+        "gap": near,
+    }
+    assert report.rows_train + report.rows_test + near == 160
+    assert train(shared, lake, contract, run="r", now=NOW).left_out == report.left_out
+
+
+def test_targets_that_are_no_finite_number_are_left_out_or_named(shared, lake):
+    select = "SELECT range AS id, range % 10 AS x, {} AS label FROM range(200)"
+    contract = model("odd", problem="regression", algorithms=("ridge",), metric="r2")
+    write(lake, "staging.odd", select.format("CASE range % 50 WHEN 7 THEN 'nan'::DOUBLE WHEN 8 THEN 'inf'::DOUBLE ELSE range % 10 END"))
+    report = train(shared, lake, contract, run="r", now=NOW)
+    assert [str(one) for one in report.left_out] == ["8 rows: target NaN or infinite (such as id 107)"]
+    assert report.rows_train + report.rows_test == 192
+    write(lake, "staging.odd", select.format("if(range % 50 = 7, 'n/a', CAST(range % 10 AS VARCHAR))"))
+    with pytest.raises(ModelError, match=r"target label: is text in 4 of 200 rows.* found 'n/a' in the row with id 7\b.*try_cast"):
+        train(shared, lake, contract, run="r", now=NOW)
+    write(lake, "staging.odd", select.format("CAST(range % 10 AS VARCHAR)"))
+    assert train(shared, lake, contract, run="r", now=NOW).rows_test == 40
+    write(lake, "staging.odd", select.format("DATE '2026-01-01' + CAST(range AS INTEGER)"))
+    with pytest.raises(ModelError, match=r"is no number.*found date"):
+        train(shared, lake, contract, run="r", now=NOW)
+
+
+def test_changed_code_makes_new_predictions(shared, lake, monkeypatch):
+    two_classes(lake, "recoded")
+    contract = quick("recoded")
+    train(shared, lake, contract, run="r", now=NOW)
+    first = predict_batch(shared, lake, contract, run="r", now=NOW)
+    assert predict_batch(shared, lake, contract, run="r", now=NOW).skipped
+    monkeypatch.setattr("lakehouse.learning.prediction.code_digest", lambda: "changed")
+    again = predict_batch(shared, lake, contract, run="r", now=NOW)
+    assert (again.skipped, again.version) == (False, first.version + 1)
+
+
+def test_the_code_s_digest_is_of_every_library_that_changes_numbers(monkeypatch):
+    for library in ("scikit-learn", "numpy", "scipy", "pandas", "duckdb", "skops"):
+        code_digest.cache_clear()
+        before = code_digest()
+        monkeypatch.setattr(
+            "lakehouse.learning.fingerprint.version", lambda name, changed=library: "0.0" if name == changed else version(name)
+        )
+        code_digest.cache_clear()
+        assert code_digest() != before, library
+        monkeypatch.undo()
+    code_digest.cache_clear()
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -194,6 +261,8 @@ def test_rare_classes_gaps_and_columns_that_start_late_do_not_stop_training(shar
         ({"target_column": None, "target_sql": "case when false then 'x' end"}, "is empty"),
         ({"algorithms": ("magic",)}, "is unknown"),
         ({"split": Split("time")}, "needs a time"),
+        ({"split": Split("time", column="x", gap_days=3)}, "needs x to be a time"),
+        ({"target_column": None, "target_sql": "if(id < 3, label, NULL)"}, "too small.*left out: 197 rows: no target"),
     ],
 )
 def test_a_contract_that_can_not_work_is_refused_with_the_reason(shared, lake, changes, message):
