@@ -174,8 +174,11 @@ def _model_metadata(report: "TrainReport") -> dict[str, Any]:
     }
     if value is not None:
         metadata[f"lakehouse/test_{report.metric}"] = dg.FloatMetadataValue(round(value, 4))
-    if report.notes:
-        metadata["lakehouse/notes"] = dg.MarkdownMetadataValue("\n".join(f"- {note}" for note in report.notes))
+    if report.tested is not None:
+        metadata["lakehouse/test_rows"] = plots.test_rows(report.tested)
+    notes = [*report.notes, *(f"left out {one}" for one in report.left_out)]
+    if notes:
+        metadata["lakehouse/notes"] = dg.MarkdownMetadataValue("\n".join(f"- {note}" for note in notes))
     return metadata
 
 

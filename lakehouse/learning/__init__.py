@@ -4,6 +4,7 @@ from lakehouse.learning.file_prediction import predict_file
 from lakehouse.learning.prediction import predict_batch
 from lakehouse.learning.registry import CHALLENGER, CHAMPION, LoadedModel, Registry
 from lakehouse.learning.results import BEATS_BASELINE, MINIMUMS, CandidateReport, ModelCheck, PredictReport, TrainReport
+from lakehouse.learning.tested import Confusion, Pairs
 from lakehouse.learning.training import train
 
 __all__ = [
@@ -12,8 +13,10 @@ __all__ = [
     "CHAMPION",
     "MINIMUMS",
     "CandidateReport",
+    "Confusion",
     "LoadedModel",
     "ModelCheck",
+    "Pairs",
     "PredictReport",
     "Registry",
     "TrainReport",

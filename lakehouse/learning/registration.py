@@ -13,6 +13,7 @@ from lakehouse.learning.fitting import Learned
 from lakehouse.learning.records import Evaluated, Origin, evaluated, remember
 from lakehouse.learning.registry import CHALLENGER, CHAMPION, ModelSpec, RegisteredVersion, Registry, TrainingRecord
 from lakehouse.learning.results import BEATS_BASELINE, MINIMUMS, CandidateReport, ModelCheck, TrainReport
+from lakehouse.learning.tested import outcome_of
 from lakehouse.tables import Lake
 
 _CONTRACT = "lakehouse.contract"
@@ -49,6 +50,7 @@ def register_model(
         rows_train=len(rows.train),
         rows_test=len(rows.test),
         left_out=rows.left_out,
+        tested=outcome_of(rows.test_labels, learned.tested),
         alias=CHAMPION if passed else CHALLENGER,
         inputs=origin.inputs,
         training_set_version=rows.commit.version,
@@ -139,7 +141,8 @@ def _training_record(contract: ModelContract, report: TrainReport, origin: Origi
         _DIGEST: report.model_digest,
         _PREVIOUS: previous or "",
     }
-    return TrainingRecord(params, dict(_flat_metrics(report)), tags, json.loads(report.as_json()))
+    pictures = {"test_rows.png": report.tested.picture()} if report.tested else {}
+    return TrainingRecord(params, dict(_flat_metrics(report)), tags, json.loads(report.as_json()), pictures)
 
 
 def _flat_metrics(report: TrainReport) -> Iterator[tuple[str, float]]:

@@ -93,6 +93,7 @@ class TrainingRecord:
     metrics: Mapping[str, float]
     tags: Mapping[str, str]
     report: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    pictures: Mapping[str, bytes] = field(default_factory=dict[str, bytes])
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +201,10 @@ class Registry:
             params=[Param(key, value[:6000]) for key, value in record.params.items()],
         )
         client.log_dict(run_id, dict(record.report), _REPORT_FILE)
+        with tempfile.TemporaryDirectory(prefix="pictures-") as scratch:
+            for file, picture in record.pictures.items():
+                (Path(scratch) / file).write_bytes(picture)
+            client.log_artifacts(run_id, scratch)
         model = client.create_logged_model(experiment, name=name, source_run_id=run_id, params=dict(record.params), model_type=spec.problem)
         with tempfile.TemporaryDirectory(prefix="model-") as scratch:
             folder = Path(scratch) / "model"

@@ -8,6 +8,7 @@ from typing import Any
 from lakehouse.contracts import Severity
 from lakehouse.learning.evaluation import Interval
 from lakehouse.learning.splits import LeftOut
+from lakehouse.learning.tested import Confusion, Pairs, outcome_from
 from lakehouse.tables import Commit
 
 MINIMUMS = "metrics_reach_their_minimums"
@@ -51,6 +52,7 @@ class TrainReport:
         columns: what became of each feature, and why.
         left_out: rows of the label table that took no part, and why.
         alias: `champion` if it passed, else `challenger`.
+        tested: what it said of its test rows; None in a report from before this was kept.
         training_set: the commit of its training set; None where a recorded report is returned.
         skipped: nothing was trained: inputs, contract and code are those of this version.
     """
@@ -74,6 +76,7 @@ class TrainReport:
     model_digest: str
     notes: tuple[str, ...] = ()
     left_out: tuple[LeftOut, ...] = ()
+    tested: Confusion | Pairs | None = None
     training_set: Commit | None = None
     skipped: bool = False
 
@@ -110,6 +113,7 @@ class TrainReport:
                 "columns": [dict(one) for one in self.columns],
                 "rows_train": self.rows_train,
                 "rows_test": self.rows_test,
+                "tested": self.tested.as_dict() if self.tested else None,
                 "left_out": [asdict(one) for one in self.left_out],
                 "alias": self.alias,
                 "inputs": dict(self.inputs),
@@ -137,6 +141,7 @@ class TrainReport:
             candidates=candidates,
             notes=notes,
             left_out=left_out,
+            tested=outcome_from(recorded.pop("tested", None)),
             interval=Interval(*interval) if interval else None,
             training_set=None,
             skipped=True,

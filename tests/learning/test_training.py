@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from assets.models import _model_metadata
 from lakehouse.contracts import Split
 from lakehouse.errors import ModelError, ModelNotFound
 from lakehouse.features import FeatureView
-from lakehouse.learning import CHAMPION, Registry, TrainReport, predict_batch, train
+from lakehouse.learning import CHAMPION, Confusion, Registry, TrainReport, predict_batch, train
 from lakehouse.learning.fingerprint import code_digest
 from lakehouse.settings import Settings
 from lakehouse.tables import Lake
@@ -71,6 +72,21 @@ def test_evaluation_and_registry_events_are_rows(telco, lake):
         "models.registry_events",
     )
     assert sorted(events) == [("promoted", "champion", None), ("registered", None, None)]
+
+
+def test_what_was_said_of_the_test_rows_is_in_the_report_the_registry_and_the_asset(telco, shared):
+    assert isinstance(telco.tested, Confusion)
+    assert telco.tested.labels == ("No", "Yes")
+    assert sum(map(sum, telco.tested.counts)) == telco.rows_test
+    right = sum(telco.tested.counts[place][place] for place in range(2))
+    assert telco.metrics["accuracy"] == pytest.approx(right / telco.rows_test)
+    registry = Registry(shared)
+    newest = registry.newest("telco")
+    assert newest is not None
+    assert {one.path for one in registry._client.list_artifacts(newest.run)} == {"report.json", "test_rows.png"}
+    shown = _model_metadata(telco)["lakehouse/test_rows"].value
+    assert shown.startswith("![Test rows")
+    assert len(shown) < 40_000
 
 
 def test_nothing_is_trained_when_nothing_changed(telco, shared, lake):
