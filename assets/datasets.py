@@ -84,6 +84,8 @@ def _ingest(
     for file in report.files:
         if file.status == "refused":
             context.log.warning(f"refused: {file.path}: {file.error}")
+        for warning in file.warnings:
+            context.log.warning(warning)
     return report.files
 
 

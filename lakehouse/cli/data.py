@@ -61,6 +61,8 @@ def ingest(
             counts = [f"{count:,}" for count in (file.rows_read, file.rows_accepted, file.rows_quarantined)]
             table.add_row(Path(file.path).name, str(file.status), *counts)
         out.print(table)
+        for warning in (warning for file in report.files for warning in file.warnings):
+            out.print(f"Warning: {warning}", markup=False, soft_wrap=True, style="yellow")
         out.print(f"{report.table} is at version {report.version}" if report.version is not None else f"{report.table} does not exist yet")
         if any(file.rows_quarantined for file in report.files):
             out.print(f"Why rows were quarantined: lakehouse quarantine show {name}")

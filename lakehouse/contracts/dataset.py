@@ -307,7 +307,7 @@ class _Reader:
     def _schema_changes(self, custom: dict[str, Any]) -> SchemaChanges:
         declared = custom.get("schemaChanges") or custom.get("drift") or {}
         choices = {
-            "newColumns": ("ignore", "rescue", "reject"),
+            "newColumns": ("warn", "rescue", "reject", "ignore"),
             "missingColumns": ("null", "reject"),
             "typeChange": ("quarantine", "reject"),
         }

@@ -8,12 +8,9 @@ from typing import Any
 import duckdb
 
 from lakehouse.contracts import DatasetContract, Rule, unique_rules
-from lakehouse.ingest.readers.chunks import new_name
+from lakehouse.ingest.readers.chunks import FILE_SHIFT, new_name
 from lakehouse.ingest.validation import BAD
 from lakehouse.sql import quote_identifier, quote_literal
-
-FILE_SHIFT = 40
-"""Where several files are judged together, a row's number has its file's number above this many bits."""
 
 
 class KeyWatch:

@@ -12,6 +12,7 @@ from lakehouse.errors import ConcurrentWrite, FileRefused
 from lakehouse.ingest.archive import Original, take
 from lakehouse.ingest.batch import Batch, BatchResult
 from lakehouse.ingest.dead import remove_dead
+from lakehouse.ingest.drift import column_warnings
 from lakehouse.ingest.errors import Superseded
 from lakehouse.ingest.known import KnownFiles, SeenFile
 from lakehouse.ingest.landing import pending
@@ -204,7 +205,13 @@ class _Work:
                 self.reports[original.path] = FileReport(str(original.path), original.sha256, "refused", error=str(outcome.error))
             else:
                 self.reports[original.path] = FileReport(
-                    str(original.path), original.sha256, "ingested", outcome.rows_read, outcome.rows_accepted, outcome.rows_quarantined
+                    str(original.path),
+                    original.sha256,
+                    "ingested",
+                    outcome.rows_read,
+                    outcome.rows_accepted,
+                    outcome.rows_quarantined,
+                    warnings=column_warnings(self.contract, outcome),
                 )
         if errors:
             known.remember_refused(errors)

@@ -12,15 +12,24 @@ import duckdb
 from lakehouse.contracts import DatasetContract
 from lakehouse.errors import FileRefused
 from lakehouse.ingest.archive import Original
-from lakehouse.ingest.keys import FILE_SHIFT, KeyWatch
+from lakehouse.ingest.keys import KeyWatch
 from lakehouse.ingest.limits import SHAPE_RULE, JudgedFile, check_limits
 from lakehouse.ingest.pieces import PiecewiseAppend
-from lakehouse.ingest.readers import Chunk, FileFormat, Select, as_text, read_chunks, read_documents, scratch_folder, sniff
-from lakehouse.ingest.readers.chunks import new_name
+from lakehouse.ingest.readers import Chunk, FileFormat, Others, Select, as_text, read_chunks, read_documents, scratch_folder, sniff
+from lakehouse.ingest.readers.chunks import FILE_SHIFT, new_name
 from lakehouse.ingest.readers.encoding import UTF8
 from lakehouse.ingest.readers.formats import SLICE_BYTES
 from lakehouse.ingest.tally import BatchTally
-from lakehouse.ingest.validation import BAD, RECORD, RowJudge, check_columns, match_columns, worst_level_sql
+from lakehouse.ingest.validation import (
+    BAD,
+    RECORD,
+    Matching,
+    RowJudge,
+    check_columns,
+    check_new_columns,
+    match_columns,
+    worst_level_sql,
+)
 from lakehouse.privacy import Key, install, protect_sql
 from lakehouse.settings import Settings
 from lakehouse.sql import quote_identifier, quote_literal
@@ -41,13 +50,20 @@ Told = Callable[[Original, int], None]
 
 @dataclass
 class FileOutcome:
-    """What became of one file of a batch."""
+    """What became of one file of a batch.
+
+    Attributes:
+        missing: the contract's columns that it lacks.
+        unknown: its columns that the contract does not know.
+    """
 
     original: Original
     rows_read: int = 0
     rows_quarantined: int = 0
     error: FileRefused | None = None
     written: list[Written] = field(default_factory=list)
+    missing: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
 
     @property
     def rows_accepted(self) -> int:
@@ -151,6 +167,7 @@ class BatchReader:
         origin = self._origin(outcome.original)
         select = self._judge.select(outcome.original.path.name, by_path=_is_json(shape))
         for chunk in self._chunks(outcome, shape, select):
+            self._note_columns(outcome, select.matching, chunk.others.get(0, ()), by_path=select.by_path)
             self._keep_rejects(chunk, origin)
             if chunk.rows:
                 repeated = watch.repeated(chunk.rows_sql)
@@ -172,6 +189,8 @@ class BatchReader:
                     documents[number] = outcome
                     continue
                 for chunk in self._chunks(outcome, shape, as_text):
+                    matching = match_columns(self._contract, chunk.names)
+                    self._note_columns(outcome, matching, chunk.others.get(0, ()), by_path=_is_json(shape))
                     self._collect(chunk, {number: outcome}, groups, by_path=_is_json(shape))
                 self._told(outcome.original, outcome.rows_read)
             except FileRefused as error:
@@ -189,6 +208,12 @@ class BatchReader:
             number = first >> FILE_SHIFT
             self._refuse_early(documents.pop(number), number, error, groups)
 
+        def noted(number: int, others: Sequence[str]) -> None:
+            try:
+                self._note_columns(documents[number], None, others, by_path=True)
+            except FileRefused as error:
+                failed(number << FILE_SHIFT, error)
+
         with scratch_folder(self._settings.spill_dir) as scratch:
             for chunk in read_documents(
                 self._con,
@@ -197,8 +222,11 @@ class BatchReader:
                 records=self._contract.landing.records,
                 scratch=scratch,
                 failed=failed,
+                others=self._others,
             ):
                 self._collect(chunk, documents, groups, by_path=True)
+                for number, others in chunk.others.items():
+                    noted(number, others)
         for outcome in documents.values():
             self._told(outcome.original, outcome.rows_read)
 
@@ -230,7 +258,7 @@ class BatchReader:
         row = f"(_row & {_ROW_MASK}) + {shift}" if shift else "_row"
         self._con.execute(f"INSERT INTO {table} SELECT {columns}, {row} FROM {chunk.rows_sql}")
         if len(outcomes) == 1:
-            self._keep_rejects(chunk, self._origin(first.original))
+            self._keep_rejects(chunk, self._origin(first.original, f"_row & {_ROW_MASK}"))
             first.rows_read += chunk.rows + len(chunk.rejects)
             return
         for number, rows in self._con.execute(f"SELECT _row >> {FILE_SHIFT}, count(*) FROM {table} GROUP BY 1").fetchall():
@@ -304,6 +332,20 @@ class BatchReader:
 
     # ---- both
 
+    @property
+    def _others(self) -> Others:
+        """What becomes of keys of JSON records that the contract does not know."""
+        policy = self._contract.schema_changes.new_columns
+        return "ignore" if policy == "ignore" else "read" if policy == "rescue" else "name"
+
+    def _note_columns(self, outcome: FileOutcome, matching: Matching | None, others: Sequence[str], *, by_path: bool) -> None:
+        """Remember where the file's columns are not the contract's; in nested records absence shows row by row."""
+        unknown = () if self._others == "ignore" else others if by_path or matching is None else matching.unknown
+        check_new_columns(outcome.original.path.name, self._contract, unknown)
+        outcome.unknown = tuple(dict.fromkeys((*outcome.unknown, *unknown)))
+        if matching is not None and not by_path:
+            outcome.missing = tuple(column.source for column in matching.missing)
+
     def _sniff(self, outcome: FileOutcome) -> FileFormat:
         sources = [column.source for column in self._contract.columns]
         return sniff(outcome.original.copy, landing=self._contract.landing, names=sources)
@@ -316,12 +358,13 @@ class BatchReader:
             file_format=shape,
             landing=self._contract.landing,
             columns=self._contract.columns,
+            others=self._others,
             spill_dir=self._settings.spill_dir,
         )
 
-    def _origin(self, original: Original) -> tuple[str, str]:
+    def _origin(self, original: Original, row: str = "_row") -> tuple[str, str]:
         """The SELECT list that says where a row comes from, and the join it needs."""
-        return self._origin_columns(quote_literal(_file_name(original)), quote_literal(original.sha256), "_row"), ""
+        return self._origin_columns(quote_literal(_file_name(original)), quote_literal(original.sha256), row), ""
 
     def _origin_of_many(self, files: str) -> tuple[str, str]:
         columns = self._origin_columns("__name", "__digest", f"_row & {_ROW_MASK}")
@@ -400,6 +443,7 @@ class BatchReader:
         self._pieces.discard(outcome.written)
         outcome.written = []
         outcome.rows_read = outcome.rows_quarantined = 0
+        outcome.missing = outcome.unknown = ()
         for table in (GOOD_TABLE, BAD_TABLE):
             self._con.execute(f"DELETE FROM {table} WHERE {_of(outcome)}")
 

@@ -6,6 +6,7 @@ import duckdb
 
 from lakehouse.contracts import DatasetContract, Level, Severity
 from lakehouse.ingest.batch import BatchResult
+from lakehouse.ingest.drift import column_results
 from lakehouse.ingest.known import batch_of, files_of
 from lakehouse.quality import (
     CHECKS_TABLE,
@@ -35,6 +36,7 @@ def record_batch(
     history = _history(lake, con, contract)
     results = [
         _conservation(contract, result),
+        *column_results(contract, result.files),
         *result.tally.row_results(),
         *check_batch(con, contract, profile, history, rows_sql=result.tally.rows_sql),
     ]

@@ -18,6 +18,7 @@ class FileReport:
         sha256: of its content; None if it could not be read.
         status: `ingested`; `already`, its content is in raw, nothing was read; `refused`, nothing of it counts.
         error: why it was refused.
+        warnings: what is odd about it and lost no row: columns that it lacks, columns that the contract does not know.
     """
 
     path: str
@@ -27,6 +28,7 @@ class FileReport:
     rows_accepted: int = 0
     rows_quarantined: int = 0
     error: str | None = None
+    warnings: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """The file as the CLI prints it under --json."""
@@ -38,6 +40,7 @@ class FileReport:
             "rows_accepted": self.rows_accepted,
             "rows_quarantined": self.rows_quarantined,
             "error": self.error,
+            "warnings": list(self.warnings),
         }
 
 

@@ -72,12 +72,21 @@ def check_columns(file: str, contract: DatasetContract, matching: Matching, *, b
     if gone or len(matching.missing) == len(contract.columns):
         listed = ", ".join(column.source for column in (gone or matching.missing))
         raise _wrong_columns(file, f"lacks columns of {contract.name}", listed, matching)
-    if changes.new_columns == "reject" and matching.unknown:
+    check_new_columns(file, contract, matching.unknown)
+
+
+def check_new_columns(file: str, contract: DatasetContract, unknown: Sequence[str]) -> None:
+    """Refuse a file with columns that the contract does not know, if it says so.
+
+    Raises:
+        FileRefused: it does.
+    """
+    if contract.schema_changes.new_columns == "reject" and unknown:
         raise refused(
             file,
             f"has columns that {contract.name} does not know",
-            found=", ".join(matching.unknown[:20]),
-            fix="Add them to the contract, or allow new columns in it",
+            found=", ".join(unknown[:20]),
+            fix=f"Add them to {contract.path or 'the contract'}, or allow new columns in it",
         )
 
 
@@ -208,12 +217,13 @@ class RowJudge:
 
 @dataclass
 class ContractSelect:
-    """A reader's Select that remembers how the file's columns matched."""
+    """A reader's Select that remembers how the columns of the newest piece of the file matched."""
 
     judge: RowJudge
     file: str
     by_path: bool
     matching: Matching | None = None
+    names: tuple[str, ...] = ()
 
     def __call__(self, names: Sequence[str], relation: str, has_row: bool, /) -> str:
         """The judging SELECT.
@@ -221,8 +231,8 @@ class ContractSelect:
         Raises:
             FileRefused: the contract does not allow the file's columns.
         """
-        if self.matching is None:
-            self.matching = match_columns(self.judge.contract, names)
+        if self.matching is None or self.names != tuple(names):
+            self.matching, self.names = match_columns(self.judge.contract, names), tuple(names)
             check_columns(self.file, self.judge.contract, self.matching, by_path=self.by_path)
         return self.judge.sql(self.matching, names, relation, has_row=has_row)
 

@@ -49,3 +49,20 @@ def test_a_few_bad_rows_are_quarantined_and_no_error(visits: Run, tmp_path: Path
     outcome = visits("ingest", "visits", file, "--json")
     assert outcome.code == 0
     assert outcome.json["files"][0]["rows_quarantined"] == 5
+
+
+def test_new_and_missing_columns_are_named_and_nothing_is_lost(visits: Run, tmp_path: Path) -> None:
+    file = tmp_path / "second.csv"
+    file.write_text("visit,pages,note,coupon code\n" + "".join(f"W{i},1,x,C{i}\n" for i in range(3)))
+    outcome = visits("ingest", "visits", file, "--json")
+    assert outcome.code == 0
+    lacks, has = outcome.json["files"][0]["warnings"]
+    assert lacks == "second.csv lacks column day: no row of it has a value there"
+    assert has.startswith("second.csv has column 'coupon code' that the contract does not know: the values are kept in raw.visits._rescued")
+    kept = visits("query", "SELECT day, _rescued FROM raw.visits WHERE visit = 'W1'", "--json").json["rows"]
+    assert kept == [{"day": None, "_rescued": '{"coupon code":"C1"}'}]
+    third = tmp_path / "third.csv"
+    third.write_text(file.read_text().replace("W", "X"))
+    shown = visits("ingest", "visits", third)
+    assert "Warning: third.csv lacks column day" in shown.out
+    assert "Warning: third.csv has column 'coupon code'" in shown.out

@@ -149,7 +149,7 @@ REFUSED = {
     "an unknown policy": (
         "status: active",
         "status: active\ncustomProperties: [{property: lakehouse.schemaChanges, value: {newColumns: explode}}]",
-        "newColumns: ignore | rescue | reject",
+        "newColumns: warn | rescue | reject | ignore",
     ),
     "an unknown protection": (
         "classification: restricted",

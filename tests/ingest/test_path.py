@@ -306,3 +306,71 @@ def test_a_piece_boundary_changes_nothing(
     for table in (people.raw, people.quarantine):
         assert rows_of(whole, table, order="_row") == rows_of(sliced, table, order="_row")
     assert len(rows_of(whole, people.quarantine)) > 100
+
+
+def test_the_only_document_among_other_files_keeps_its_row_numbers(lake: Lake, people: DatasetContract, load: Load, tmp_path: Path) -> None:
+    table, document = tmp_path / "a.csv", tmp_path / "b.json"
+    table.write_text(HEADER + GOOD, encoding="utf-8")
+    document.write_text('[{"id": "P8", "age": "8"}, 5, {"id": "P9", "age": "900"}]', encoding="utf-8")
+    report = load(people, table, document)
+    assert [file.rows_quarantined for file in report.files] == [0, 2]
+    assert rows_of(lake, people.quarantine, "_file, _row, rules") == [("b.json", 2, ["record.shape"]), ("b.json", 3, ["age.maximum"])]
+
+
+MORE = [
+    ("csv", HEADER.strip() + ",colour\nP1,30,1.7,,f,2,red\nP2,30,1.7,,f,2,\n"),
+    ("ndjson", '{"id": "P1", "age": 30, "colour": "red"}\n{"id": "P2", "age": 30}\n'),
+    ("json", '[{"id": "P1", "age": 30, "colour": "red"}, {"id": "P2", "age": 30}]'),
+]
+
+
+@pytest.mark.parametrize(("ending", "text"), MORE, ids=[ending for ending, _ in MORE])
+@pytest.mark.parametrize("policy", ["warn", "rescue", "ignore", "reject"])
+def test_new_columns_are_named_and_follow_the_contract(
+    lake: Lake, write_contract: Callable[..., DatasetContract], load: Load, tmp_path: Path, policy: str, ending: str, text: str
+) -> None:
+    file, plain = tmp_path / f"more.{ending}", tmp_path / f"plain.{ending}"
+    file.write_text(text, encoding="utf-8")
+    plain.write_text(
+        text.replace("colour", "height").replace(",height\n", "\n").replace(",red\n", "\n").replace("P", "P7"), encoding="utf-8"
+    )
+    declared = f"customProperties:\n  - {{property: lakehouse.schemaChanges, value: {{newColumns: {policy}}}}}\n"
+    contract = write_contract(PEOPLE + declared)
+    report = load(contract, file, plain)
+    if policy == "reject":
+        assert [one.status for one in report.files] == ["refused", "ingested"]
+        assert "colour" in str(report.files[0].error)
+        return
+    assert [one.rows_read for one in report.files] == [2, 2]
+    warnings = {one.path: " ".join(one.warnings) for one in report.files}
+    assert ("column colour" in warnings[str(file)]) == (policy != "ignore")
+    assert "colour" not in warnings[str(plain)]
+    if policy == "rescue":
+        assert rows_of(lake, contract.raw, "id, _rescued")[:1] == [("P1", '{"colour":"red"}')]
+    check = next((one for one in report.checks if one.id == "batch.new_columns"), None)
+    assert (check is None) if policy == "ignore" else (check is not None and check.is_warning and "more." in check.detail)
+
+
+def test_a_missing_column_is_named_once_and_null_in_every_row(lake: Lake, people: DatasetContract, load: Load, tmp_path: Path) -> None:
+    file = tmp_path / "less.csv"
+    file.write_text("id,age,born,sex\nP1,30,,f\nP2,31,,m\n", encoding="utf-8")
+    report = load(people, file)
+    assert report.files[0].as_dict()["warnings"] == ["less.csv lacks columns height, children: no row of it has a value there"]
+    assert rows_of(lake, people.raw, "id, height, children") == [("P1", None, None), ("P2", None, None)]
+    check = next(one for one in report.checks if one.id == "batch.missing_columns")
+    assert check.is_warning
+    assert "less.csv" in check.detail
+
+
+def test_new_keys_that_come_late_in_a_large_file_are_kept(
+    lake: Lake, write_contract: Callable[..., DatasetContract], load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lakehouse.ingest.reading._SMALL_BYTES", 0)
+    contract = write_contract(PEOPLE + "customProperties:\n  - {property: lakehouse.schemaChanges, value: {newColumns: rescue}}\n")
+    file = tmp_path / "late.ndjson"
+    lines = [json.dumps({"id": f"P{number}", "age": 30, **({"Age": 1, "Übung": "x"} if number == 99 else {})}) for number in range(100)]
+    file.write_text("\n".join(lines), encoding="utf-8")
+    report = load(contract, file)
+    assert report.rows_accepted == 100
+    assert "columns Age, Übung" in report.files[0].warnings[0]
+    assert rows_of(lake, contract.raw, "id, _rescued", order="_row")[-1] == ("P99", '{"Übung":"x"}')

@@ -211,6 +211,10 @@ class _Writer:
         limit = min(max(_QUARANTINE_LIMIT_PERCENT, ceil(2 * percent)), 100)
         seen = f"here {percent:.1f} % are" if percent else "here none is"
         yield Commented(_property("quarantineLimit", limit), f"percent of bad rows above which a file is refused as a whole; {seen}")
+        yield Commented(
+            _property("schemaChanges", {"newColumns": "rescue"}),
+            "columns that later files add are reported, and kept as JSON in _rescued until they are declared here",
+        )
 
     def _server(self) -> dict[str, Any]:
         landing = self.landing

@@ -1,6 +1,6 @@
 """Files of any format as rows of text in DuckDB."""
 
-from lakehouse.ingest.readers.chunks import Chunk, Reject, Select, as_text
+from lakehouse.ingest.readers.chunks import Chunk, Others, Reject, Select, as_text
 from lakehouse.ingest.readers.formats import FileFormat, StagedFile
 from lakehouse.ingest.readers.jsonrecords import read_documents
 from lakehouse.ingest.readers.sniffing import sniff
@@ -9,6 +9,7 @@ from lakehouse.ingest.readers.staging import read_chunks, scratch_folder, stage
 __all__ = [
     "Chunk",
     "FileFormat",
+    "Others",
     "Reject",
     "Select",
     "StagedFile",

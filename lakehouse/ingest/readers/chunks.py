@@ -2,15 +2,19 @@
 
 import csv
 import itertools
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import duckdb
 
 from lakehouse.sql import quote_identifier, quote_literal
 
+# What is done with keys of JSON records that nobody asked for: not looked for, named, or read as columns of their own.
+Others = Literal["ignore", "name", "read"]
+FILE_SHIFT = 40
+"""Where several files are read together, a row's number has its file's number above this many bits."""
 _numbers = itertools.count(1)
 
 
@@ -39,6 +43,9 @@ class Chunk:
     """A piece of a file: `rows_sql` selects what Select made of its records, and `_row`; `rejects` are not among them.
 
     The tables behind it are dropped when the next piece is asked for.
+
+    Attributes:
+        others: of JSON records, the keys that nobody asked for, by the number of their file (0 where it is the only one).
     """
 
     names: tuple[str, ...]
@@ -46,6 +53,7 @@ class Chunk:
     rows: int
     rejects: tuple[Reject, ...]
     rejects_sql: str
+    others: Mapping[int, tuple[str, ...]] = field(default_factory=dict[int, tuple[str, ...]])
 
 
 def new_name(kind: str) -> str:

@@ -9,7 +9,18 @@ from typing import Any
 import duckdb
 
 from lakehouse.errors import FileRefused
-from lakehouse.ingest.readers.chunks import Chunk, Reject, Select, as_text, create_in_order, drop, new_name, rejects_table
+from lakehouse.ingest.readers.chunks import (
+    FILE_SHIFT,
+    Chunk,
+    Others,
+    Reject,
+    Select,
+    as_text,
+    create_in_order,
+    drop,
+    new_name,
+    rejects_table,
+)
 from lakehouse.ingest.readers.delimited import Layout, read_delimited
 from lakehouse.ingest.readers.formats import MAX_COLUMNS, MAX_DOCUMENT_BYTES, MAX_RECORD_BYTES, SLICE_BYTES, FileFormat, refused
 from lakehouse.sql import quote_identifier, quote_literal
@@ -38,11 +49,13 @@ def read_json(
     records: str | None,
     select: Select,
     scratch: Path,
+    others: Others = "ignore",
     slice_bytes: int = SLICE_BYTES,
 ) -> Iterator[Chunk]:
     """The records of a JSON text, each source a column of text; nested values as JSON text.
 
-    `sources` are dotted paths, None finds them in the records; `records` is the dotted path of a document's list of records.
+    `sources` are dotted paths, None finds them in the records; `records` is the dotted path of a document's list of records;
+    `others` says what becomes of the records' other keys.
 
     Raises:
         FileRefused: the document is not valid JSON.
@@ -57,7 +70,7 @@ def read_json(
             names = _found_names(con, table)
             if len(names) > MAX_COLUMNS:
                 raise refused(path, "has too many different keys", expected=f"at most {MAX_COLUMNS}", found=str(len(names)))
-        yield from _chunk(con, table, rejects, names=names, select=select, scratch=scratch)
+        yield from _chunk(con, table, rejects, names=names, select=select, scratch=scratch, others=others)
 
 
 def read_documents(
@@ -68,6 +81,7 @@ def read_documents(
     records: str | None,
     scratch: Path,
     failed: Callable[[int, FileRefused], None],
+    others: Others = "ignore",
 ) -> Iterator[Chunk]:
     """The records of many small documents at once; each comes with a number that its rows' numbers begin at.
 
@@ -84,7 +98,7 @@ def read_documents(
         rows += [Reject(first + number, element, "") for number, element in enumerate(elements, start=1)]
     try:
         _insert_rows(con, table, rows, scratch)
-        yield from _chunk(con, table, [], names=tuple(sources), select=as_text, scratch=scratch)
+        yield from _chunk(con, table, [], names=tuple(sources), select=as_text, scratch=scratch, others=others)
     finally:
         drop(con, table)
 
@@ -275,7 +289,14 @@ def _insert_rows(con: duckdb.DuckDBPyConnection, table: str, rows: Iterable[Reje
 
 
 def _chunk(
-    con: duckdb.DuckDBPyConnection, lines: str, rejects: list[Reject], *, names: Sequence[str], select: Select, scratch: Path
+    con: duckdb.DuckDBPyConnection,
+    lines: str,
+    rejects: list[Reject],
+    *,
+    names: Sequence[str],
+    select: Select,
+    scratch: Path,
+    others: Others = "ignore",
 ) -> Iterator[Chunk]:
     kinds = new_name("kinds")
     # An object is a record; where there is no object at all, any value is a record of one column.
@@ -294,14 +315,31 @@ def _chunk(
         bad = con.execute(f"SELECT _row, line, kind FROM {quote_identifier(kinds)} WHERE kind <> {quote_literal(wanted)}").fetchall()
         listed += [Reject(row, line, NOT_JSON if kind == "bad" else NOT_OBJECT) for row, line, kind in bad]
         con.execute(f"DELETE FROM {quote_identifier(kinds)} WHERE kind <> {quote_literal(wanted)}")
+    unknown = _other_keys(con, kinds, names) if others != "ignore" and wanted == "object" else {}
+    if others == "read" and unknown:
+        names = _distinct([*names, *dict.fromkeys(key for keys in unknown.values() for key in keys)])[:MAX_COLUMNS]
     relation = _values_sql(con, kinds, names) if wanted == "object" else _scalar_sql(kinds, names)
     table = new_name("json")
     rows = create_in_order(con, table, select(tuple(names), relation, True))
     made = rejects_table(con, listed, scratch)
     try:
-        yield Chunk(tuple(names), f"(SELECT * FROM {quote_identifier(table)})", rows, tuple(listed), quote_identifier(made))
+        rows_sql = f"(SELECT * FROM {quote_identifier(table)})"
+        yield Chunk(tuple(names), rows_sql, rows, tuple(listed), quote_identifier(made), unknown)
     finally:
         drop(con, kinds, table, made)
+
+
+def _other_keys(con: duckdb.DuckDBPyConnection, table: str, names: Sequence[str]) -> dict[int, tuple[str, ...]]:
+    """The records' own keys that no name leads to, by the number of their file."""
+    roots = {name for name in names} | {re.split(r"[.\[]", name, maxsplit=1)[0] for name in names}
+    found = con.execute(
+        f"SELECT DISTINCT _row >> {FILE_SHIFT}, unnest(json_keys(line)) AS key FROM {quote_identifier(table)} ORDER BY ALL"
+    ).fetchall()
+    keys: dict[int, tuple[str, ...]] = {}
+    for number, key in found:
+        if key not in roots:
+            keys[number] = (*keys.get(number, ()), str(key))
+    return keys
 
 
 def _holds_value(con: duckdb.DuckDBPyConnection, table: str) -> bool:

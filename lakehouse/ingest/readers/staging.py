@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import duckdb
 
-from lakehouse.ingest.readers.chunks import Chunk, Select, as_text, new_name
+from lakehouse.ingest.readers.chunks import Chunk, Others, Select, as_text, new_name
 from lakehouse.ingest.readers.columnar import read_parquet
 from lakehouse.ingest.readers.delimited import layout_of, read_delimited
 from lakehouse.ingest.readers.encoding import UTF8, transcode
@@ -41,6 +41,7 @@ def read_chunks(
     file_format: FileFormat | None = None,
     landing: "Landing | None" = None,
     columns: "Sequence[Column] | None" = None,
+    others: Others = "ignore",
     spill_dir: Path | None = None,
     slice_bytes: int = SLICE_BYTES,
 ) -> Iterator[Chunk]:
@@ -53,6 +54,7 @@ def read_chunks(
         file_format: as sniffed; None sniffs.
         landing: what the contract says about the file.
         columns: the contract's columns: which nested values to take from JSON, and the names of a file without a header.
+        others: what becomes of keys of JSON records that no column leads to.
         spill_dir: where unpacked and transcoded copies are put for the time of reading.
         slice_bytes: how much of a large text file is read at once.
 
@@ -95,6 +97,7 @@ def read_chunks(
                     records=records,
                     select=select,
                     scratch=scratch,
+                    others=others,
                     slice_bytes=slice_bytes,
                 )
 
