@@ -110,10 +110,8 @@ class Must:
     operator: Operator
     value: float | tuple[float, float]
 
-    def holds(self, measured: float | None) -> bool:
-        """Whether the number meets it; a number that could not be measured does (there was nothing to judge)."""
-        if measured is None:
-            return True
+    def holds(self, measured: float) -> bool:
+        """Whether the number meets it."""
         if isinstance(self.value, tuple):
             low, high = self.value
             return (low <= measured <= high) == (self.operator == "between")

@@ -129,8 +129,15 @@ def _key(workspace: Workspace) -> Iterator[Finding]:
 
 
 def _contracts(workspace: Workspace) -> Iterator[Finding]:
+    from lakehouse.quality import checks_not_made
+
     contracts = workspace.contracts
     yield Finding("contracts", Health.OK, f"{len(contracts.datasets)} datasets and {len(contracts.models)} models are valid")
+    for contract in contracts.datasets.values():
+        not_made = checks_not_made(contract)
+        if not_made:
+            detail = f"{contract.name}: not made: {'; '.join(f'{check} {reason}' for check, reason in not_made.items())}"
+            yield Finding("contracts", Health.WARNING, detail, f"Write them as sql or library checks in {contract.path}, or remove them")
 
 
 def _dbt(workspace: Workspace) -> Iterator[Finding]:

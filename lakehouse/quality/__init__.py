@@ -6,6 +6,7 @@ from lakehouse.quality.statistics import (
     BatchProfile,
     ColumnProfile,
     check_batch,
+    checks_not_made,
     profile_sql,
     read_profiles,
 )
@@ -17,6 +18,7 @@ __all__ = [
     "CheckResult",
     "ColumnProfile",
     "check_batch",
+    "checks_not_made",
     "profile_sql",
     "read_profiles",
     "results_sql",

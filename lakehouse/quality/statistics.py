@@ -1,4 +1,8 @@
-"""The fourth level: is this batch like the earlier ones? Judged from profiles, never from the earlier rows."""
+"""The fourth level: is this batch like the earlier ones? Judged from profiles, never from the earlier rows.
+
+A statistic that comes out as nothing has not passed: where the batch has rows, its check fails. A check for which there is
+nothing to judge yet (a batch without rows, too few earlier batches) passes and says `not judged`, also in its metadata.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -120,11 +124,19 @@ def _rule(
     except duckdb.Error as error:
         detail = f"{rule.description}: can't be measured: {str(error).splitlines()[0]}"
         return _result(contract, rule.id, rule.severity, passed=False, detail=detail)
+    if measured is None:
+        if profile.rows == 0:
+            return _not_judged(contract, rule, "the batch has no accepted rows")
+        detail = f"{rule.description}: can't be measured: over {profile.rows:,} rows it comes out as nothing"
+        return _result(contract, rule.id, rule.severity, passed=False, detail=detail, metadata={"measured": None})
     passed = rule.must is None or rule.must.holds(measured)
-    found = "nothing" if measured is None else f"{measured:g}"
-    return _result(
-        contract, rule.id, rule.severity, passed=passed, detail=f"{rule.description}: found {found}", metadata={"measured": measured}
-    )
+    detail = f"{rule.description}: found {measured:g}"
+    return _result(contract, rule.id, rule.severity, passed=passed, detail=detail, metadata={"measured": measured})
+
+
+def _not_judged(contract: DatasetContract, rule: StatisticalRule, reason: str) -> CheckResult:
+    detail = f"{rule.description}: not judged: {reason}"
+    return _result(contract, rule.id, rule.severity, passed=True, detail=detail, metadata={"judged": False})
 
 
 def _measured(con: duckdb.DuckDBPyConnection, contract: DatasetContract, rule: StatisticalRule, rows_sql: str) -> float | None:
@@ -146,13 +158,31 @@ def _custom(contract: DatasetContract, rule: StatisticalRule, profile: BatchProf
     if rule.metric == "mean_drift" and rule.column is not None:
         window = earlier[-int(rule.options.get("baseline", 10)) :]
         limit = float(rule.options.get("maxSigma", _MAX_SIGMA))
+        if profile.rows == 0:
+            return _not_judged(contract, rule, "the batch has no accepted rows")
+        if rule.column not in profile.columns or profile.columns[rule.column].mean is None:
+            detail = f"{rule.description}: can't be measured: {rule.column} has no number in {profile.rows:,} rows"
+            return _result(contract, rule.id, rule.severity, passed=False, detail=detail)
         sigma = _sigma(rule.column, profile, window)
         if sigma is None:
-            return _result(contract, rule.id, rule.severity, passed=True, detail=f"{rule.description}: too few earlier batches to judge")
+            return _not_judged(contract, rule, f"fewer than {_MIN_BATCHES} earlier batches have a mean")
         detail = f"{rule.description}: the mean is {sigma:.1f} standard deviations from the earlier batches'"
         return _result(contract, rule.id, rule.severity, passed=sigma <= limit, detail=detail, metadata={"sigma": sigma})
-    detail = f"{rule.description}: is not a check this version knows; it was not made"
+    detail = f"{rule.description}: {_why_not_made(rule)}; it was not made"
     return _result(contract, rule.id, Severity.WARNING, passed=False, detail=detail)
+
+
+def checks_not_made(contract: DatasetContract) -> dict[str, str]:
+    """The contract's checks that this version can't make, with the reason."""
+    rules = (rule for rule in contract.statistical_rules if rule.measure_sql is None)
+    return {rule.id: _why_not_made(rule) for rule in rules if rule.metric != "mean_drift" or rule.column is None}
+
+
+def _why_not_made(rule: StatisticalRule) -> str:
+    engine = rule.options.get("engine")
+    if rule.metric == "custom" and engine is not None:
+        return f"needs the engine {engine or 'that it does not name'}, which does not run here"
+    return "needs a column" if rule.metric == "mean_drift" else "is not a check this version knows"
 
 
 def _sigma(column: str, profile: BatchProfile, earlier: Sequence[BatchProfile]) -> float | None:

@@ -8,7 +8,17 @@ import duckdb
 import pytest
 
 from lakehouse.contracts import DatasetContract, Severity, load_dataset
-from lakehouse.quality import BatchProfile, CheckResult, ColumnProfile, check_batch, profile_sql, read_profiles, results_sql
+from lakehouse.quality import (
+    BatchProfile,
+    CheckResult,
+    ColumnProfile,
+    check_batch,
+    checks_not_made,
+    profile_sql,
+    read_profiles,
+    results_sql,
+)
+from lakehouse.settings import Settings
 
 TEXT = """
 apiVersion: v3.1.0
@@ -101,12 +111,62 @@ def test_a_rule_that_cannot_be_measured_fails_with_the_reason(con: duckdb.DuckDB
     assert "can't be measured" in next(result.detail for result in found if result.id == "size_is_filled")
 
 
+@pytest.mark.parametrize("query", ["SELECT max(size) FROM things WHERE size > 99", "SELECT NULL", "SELECT 1 WHERE false"])
+def test_a_statistic_that_comes_out_as_nothing_does_not_pass(con: duckdb.DuckDBPyConnection, tmp_path: Path, query: str) -> None:
+    path = tmp_path / "things.odcs.yaml"
+    path.write_text(TEXT.replace("SELECT count(*) FROM things", query), encoding="utf-8")
+    found = results(con, load_dataset(path), profile(1), [])["has_rows"]
+    assert (found.passed, found.severity) == (False, Severity.ERROR)
+    assert "can't be measured" in found.detail
+
+
+def test_a_batch_without_rows_is_not_judged_and_says_so(con: duckdb.DuckDBPyConnection, contract: DatasetContract) -> None:
+    sql = "SELECT 1::INTEGER AS size WHERE false"
+    empty = BatchProfile(9, 1, 0, {"size": ColumnProfile(0)})
+    found = {result.id: result for result in check_batch(con, contract, empty, [profile(1)], rows_sql=sql)}
+    for name in ("size_is_filled", "size_is_stable"):
+        assert found[name].passed
+        assert "not judged: the batch has no accepted rows" in found[name].detail
+        assert found[name].metadata == {"judged": False}
+    assert not found["has_rows"].passed
+
+
+def test_a_mean_without_numbers_does_not_pass(con: duckdb.DuckDBPyConnection, contract: DatasetContract) -> None:
+    history = [profile(number) for number in range(1, 9)]
+    now = BatchProfile(9, 1, 100, {"size": ColumnProfile(100)})
+    found = results(con, contract, now, history)["size_is_stable"]
+    assert not found.passed
+    assert "size has no number in 100 rows" in found.detail
+    assert "not judged" in results(con, contract, profile(9), history[:2])["size_is_stable"].detail
+
+
 def test_a_check_that_nobody_knows_is_not_taken_for_passed(con: duckdb.DuckDBPyConnection, tmp_path: Path) -> None:
     path = tmp_path / "things.odcs.yaml"
     path.write_text(TEXT.replace("mean_drift", "mean_drfit"), encoding="utf-8")
     found = results(con, load_dataset(path), profile(1), [])["size_is_stable"]
     assert found.is_warning
     assert "not made" in found.detail
+
+
+def test_a_check_for_another_engine_is_reported_as_not_made(con: duckdb.DuckDBPyConnection, tmp_path: Path) -> None:
+    path = tmp_path / "things.odcs.yaml"
+    path.write_text(TEXT.replace("engine: lakehouse", "engine: soda"), encoding="utf-8")
+    contract = load_dataset(path)
+    found = results(con, contract, profile(1), [])["size_is_stable"]
+    assert found.is_warning
+    assert "needs the engine soda, which does not run here; it was not made" in found.detail
+    assert checks_not_made(contract) == {"size_is_stable": "needs the engine soda, which does not run here"}
+
+
+def test_the_doctor_names_checks_that_are_not_made(settings: Settings) -> None:
+    from lakehouse.pipeline.doctor import Health, examine
+
+    path = settings.home_dir / "contracts" / "datasets" / "things.odcs.yaml"
+    path.parent.mkdir(parents=True)
+    path.write_text(TEXT.replace("engine: lakehouse", "engine: soda"), encoding="utf-8")
+    finding = next(one for one in examine() if one.check == "contracts" and one.health is Health.WARNING)
+    assert "things: not made: size_is_stable needs the engine soda" in finding.detail
+    assert str(path) in finding.fix
 
 
 def test_profiles_come_back_as_they_were_written(con: duckdb.DuckDBPyConnection) -> None:
