@@ -8,7 +8,7 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,6 +21,7 @@ from lakehouse.tables.storage import Storage
 
 _BLOCK = 4 * 1024 * 1024
 _COPY_BLOCK = 1024 * 1024
+_PARALLEL = 16
 _EXTENSION = re.compile(r"^(\.[a-z0-9]{1,10}){1,2}$")
 ENCRYPTED = ".enc"
 
@@ -98,39 +99,70 @@ def extension_of(name: str) -> str:
 def archive(storage: Storage, dataset: str, originals: Sequence[Original], *, key: Key | None, now: datetime) -> dict[str, str]:
     """Put originals at `files/<dataset>/<yyyy-mm-dd>/<sha256><ext>`; returns the places by digest.
 
-    What is there stays as it is: the name says the content. With a key the bytes are encrypted.
+    What is there stays as it is: the name says the content. With a key the bytes are encrypted. When this returns, the bytes and
+    their names are on disk: a commit may name them.
     """
     day = f"files/{dataset}/{now:%Y-%m-%d}"
     places: dict[str, str] = {}
+    drafts: dict[Path, Path] = {}
     for original in originals:
         place = f"{day}/{original.sha256}{extension_of(original.path.name)}{ENCRYPTED if key else ''}"
         places[original.sha256] = place
+        if storage.is_local and _is_whole(Path(storage.address(place)), original, is_sealed=key is not None):
+            continue
         if key is not None:
             sealed = original.copy.with_name(f"{original.sha256}{ENCRYPTED}")
             with original.copy.open("rb") as reader, sealed.open("xb") as writer:
                 sealed.chmod(0o600)
                 encrypt_stream(reader, writer, key)
-            _put(storage, sealed, place)
+            _put(storage, sealed, place, drafts)
             sealed.unlink()
         else:
-            _put(storage, original.copy, place)
+            _put(storage, original.copy, place, drafts)
+    _make_last(drafts)
     return places
 
 
-def _put(storage: Storage, source: Path, place: str) -> None:
+def _is_whole(place: Path, original: Original, *, is_sealed: bool) -> bool:
+    """Whether the content is there already; one that a power cut has shortened is not."""
+    return place.exists() and (is_sealed or place.stat().st_size == original.size_bytes)
+
+
+def _make_last(drafts: Mapping[Path, Path]) -> None:
+    """Give drafts their names once their bytes are on disk, and wait until the names are there as well."""
+    if not drafts:
+        return
+    with ThreadPoolExecutor(_PARALLEL) as pool:
+        list(pool.map(_sync, drafts.values()))
+    for target, draft in drafts.items():
+        draft.replace(target)
+    day = next(iter(drafts)).parent
+    # The day's folder may be new itself, and so may those above it.
+    for folder in (day, *list(day.parents)[:3]):
+        _sync(folder)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _put(storage: Storage, source: Path, place: str, drafts: dict[Path, Path]) -> None:
     if storage.is_local:
         target = Path(storage.address(place))
-        if target.exists():
-            return
         target.parent.mkdir(parents=True, exist_ok=True)
         draft = target.with_name(f".{target.name}.{os.getpid()}.tmp")
         # A link costs nothing where both are on one file system; the name appears only with the whole content.
+        draft.unlink(missing_ok=True)
         try:
             os.link(source, draft)
         except OSError:
             shutil.copyfile(source, draft)
         draft.chmod(0o600 if place.endswith(ENCRYPTED) else 0o644)
-        draft.replace(target)
+        drafts[target] = draft
         return
     from deltalake.fs import DeltaStorageHandler
     from pyarrow.fs import PyFileSystem

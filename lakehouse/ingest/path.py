@@ -1,6 +1,5 @@
 """The one way in: which files are new, and batch by batch into quarantine and raw, each exactly once."""
 
-import os
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +22,7 @@ from lakehouse.privacy import key as secret_key
 from lakehouse.quality import CheckResult
 from lakehouse.settings import Settings
 from lakehouse.tables import Lake
+from lakehouse.tables.spill import own_folder
 
 # Small files are committed together: a commit costs as much as reading thousands of rows.
 _BATCH_FILES = 1000
@@ -114,10 +114,9 @@ class _Work:
         sizes = [(path, _size(path)) for path in dict.fromkeys(self.paths)]
         self.bytes_total = sum(size for _, size in sizes)
         self._leave_known(known, [path for path, _ in sizes])
-        self.settings.spill_dir.mkdir(parents=True, exist_ok=True)
         for batch in in_batches([(path, size) for path, size in sizes if path not in self.reports]):
-            # The name begins with the process: what a killed one leaves is removed when the next session opens.
-            with tempfile.TemporaryDirectory(prefix=f"{os.getpid()}-originals-", dir=self.settings.spill_dir) as folder:
+            # Under this process's own folder: what a killed one leaves is removed when the next one starts.
+            with tempfile.TemporaryDirectory(prefix="originals-", dir=own_folder(self.settings.spill_dir)) as folder:
                 self._batch(known, key, batch, Path(folder))
         self._complete(known)
         return IngestReport(

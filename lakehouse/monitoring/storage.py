@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lakehouse.sql import quote_literal
 from lakehouse.tables import Commit, Lake, Stamp, TableName
-from lakehouse.tables.storage import remove_stale_spill
+from lakehouse.tables.spill import remove_stale_spill
 
 TABLE = "monitoring.storage"
 

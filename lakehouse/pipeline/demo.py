@@ -16,6 +16,7 @@ from lakehouse.pipeline.rejected import QuarantineCount, count_by_rule
 from lakehouse.pipeline.report import RunReport
 from lakehouse.pipeline.start import start_run
 from lakehouse.pipeline.workspace import Workspace
+from lakehouse.tables.spill import own_folder
 
 if TYPE_CHECKING:
     from lakehouse.sampling import SampleReport
@@ -95,8 +96,7 @@ def _sample(
         progress(Event("sample", dataset, State.SKIPPED))
         return
     folder.mkdir(parents=True, exist_ok=True)
-    workspace.settings.spill_dir.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="demo-", dir=workspace.settings.spill_dir) as scratch:
+    with tempfile.TemporaryDirectory(prefix="demo-", dir=own_folder(workspace.settings.spill_dir)) as scratch:
         with counted(progress, "sample", dataset, total=rows) as advance:
             write(Path(scratch), advance)
         _arrive(Path(scratch), folder, settled_s=workspace.settings.settle_s)

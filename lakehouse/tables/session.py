@@ -1,7 +1,6 @@
 """A DuckDB session over tables pinned to exact versions."""
 
 import importlib.resources
-import os
 import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,7 +12,8 @@ from lakehouse.errors import MissingExtra
 from lakehouse.sql import quote_identifier, quote_literal
 from lakehouse.tables.names import TableName
 from lakehouse.tables.snapshot import Snapshot
-from lakehouse.tables.storage import Storage, remove_stale_spill
+from lakehouse.tables.spill import own_folder
+from lakehouse.tables.storage import Storage
 
 
 def open_connection(*, memory_limit: str, threads: int | None, spill_dir: Path | None) -> duckdb.DuckDBPyConnection:
@@ -29,9 +29,7 @@ def open_connection(*, memory_limit: str, threads: int | None, spill_dir: Path |
     if threads is not None:
         config["threads"] = threads
     if spill_dir is not None:
-        remove_stale_spill(spill_dir)
-        spill_dir.mkdir(parents=True, exist_ok=True)
-        config["temp_directory"] = str(spill_dir / f"{os.getpid()}-{uuid.uuid4().hex[:8]}")
+        config["temp_directory"] = str(own_folder(spill_dir) / uuid.uuid4().hex[:8])
     con = duckdb.connect(":memory:", config=config)
     prepare_connection(con)
     return con

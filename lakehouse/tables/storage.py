@@ -1,7 +1,6 @@
 """The few things that are asked of a folder or bucket directly: list, read and delete. Delta and DuckDB do the rest."""
 
 import os
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
@@ -113,13 +112,3 @@ def _entries(folder: str, *, are_folders: bool) -> list[str]:
             return sorted(entry.name for entry in entries if entry.is_dir() == are_folders)
     except (FileNotFoundError, NotADirectoryError):
         return []
-
-
-def remove_stale_spill(spill_dir: Path) -> None:
-    """Remove what sessions of processes that no longer live have spilled; folders are named `<process id>-<anything>`."""
-    if not spill_dir.is_dir():
-        return
-    for folder in spill_dir.iterdir():
-        process, dash, _ = folder.name.partition("-")
-        if dash and process.isdigit() and Path("/proc/self").exists() and not Path("/proc", process).exists():
-            shutil.rmtree(folder, ignore_errors=True)

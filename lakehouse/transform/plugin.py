@@ -28,6 +28,7 @@ from lakehouse.settings import Settings
 from lakehouse.sql import quote_identifier
 from lakehouse.tables import Commit, Lake, Stamp, TableName
 from lakehouse.tables.session import register_view
+from lakehouse.tables.spill import own_folder
 from lakehouse.transform.codes import BuildCodes, definition_in, is_build, mixed
 from lakehouse.transform.definitions import Definitions, digest_of
 from lakehouse.transform.sources import PROVENANCE, raw_columns
@@ -69,7 +70,7 @@ class Plugin(BasePlugin):
     def update_connection_config(self, creds: DuckDBCredentials, config: dict[str, Any]) -> None:
         """Limits from the settings; and undo what dagster-dbt does to count rows: it makes ':memory:' a read-only file."""
         config.update(memory_limit=self._settings.memory_limit, threads=self._settings.threads, preserve_insertion_order=False)
-        config["temp_directory"] = str(self._settings.spill_dir / f"{os.getpid()}-{uuid.uuid4().hex[:8]}")
+        config["temp_directory"] = str(own_folder(self._settings.spill_dir) / uuid.uuid4().hex[:8])
         if Path(creds.path).name == ":memory:" and creds.path != ":memory:":
             creds.path = ":memory:"
             config.pop("access_mode", None)

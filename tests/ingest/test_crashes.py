@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ from lakehouse.contracts import DatasetContract
 from lakehouse.ingest import IngestReport
 from lakehouse.settings import Settings
 from lakehouse.tables import Lake
-from tests.ingest.conftest import HEADER, rows_of
+from tests.ingest.conftest import HEADER, PEOPLE, rows_of
 
 DRIVER = Path(__file__).with_name("driver.py")
 PROJECT = DRIVER.parent.parent.parent
@@ -110,6 +111,49 @@ def test_what_a_dead_batch_left_is_removed_by_whoever_comes_next(people: Dataset
     assert {row[0] for row in rows_of(lake, people.quarantine, "_batch")} == {2}
     assert ended(start(people, interrupted, file, later)) == 0
     assert content(interrupted, people) == content(alone, people)
+
+
+def test_no_readable_copy_of_a_protected_file_outlives_its_process(
+    write_contract: Callable[..., DatasetContract], home: Path, tmp_path: Path
+) -> None:
+    contract = write_contract(PEOPLE.replace("{name: sex,", "{name: sex, classification: restricted,"))
+    file = tmp_path / "people.csv"
+    write_people(file, 1000)
+    assert ended(start(contract, home, file, dies_at="before-raw")) == -signal.SIGKILL
+    left = list((home / "tmp").rglob("people.csv"))
+    assert left
+    for folder in (left[0].parent, left[0].parent.parent):
+        assert folder.stat().st_mode & 0o777 == 0o700
+    assert ended(start(contract, home, file)) == 0
+    assert not list((home / "tmp").rglob("people.csv"))
+    assert list((home / "tmp").iterdir()) == []
+
+
+def test_originals_are_on_disk_before_a_commit_names_them(
+    people: DatasetContract, lake: Lake, load: Callable[..., IngestReport], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lakehouse.ingest.pieces import PiecewiseAppend
+
+    synced: set[int] = set()
+    at_commit: set[int] = set()
+    fsync, commit = os.fsync, PiecewiseAppend.commit
+
+    def note(descriptor: int) -> None:
+        synced.add(os.fstat(descriptor).st_ino)
+        fsync(descriptor)
+
+    def commit_then(*arguments: Any, **more: Any) -> Any:
+        at_commit.update(synced)
+        return commit(*arguments, **more)
+
+    monkeypatch.setattr("lakehouse.ingest.archive.os.fsync", note)
+    monkeypatch.setattr(PiecewiseAppend, "commit", commit_then)
+    file = tmp_path / "people.csv"
+    write_people(file, 10)
+    load(people, file)
+    archived = next((Path(lake.uri) / "files").rglob("*.csv"))
+    needed = [archived, archived.parent, archived.parent.parent, archived.parent.parent.parent, Path(lake.uri)]
+    assert {path.stat().st_ino for path in needed} <= at_commit
 
 
 def test_processes_that_ingest_the_same_files_count_each_once(people: DatasetContract, home: Path, tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """Reading: views pinned to versions, time travel, history, and what is told when something is not there."""
 
 import logging
+import subprocess
+import sys
 import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,6 +13,7 @@ import pytest
 from lakehouse.errors import TableError, TableNotFound
 from lakehouse.settings import Settings
 from lakehouse.tables import Lake, Stamp, TableName
+from lakehouse.tables.spill import own_folder, remove_stale_spill
 from tests.tables.reading import rows
 
 T = "raw.events"
@@ -122,14 +125,47 @@ def test_a_session_is_in_utc_and_spills_where_it_is_told(tmp_path: Path) -> None
     spill = tmp_path / "deep" / "spill"
     lake = Lake(tmp_path / "tables", memory_limit="100MB", threads=1, spill_dir=spill)
     (spill / "999999999-dead").mkdir(parents=True)
+    (spill / "999999999-dead.lock").touch()
+    (spill / "999999998-without").mkdir()
     with lake.connect() as session:
         assert session.con.execute("SELECT current_setting('TimeZone'), current_setting('memory_limit')").fetchall() == [
             ("UTC", "95.3 MiB")
         ]
-        assert list(spill.iterdir()) == []
+        own = own_folder(spill)
+        assert sorted(spill.iterdir()) == [own, own.with_suffix(".lock")]
+        assert own.stat().st_mode & 0o777 == 0o700
+        assert list(own.iterdir()) == []
         session.con.execute("CREATE TEMP TABLE big AS SELECT range AS i, hash(range) AS h FROM range(12000000)")
-        assert len(list(spill.iterdir())) == 1
-    assert list(spill.iterdir()) == []
+        assert len(list(own.iterdir())) == 1
+    assert list(own.iterdir()) == []
+
+
+def test_what_is_spilled_stays_while_its_process_lives_and_goes_when_it_is_killed(tmp_path: Path) -> None:
+    code = (
+        "import sys, time; from pathlib import Path; from lakehouse.tables.spill import own_folder\n"
+        "folder = own_folder(Path(sys.argv[1])); (folder / 'rows').touch(); print(folder, flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, tmp_path], stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        folder = Path(other.stdout.readline().strip())
+        remove_stale_spill(tmp_path)
+        own_folder(tmp_path)
+        assert (folder / "rows").exists()
+        other.kill()
+    remove_stale_spill(tmp_path)
+    assert not folder.exists()
+    assert sorted(tmp_path.iterdir()) == [own_folder(tmp_path), own_folder(tmp_path).with_suffix(".lock")]
+
+
+def test_many_homes_do_not_keep_many_files_open(tmp_path: Path) -> None:
+    for number in range(40):
+        own_folder(tmp_path / str(number))
+    busy = own_folder(tmp_path / "busy")
+    (busy / "rows").touch()
+    for number in range(40):
+        own_folder(tmp_path / str(number))
+    assert own_folder(tmp_path / "busy") == busy
+    assert sum(any((tmp_path / str(number)).iterdir()) for number in range(40)) < 20
 
 
 def test_a_query_never_reads_a_variable_of_the_program(lake: Lake) -> None:

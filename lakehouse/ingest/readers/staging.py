@@ -1,6 +1,5 @@
 """Any file as rows of text: the one entry to the readers."""
 
-import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -19,6 +18,7 @@ from lakehouse.ingest.readers.sheets import read_pdf, read_sheet
 from lakehouse.ingest.readers.sniffing import sniff
 from lakehouse.ingest.readers.unpacking import unpack
 from lakehouse.sql import quote_identifier
+from lakehouse.tables.spill import own_folder
 
 if TYPE_CHECKING:
     from lakehouse.contracts import Column, Landing
@@ -27,9 +27,7 @@ if TYPE_CHECKING:
 @contextmanager
 def scratch_folder(spill_dir: Path | None) -> Iterator[Path]:
     """A folder for what is unpacked or transcoded; gone afterwards."""
-    if spill_dir is not None:
-        spill_dir.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f"{os.getpid()}-reading-", dir=spill_dir) as folder:
+    with tempfile.TemporaryDirectory(prefix="reading-", dir=own_folder(spill_dir) if spill_dir is not None else None) as folder:
         yield Path(folder)
 
 
