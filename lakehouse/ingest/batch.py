@@ -58,14 +58,19 @@ class Batch:
         self._run = run
         self._now = now
 
-    def run(self, con: duckdb.DuckDBPyConnection, originals: Sequence[Original], *, told: Told) -> BatchResult:
+    def run(self, con: duckdb.DuckDBPyConnection, originals: Sequence[Original], *, after: int | None, told: Told) -> BatchResult:
         """Ingest the files, all or none of them.
+
+        Args:
+            con: where they are read.
+            originals: files that no batch up to `after` holds.
+            after: the batch to follow, None before the first.
+            told: of the progress.
 
         Raises:
             Superseded: another process has committed a batch meanwhile; nothing of this one counts.
         """
-        after = self._transaction(self._contract.raw)
-        number = 1 + max(after or 0, self._transaction(self._contract.quarantine) or 0)
+        number = 1 + max(after or 0, self._lake.transaction(self._contract.quarantine, app_id(self._contract)) or 0)
         pieces = PiecewiseAppend(self._lake, self._contract.raw, app_id=app_id(self._contract), after=after)
         reader = BatchReader(
             con, self._contract, settings=self._settings, key=self._key, number=number, now=self._now, pieces=pieces, told=told
@@ -78,9 +83,6 @@ class Batch:
             pieces.discard([one for outcome in reader.outcomes for one in outcome.written])
             raise
         return BatchResult(number, reader.outcomes, commit, reader.tally)
-
-    def _transaction(self, table: str) -> int | None:
-        return self._lake.transaction(table, app_id(self._contract))
 
     def _commit(
         self, con: duckdb.DuckDBPyConnection, accepted: Sequence[FileOutcome], number: int, pieces: PiecewiseAppend, tally: BatchTally

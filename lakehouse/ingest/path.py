@@ -9,7 +9,7 @@ from pathlib import Path
 from lakehouse.contracts import DatasetContract
 from lakehouse.errors import ConcurrentWrite, FileRefused
 from lakehouse.ingest.archive import Original, take
-from lakehouse.ingest.batch import Batch, BatchResult
+from lakehouse.ingest.batch import Batch, BatchResult, app_id
 from lakehouse.ingest.dead import remove_dead
 from lakehouse.ingest.drift import column_warnings
 from lakehouse.ingest.errors import Superseded
@@ -150,15 +150,18 @@ class _Work:
                 seen.append(SeenFile(path, before.st_size, before.st_mtime_ns, original.sha256))
         known.remember_digests(seen)
         for _ in range(_MAX_ATTEMPTS):
+            # First the batch to follow, then what is known: what another process commits in between is known or supersedes this one.
+            after = self.lake.transaction(self.contract.raw, app_id(self.contract))
+            known.catch_up()
             new = self._new(known, originals)
             if not new:
                 return
             try:
-                self._ingest(known, key, new)
+                self._ingest(known, key, new, after)
                 return
             except Superseded:
                 # Another process was faster: perhaps with these very files.
-                known.catch_up()
+                continue
         raise ConcurrentWrite(
             self.contract.raw,
             f"was changed by other ingestions {_MAX_ATTEMPTS} times in a row; nothing was ingested",
@@ -178,11 +181,11 @@ class _Work:
                 new[original.sha256] = original
         return list(new.values())
 
-    def _ingest(self, known: KnownFiles, key: Key | None, new: Sequence[Original]) -> None:
+    def _ingest(self, known: KnownFiles, key: Key | None, new: Sequence[Original], after: int | None) -> None:
         con = self.lake.open_connection()
         try:
             batch = Batch(self.lake, self.contract, settings=self.settings, key=key, run=self.run, now=self.now)
-            result = batch.run(con, new, told=self._told)
+            result = batch.run(con, new, after=after, told=self._told)
             self._report(known, result)
             if result.commit is not None:
                 known.catch_up()

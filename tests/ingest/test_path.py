@@ -9,11 +9,12 @@ import zipfile
 from collections.abc import Callable
 from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from lakehouse.contracts import DatasetContract
-from lakehouse.ingest import IngestReport, ingest_landing, pending, pending_files
+from lakehouse.ingest import IngestReport, ingest_landing, path, pending, pending_files
 from lakehouse.settings import Settings
 from lakehouse.tables import Lake
 from tests.ingest.conftest import HEADER, PEOPLE, rows_of
@@ -72,6 +73,38 @@ def test_the_same_content_is_ingested_once_under_whatever_name(lake: Lake, peopl
     fourth = mixed.with_name("fourth.csv")
     fourth.write_bytes(third.read_bytes())
     assert [file.status for file in load(people, third, fourth).files] == ["ingested", "already"]
+
+
+@pytest.mark.parametrize("instant", ["take", "in_batches"])
+def test_another_process_that_commits_the_same_file_meanwhile_counts_it_once(
+    lake: Lake, people: DatasetContract, load: Load, mixed: Path, monkeypatch: pytest.MonkeyPatch, instant: str
+) -> None:
+    """At instants between the look at what is known and the commit."""
+    real = getattr(path, instant)
+
+    def overtaken(*arguments: object) -> object:
+        monkeypatch.setattr(path, instant, real)
+        load(people, mixed)
+        return real(*arguments)
+
+    monkeypatch.setattr(path, instant, overtaken)
+    assert [file.status for file in load(people, mixed).files] == ["already"]
+    assert lake.version(people.raw) == 0
+
+
+def test_a_process_that_commits_after_the_batch_was_chosen_supersedes_it(
+    lake: Lake, people: DatasetContract, load: Load, mixed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = path.Batch
+
+    def overtaken(*arguments: Any, **more: Any) -> object:
+        monkeypatch.setattr(path, "Batch", real)
+        load(people, mixed)
+        return real(*arguments, **more)
+
+    monkeypatch.setattr(path, "Batch", overtaken)
+    assert [file.status for file in load(people, mixed).files] == ["already"]
+    assert lake.version(people.raw) == 0
 
 
 def test_a_later_file_corrects_a_key(lake: Lake, people: DatasetContract, load: Load, tmp_path: Path) -> None:
@@ -156,8 +189,8 @@ def test_files_that_cannot_be_read_are_refused_and_the_others_go_on(
     missing = tmp_path / "missing.csv"
     report = load(people, empty, cut, other, missing, tmp_path, good)
     assert [file.status for file in report.files] == ["refused"] * 5 + ["ingested"]
-    for path, result in zip((empty, cut, other, missing), report.files, strict=False):
-        assert path.name in str(result.error)
+    for refused, result in zip((empty, cut, other, missing), report.files, strict=False):
+        assert refused.name in str(result.error)
     assert "id" in str(report.files[2].error)
     assert len(rows_of(lake, people.raw)) == 2
 
