@@ -89,6 +89,7 @@ def _required(column: Column, present: str) -> Rule:
         present,
         quote_literal(reason),
         f"{column.name} has a value",
+        holds_if_filled=True,
     )
 
 
@@ -118,6 +119,7 @@ def row_rules(contract: DatasetContract, *, text: Callable[[Column], str]) -> tu
                     f"CASE WHEN {name} IS NOT NULL THEN true ELSE {text_sql(column, words)} IS NULL END",
                     f"{quote_literal(column.name + ' is ')} || {shown} || {quote_literal(': expected ' + kind)}",
                     f"{column.name} is {kind}",
+                    holds_if_filled=True,
                 )
             )
         if column.required:

@@ -246,9 +246,11 @@ def _with_point(column: Column, text: str) -> str:
 
 def _integer(text: str, sql_type: str, plain: str | None) -> str:
     value = plain or f"TRY_CAST({text} AS {sql_type})"
-    # The way back to text is the cheapest proof that the cast neither rounded nor read hex; odd spellings take the slow way.
+    # A text with as many characters as its number has digits holds nothing but them: the cheapest proof that the cast neither
+    # rounded nor read hex (from five digits on, 1.5e4 is as long). Then comes the way back to text, and for odd spellings the slow way.
+    digits = f"CASE WHEN {value} < 0 THEN -1 WHEN {value} < 10 THEN 1 WHEN {value} < 100 THEN 2 WHEN {value} < 1000 THEN 3 ELSE -1 END"
     whole = rf"regexp_full_match({text}, '\s*[+-]?[0-9]+(\.0*)?([eE]\+?[0-9]+)?\s*')"
-    return f"CASE WHEN CAST({value} AS VARCHAR) = {text} THEN {value} WHEN {whole} THEN {value} END"
+    return f"CASE WHEN strlen({text}) = {digits} THEN {value} WHEN CAST({value} AS VARCHAR) = {text} THEN {value} WHEN {whole} THEN {value} END"
 
 
 def _decimal_value(text: str, column: Column, plain: str | None) -> str:
@@ -267,8 +269,10 @@ def _date(column: Column, text: str, value: str) -> str:
     known = _known_formats(column, trimmed)
     tries = f"COALESCE({slow}, CAST({known} AS DATE))" if known else slow
     low, high = "DATE '0001-01-01'", "DATE '9999-12-31'"
+    # Beside a year of four digits this shape has no room for a time.
     return (
-        f"CASE WHEN CAST({value} AS VARCHAR) = {text} AND {value} BETWEEN {low} AND {high} THEN {value} "
+        f"CASE WHEN {text} LIKE '____-__-__' AND {value} BETWEEN DATE '1000-01-01' AND {high} THEN {value} "
+        f"WHEN CAST({value} AS VARCHAR) = {text} AND {value} BETWEEN {low} AND {high} THEN {value} "
         f"WHEN {tries} BETWEEN {low} AND {high} THEN {tries} END"
     )
 
@@ -282,7 +286,9 @@ def _timestamp(column: Column, text: str, plain: str) -> str:
         value = f"TRY_CAST({trimmed} AS TIMESTAMPTZ)"
     else:
         has_zone = rf"regexp_matches({trimmed}, '([Zz]|[+-]\d\d(:?\d\d)?|[A-Za-z]+(/[A-Za-z_]+)+)$')"
-        local = f"timezone({quote_literal(column.timezone)}, TRY_CAST({trimmed} AS TIMESTAMP))"
+        # Of a year that the calendar can't hold, timezone() would raise an error instead of giving NULL.
+        moment = f"TRY_CAST({trimmed} AS TIMESTAMP)"
+        local = f"CASE WHEN year({moment}) BETWEEN 1 AND 9999 THEN timezone({quote_literal(column.timezone)}, {moment}) END"
         value = f"CASE WHEN {has_zone} THEN TRY_CAST({trimmed} AS TIMESTAMPTZ) ELSE {local} END"
     known = _known_formats(column, trimmed)
     if known:

@@ -159,8 +159,7 @@ class RowJudge:
             for has_plain in (column.name in matching.found and plain_sql(column, "") is not None,)
         ]
         second = f"SELECT {', '.join([*texts, *moved, *typed, *row])} FROM ({inner})"
-        valid = " AND ".join(f"({rule.valid_sql}) IS NOT FALSE" for rule in self.rules) or "true"
-        third = f"SELECT *, {valid} AS __ok FROM ({second})"
+        third = f"SELECT *, {self._valid()} AS __ok FROM ({second})"
         columns = [quote_identifier(column.name) for column in contract.columns]
         out = [*columns]
         if self.rescues:
@@ -169,6 +168,15 @@ class RowJudge:
         out.append(f"CASE WHEN NOT __ok THEN {self._record(matching, others)} END AS {RECORD}")
         out += [f"({rule.valid_sql}) IS FALSE AS {quote_identifier(f'__w{number}')}" for number, rule in enumerate(self.warnings)]
         return f"SELECT {', '.join([*out, *row])} FROM ({third})"
+
+    def _valid(self) -> str:
+        """Whether a row breaks no rule; a row that has every required value is spared the questions about their texts."""
+        required = {column.name for column in self.contract.columns if column.required}
+        others = [rule for rule in self.rules if not (rule.holds_if_filled and required.issuperset(rule.columns))]
+        if len(others) == len(self.rules):
+            return _all_of(self.rules)
+        filled = " AND ".join(f"{quote_identifier(name)} IS NOT NULL" for name in sorted(required))
+        return f"CASE WHEN {filled} THEN {_all_of(others)} ELSE {_all_of(self.rules)} END"
 
     @property
     def rescues(self) -> bool:
@@ -213,6 +221,10 @@ class RowJudge:
             else:
                 listed.append(name)
         return [*listed, RESCUED] if self.rescues else listed
+
+
+def _all_of(rules: Sequence[Rule]) -> str:
+    return " AND ".join(f"({rule.valid_sql}) IS NOT FALSE" for rule in rules) or "true"
 
 
 @dataclass
