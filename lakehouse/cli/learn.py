@@ -11,6 +11,8 @@ from lakehouse.cli.completion import model_names
 from lakehouse.cli.screen import Screen
 from lakehouse.errors import DATA_DID_NOT_PASS
 
+_SHOWN_RECORDS = 10
+
 
 def register(app: typer.Typer) -> None:
     """Add this group's commands."""
@@ -116,14 +118,21 @@ def predict(
         "rows_predicted": report.rows_predicted,
         "rows_rejected": report.rows_rejected,
         "rejected": [{"row": row, "reason": reason} for row, reason in report.rejected],
-        "warnings": dict(report.warnings),
+        "warnings": [
+            {"column": one.column, "kind": one.kind, "rows": one.rows, "examples": list(one.examples), "detail": one.detail}
+            for one in report.warnings
+        ],
         "columns": list(report.columns),
     }
 
     def show(console: Any) -> None:
         console.print(f"{report.rows_predicted:,} of {report.rows_read:,} rows predicted by {name} version {report.version}", markup=False)
-        for row, reason in report.rejected[:20]:
+        for row, reason in report.rejected[:_SHOWN_RECORDS]:
             console.print(f"  record {row} got no prediction: {reason}", markup=False, soft_wrap=True)
+        if report.rows_rejected > _SHOWN_RECORDS:
+            console.print(f"  and {report.rows_rejected - _SHOWN_RECORDS:,} more records (--json names the first hundred)", markup=False)
+        for warning in report.warnings:
+            console.print(f"  warning  {warning}", markup=False, soft_wrap=True, style="yellow")
         console.print(f"Written to {out}: {', '.join(report.columns)}", markup=False, soft_wrap=True)
 
     screen.emit(document, show)

@@ -1,5 +1,6 @@
 """Learning: from a training set to a registered model and its predictions."""
 
+from lakehouse.learning.familiarity import DataWarning
 from lakehouse.learning.file_prediction import predict_file
 from lakehouse.learning.prediction import predict_batch
 from lakehouse.learning.registry import CHALLENGER, CHAMPION, LoadedModel, Registry
@@ -14,6 +15,7 @@ __all__ = [
     "MINIMUMS",
     "CandidateReport",
     "Confusion",
+    "DataWarning",
     "LoadedModel",
     "ModelCheck",
     "Pairs",

@@ -3,16 +3,22 @@
 import os
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lakehouse.contracts import DatasetContract, ModelContract, load_contracts
 from lakehouse.errors import FileRefused, ModelError
+from lakehouse.learning.familiarity import DataWarning, unfamiliar
+from lakehouse.learning.file_columns import require_columns
 from lakehouse.learning.registry import Registry
 from lakehouse.learning.results import PredictReport
 from lakehouse.learning.scoring import NUMBER, score
-from lakehouse.learning.scratch import FILE_ROWS, build_rows, read_file
+from lakehouse.learning.scratch import FILE_ROWS, ReadFile, build_rows, model_recipe, read_file
 from lakehouse.settings import Settings
 from lakehouse.sql import quote_identifier, quote_literal
 from lakehouse.tables import Lake
+
+if TYPE_CHECKING:
+    import duckdb
 
 _FORMATS = {".csv": "FORMAT csv, HEADER true", ".parquet": "FORMAT parquet, COMPRESSION zstd"}
 
@@ -32,7 +38,7 @@ def predict_file(settings: Settings, lake: Lake, contract: ModelContract, file: 
         now: the time at which the rows are taken to be known.
 
     Raises:
-        FileRefused: the file can't be read as rows of the dataset.
+        FileRefused: the file can't be read as rows of the dataset, lacks a column that the model needs, or holds no valid row.
         ModelNotFound: no version of the model has reached its minimums yet.
         ModelError: `out` has another ending or can't be written.
         TransformError: dbt can't compile the models.
@@ -48,8 +54,12 @@ def predict_file(settings: Settings, lake: Lake, contract: ModelContract, file: 
     con = lake.open_connection()
     try:
         read = read_file(con, settings, dataset, contract, file, now=now)
-        build_rows(con, settings, lake, contracts, contract, into="__rows")
+        recipe = model_recipe(settings, contracts, contract)
+        require_columns(file, read.missing, contracts=contracts, source=recipe.source, steps=recipe.steps, used=model.spec.used)
+        _require_rows(file, read, con)
+        build_rows(con, lake, contracts, recipe, into="__rows")
         columns = score(con, "__rows", model, into="__scores")
+        odd = unfamiliar(con, "__rows", model.spec.schema, model.spec.seen, names={one.name: one.source for one in dataset.columns})
         keys = _output_keys(dataset)
         wanted = [column for column in columns if column != "confidence"]
         listed = [f"{FILE_ROWS}.{quote_identifier(column)} AS {quote_identifier(name)}" for column, name in keys.items()]
@@ -79,8 +89,36 @@ def predict_file(settings: Settings, lake: Lake, contract: ModelContract, file: 
         rows_predicted=int(written[0]) if written else 0,
         columns=(*keys.values(), *wanted),
         rejected=tuple(read.rejected),
-        warnings=read.warnings,
+        warnings=(*_broken_rules(read, dataset), *odd),
     )
+
+
+def _require_rows(file: Path, read: ReadFile, con: "duckdb.DuckDBPyConnection") -> None:
+    """Nothing can be said of a file whose records are all invalid but why they are."""
+    kept = con.execute(f"SELECT count(*) FROM {FILE_ROWS}").fetchone()
+    if not read.rows_read or (kept and kept[0]):
+        return
+    number, reason = min(read.rejected)
+    raise FileRefused(
+        file.name,
+        f"has no row that can be predicted: all {read.rows_read:,} are invalid",
+        found=f"in record {number}: {reason}",
+        fix="Correct the file, or the dataset's contract",
+    )
+
+
+def _broken_rules(read: ReadFile, dataset: DatasetContract) -> list[DataWarning]:
+    names = {column.name: column.source for column in dataset.columns}
+    return [
+        DataWarning(
+            column=", ".join(names.get(column, column) for column in broken.rule.columns),
+            kind="rule",
+            rows=broken.rows,
+            examples=tuple(broken.examples),
+            detail=f"breaks {name}: {broken.rule.description}",
+        )
+        for name, broken in sorted(read.broken.items())
+    ]
 
 
 def _output_keys(dataset: DatasetContract) -> dict[str, str]:

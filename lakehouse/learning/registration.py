@@ -8,6 +8,7 @@ from datetime import datetime
 from lakehouse.contracts import ModelContract, Severity
 from lakehouse.learning.candidates import Candidate
 from lakehouse.learning.evaluation import LOWER_IS_BETTER, MinimumCheck, check_minimums, confidence_interval
+from lakehouse.learning.familiarity import seen_in
 from lakehouse.learning.fingerprint import model_digest
 from lakehouse.learning.fitting import Learned
 from lakehouse.learning.records import Evaluated, Origin, evaluated, remember
@@ -34,7 +35,8 @@ def register_model(
     demands = check_minimums(contract.minimums, learned.metrics)
     passed = all(demand.passed for demand in demands)
     digest = model_digest(learned.pipeline)
-    spec = ModelSpec(rows.schema, contract.problem, learned.tested.classes, learned.tested.positive, rows.label_type, digest)
+    seen = seen_in(rows.train, rows.schema, learned.preparation)
+    spec = ModelSpec(rows.schema, contract.problem, learned.tested.classes, learned.tested.positive, rows.label_type, digest, seen)
     report = TrainReport(
         model=contract.name,
         version="",

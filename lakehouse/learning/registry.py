@@ -17,6 +17,7 @@ from urllib.request import url2pathname
 import yaml
 
 from lakehouse.errors import ModelError, ModelNotFound
+from lakehouse.learning.familiarity import Seen
 from lakehouse.learning.schema import FeatureSchema
 from lakehouse.locks import exclusive
 from lakehouse.settings import Settings
@@ -48,6 +49,7 @@ class ModelSpec:
     Attributes:
         classes: every class, in the order of the probabilities; empty for regression.
         label_type: DuckDB type of the label, which predictions are given back as.
+        seen: what the training rows held of each feature that is used; empty for a model from before this was kept.
     """
 
     schema: FeatureSchema
@@ -56,6 +58,12 @@ class ModelSpec:
     positive: str | None
     label_type: str
     digest: str
+    seen: tuple[Seen, ...] = ()
+
+    @property
+    def used(self) -> tuple[str, ...]:
+        """The features that the model uses; of the others it needs the column, but no value."""
+        return tuple(one.feature for one in self.seen) or self.schema.names
 
     def as_dict(self) -> dict[str, Any]:
         """As stored in the model's metadata."""
@@ -66,13 +74,15 @@ class ModelSpec:
             "positive": self.positive,
             "label_type": self.label_type,
             "digest": self.digest,
+            "seen": [one.as_dict() for one in self.seen],
         }
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> "ModelSpec":
         """From the model's metadata."""
         schema = FeatureSchema.from_list(stored["features"])
-        return cls(schema, stored["problem"], tuple(stored["classes"]), stored["positive"], stored["label_type"], stored["digest"])
+        seen = tuple(Seen.from_dict(one) for one in stored.get("seen", ()))
+        return cls(schema, stored["problem"], tuple(stored["classes"]), stored["positive"], stored["label_type"], stored["digest"], seen)
 
 
 @dataclass(frozen=True, slots=True)

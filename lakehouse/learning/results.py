@@ -2,11 +2,12 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from lakehouse.contracts import Severity
 from lakehouse.learning.evaluation import Interval
+from lakehouse.learning.familiarity import DataWarning
 from lakehouse.learning.splits import LeftOut
 from lakehouse.learning.tested import Confusion, Pairs, outcome_from
 from lakehouse.tables import Commit
@@ -158,7 +159,7 @@ class PredictReport:
         rows_predicted: rows in the output, one per valid record, in the file's order.
         columns: of the output.
         rejected: records that are no rows of the dataset, with the reason; at most the first hundred.
-        warnings: rules that rows broke although they were predicted, with the number of rows.
+        warnings: what is odd about rows that were predicted: rules they broke, values that the model has never seen.
     """
 
     model: str
@@ -169,7 +170,7 @@ class PredictReport:
     rows_predicted: int
     columns: tuple[str, ...]
     rejected: tuple[tuple[int, str], ...] = ()
-    warnings: Mapping[str, int] = field(default_factory=dict[str, int])
+    warnings: tuple[DataWarning, ...] = ()
 
     @property
     def rows_rejected(self) -> int:

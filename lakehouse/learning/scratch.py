@@ -8,9 +8,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lakehouse.contracts import Contracts, DatasetContract, Level, ModelContract, SchemaChanges
+from lakehouse.contracts import Column, Contracts, DatasetContract, Level, ModelContract, Rule, SchemaChanges
 from lakehouse.errors import ModelError
-from lakehouse.features import described, feature_source, feature_views, prediction_set, relation, target_columns
+from lakehouse.features import FeatureSource, described, feature_source, feature_views, prediction_set, relation, target_columns
 from lakehouse.ingest.readers import Chunk, read_chunks, sniff
 from lakehouse.ingest.validation import BAD, RowJudge
 from lakehouse.learning.scoring import NUMBER
@@ -19,7 +19,7 @@ from lakehouse.privacy import key as secret_key
 from lakehouse.settings import Settings
 from lakehouse.sql import quote_identifier, quote_literal
 from lakehouse.tables import Lake
-from lakehouse.transform import compiled, prepare, raw_columns
+from lakehouse.transform import CompiledTable, compiled, prepare, raw_columns
 
 if TYPE_CHECKING:
     import duckdb
@@ -28,6 +28,16 @@ FILE_ROWS = "__file_rows"
 # The batch of rows that are in no table: greater than that of any row that is.
 _BATCH = 2**62
 _MOST_REJECTS = 100
+_MOST_EXAMPLES = 3
+
+
+@dataclass
+class BrokenRule:
+    """Rows that were kept although they broke a rule, with some of the values that did."""
+
+    rule: Rule
+    rows: int = 0
+    examples: list[str] = field(default_factory=list[str])
 
 
 @dataclass
@@ -36,12 +46,14 @@ class ReadFile:
 
     Attributes:
         rejected: number and reason of the first records that are no rows.
-        warnings: rows by broken rule, of rows that were kept although they broke it.
+        broken: rules that rows broke although they were kept.
+        missing: columns of the dataset that the file does not have; of nested records nobody can say.
     """
 
     rows_read: int = 0
     rejected: list[tuple[int, str]] = field(default_factory=list[tuple[int, str]])
-    warnings: dict[str, int] = field(default_factory=dict[str, int])
+    broken: dict[str, BrokenRule] = field(default_factory=dict[str, BrokenRule])
+    missing: tuple[Column, ...] = ()
 
     def reject(self, number: int, reason: str) -> None:
         """Remember a record that is no row; the first ones are enough."""
@@ -89,6 +101,8 @@ def read_file(
         con, path, select=select, file_format=shape, landing=contract.landing, columns=contract.columns, spill_dir=settings.spill_dir
     ):
         _keep(con, chunk, judge, origin, report)
+    if select.matching is not None and not select.by_path:
+        report.missing = tuple(column for column in select.matching.missing if column.name not in targets)
     return report
 
 
@@ -105,9 +119,31 @@ def _keep(con: "duckdb.DuckDBPyConnection", chunk: Chunk, judge: RowJudge, origi
     if judge.warnings:
         counts = ", ".join(f"count(*) FILTER (WHERE {quote_identifier(f'__w{place}')})" for place in range(len(judge.warnings)))
         found = con.execute(f"SELECT {counts} FROM {chunk.rows_sql} WHERE {BAD} IS NULL").fetchone() or ()
-        for rule, rows in zip(judge.warnings, found, strict=True):
+        for place, rows in enumerate(found):
             if rows:
-                report.warnings[rule.id] = report.warnings.get(rule.id, 0) + rows
+                rule = judge.warnings[place]
+                broken = report.broken.setdefault(rule.id, BrokenRule(rule))
+                broken.rows += rows
+                if len(broken.examples) < _MOST_EXAMPLES:
+                    broken.examples += _examples(con, chunk, judge, place)[: _MOST_EXAMPLES - len(broken.examples)]
+
+
+def _examples(con: "duckdb.DuckDBPyConnection", chunk: Chunk, judge: RowJudge, place: int) -> list[str]:
+    """Values that broke a warning; none of a protected column."""
+    columns = judge.warnings[place].columns
+    if not columns or not {column.name for column in judge.contract.protected_columns}.isdisjoint(columns):
+        return []
+    texts = [f"CAST({quote_identifier(column)} AS VARCHAR)" for column in columns]
+    shown = (
+        texts[0]
+        if len(texts) == 1
+        else "concat_ws(', ', "
+        + ", ".join(f"{quote_literal(f'{column} ')} || {text}" for column, text in zip(columns, texts, strict=True))
+        + ")"
+    )
+    is_broken = f"{BAD} IS NULL AND {quote_identifier(f'__w{place}')}"
+    found = con.execute(f"SELECT DISTINCT {shown} AS shown FROM {chunk.rows_sql} WHERE {is_broken} ORDER BY shown LIMIT {_MOST_EXAMPLES}")
+    return [str(value)[:60] for (value,) in found.fetchall() if value is not None]
 
 
 def _lenient(dataset: DatasetContract, model: ModelContract) -> DatasetContract:
@@ -118,12 +154,38 @@ def _lenient(dataset: DatasetContract, model: ModelContract) -> DatasetContract:
     return replace(dataset, columns=columns, schema_changes=SchemaChanges(new_columns=kept))
 
 
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How a model's tables are made: the tables its rows come from, and the SQL of each table on the way."""
+
+    manifest: Mapping[str, Any]
+    source: FeatureSource
+    steps: tuple[CompiledTable, ...]
+
+
+def model_recipe(settings: Settings, contracts: Contracts, model: ModelContract) -> Recipe:
+    """The SQL that makes a model's rows, as dbt has it.
+
+    Raises:
+        TransformError: dbt can't compile the models.
+        ModelError: no dbt model makes a table of the model.
+    """
+    manifest: Mapping[str, Any] = json.loads(prepare(settings, contracts).read_text("utf-8"))
+    source = feature_source(model, feature_views(manifest))
+    tables = _nodes(manifest)
+    wanted = [model.label_table, *(view.table for view in source.views)]
+    unknown = [table for table in wanted if table not in tables]
+    if unknown:
+        raise ModelError(f"model {model.name}", f"is made from {', '.join(unknown)}, which no dbt model makes", fix="Correct its contract")
+    steps = compiled(settings, [f"+{tables[table]['name']}" for table in wanted], contracts=contracts)
+    return Recipe(manifest, source, tuple(steps))
+
+
 def build_rows(
     con: "duckdb.DuckDBPyConnection",
-    settings: Settings,
     lake: Lake,
     contracts: Contracts,
-    model: ModelContract,
+    recipe: Recipe,
     *,
     into: str,
 ) -> None:
@@ -134,12 +196,11 @@ def build_rows(
     they would if the file had arrived.
 
     Raises:
-        TransformError: dbt can't compile the models.
         ModelError: the label table can't be led back to the file's rows.
     """
+    model = recipe.source.contract
     dataset = contracts.dataset(model.dataset)
-    manifest: Mapping[str, Any] = json.loads(prepare(settings, contracts).read_text("utf-8"))
-    plan = _plan(settings, lake, contracts, model, manifest)
+    plan = _plan(lake, recipe)
     for other in plan.sources:
         _register_source(con, lake, contracts, other)
     for table in plan.standing:
@@ -148,10 +209,9 @@ def build_rows(
     turns = f"SELECT _row, row_number() OVER (PARTITION BY {key} ORDER BY _row) AS turn FROM {FILE_ROWS}"
     con.execute(f"CREATE OR REPLACE TEMP TABLE __turns AS {turns}")
     found = con.execute("SELECT coalesce(max(turn), 1) FROM __turns").fetchone()
-    source = feature_source(model, feature_views(manifest))
     for turn in range(1, (int(found[0]) if found else 1) + 1):
         _build_turn(con, lake, dataset, plan.built, turn)
-        rows = prediction_set(described(source, con), newest_only=False, carried=("_batch", "_row"))
+        rows = prediction_set(described(recipe.source, con), newest_only=False, carried=("_batch", "_row"))
         piece = f"SELECT * FROM ({rows.sql}) WHERE _batch = {_BATCH}"
         con.execute(f"CREATE OR REPLACE TEMP TABLE __features AS {piece}" if turn == 1 else f"INSERT INTO __features BY NAME {piece}")
     numbered = f"SELECT row_number() OVER (ORDER BY _row) - 1 AS {NUMBER}, * FROM __features"
@@ -167,20 +227,20 @@ class _Plan:
     standing: tuple[str, ...]
 
 
-def _plan(settings: Settings, lake: Lake, contracts: Contracts, model: ModelContract, manifest: Mapping[str, Any]) -> _Plan:
-    nodes: Mapping[str, Any] = manifest["nodes"]
-    tables = {f"{node['schema']}.{node.get('alias') or node['name']}": node for node in nodes.values() if node["resource_type"] != "test"}
-    wanted = [model.label_table, *(view.table for view in feature_source(model, feature_views(manifest)).views)]
-    unknown = [table for table in wanted if table not in tables]
-    if unknown:
-        raise ModelError(f"model {model.name}", f"is made from {', '.join(unknown)}, which no dbt model makes", fix="Correct its contract")
-    steps = compiled(settings, [f"+{tables[table]['name']}" for table in wanted], contracts=contracts)
-    upstream = {str(step.table): _sources_of(manifest, tables[str(step.table)]["unique_id"]) for step in steps}
-    touched = {table for table, sources in upstream.items() if f"raw.{model.dataset}" in sources}
+def _plan(lake: Lake, recipe: Recipe) -> _Plan:
+    tables, raw = _nodes(recipe.manifest), f"raw.{recipe.source.contract.dataset}"
+    upstream = {str(step.table): _sources_of(recipe.manifest, tables[str(step.table)]["unique_id"]) for step in recipe.steps}
+    touched = {table for table, sources in upstream.items() if raw in sources}
     standing = tuple(table for table in upstream if table not in touched and lake.exists(table))
-    built = tuple((str(step.table), step.sql) for step in steps if str(step.table) not in standing)
-    needed = {source for table, _ in built for source in upstream[table]} - {f"raw.{model.dataset}"}
+    built = tuple((str(step.table), step.sql) for step in recipe.steps if str(step.table) not in standing)
+    needed = {source for table, _ in built for source in upstream[table]} - {raw}
     return _Plan(tuple(sorted(needed)), built, standing)
+
+
+def _nodes(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """The models and seeds of the project by the table they make."""
+    nodes: Mapping[str, Any] = manifest["nodes"]
+    return {f"{node['schema']}.{node.get('alias') or node['name']}": node for node in nodes.values() if node["resource_type"] != "test"}
 
 
 def _sources_of(manifest: Mapping[str, Any], unique_id: str) -> set[str]:

@@ -11,7 +11,9 @@ import pytest
 from lakehouse.contracts import ModelContract, load_contracts
 from lakehouse.errors import FileRefused, ModelError
 from lakehouse.ingest import ingest
-from lakehouse.learning import predict_batch, predict_file, train
+from lakehouse.learning import Registry, predict_batch, predict_file, train
+from lakehouse.learning.file_columns import require_columns
+from lakehouse.learning.scratch import model_recipe
 from lakehouse.sampling import households
 from lakehouse.settings import Settings
 from lakehouse.tables import Lake
@@ -89,10 +91,58 @@ def test_rows_keep_their_order_and_number_whatever_the_file_is_like(survey, shar
     [(number, reason)] = report.rejected
     assert number == 6
     assert "head_age" in reason
-    assert sum(report.warnings.values()) >= 1
+    odd = {(one.column, one.kind): one for one in report.warnings}
+    assert (odd["district", "unseen_value"].rows, odd["district", "unseen_value"].examples) == (1, ("Nowhere",))
+    assert any(kind == "rule" for _, kind in odd)
     # The row that repeats a key has features of its own.
     first, second = (float(row["probability_true"]) for row in read(out) if row["interview_id"] == again["interview_id"])
     assert first != second
+
+
+def test_a_missing_column_is_named_with_what_it_is_for(survey, shared):
+    contract, contracts = vulnerability(shared), load_contracts(shared)
+    dataset, recipe = contracts.dataset("household_survey"), model_recipe(shared, contracts, contract)
+    used = Registry(shared).load(contract.name).spec.used
+
+    def require(*names: str) -> None:
+        missing = [dataset.column(name) for name in names]
+        require_columns(Path("in/new.csv"), missing, contracts=contracts, source=recipe.source, steps=recipe.steps, used=used)
+
+    with pytest.raises(
+        FileRefused, match=r"^new\.csv: lacks a column that model household_vulnerability needs: has_electricity \(.*asset_score"
+    ):
+        require("has_electricity")
+    with pytest.raises(FileRefused, match=r"lacks columns .* submitted_at \(for .*\); shock"):
+        require("submitted_at", "phone", "shock")
+    require("phone", "head_name", "enumerator_id")
+
+
+def test_a_column_that_only_other_rows_features_need_may_be_missing(survey, shared, lake, tmp_path):
+    left_out = {"monthly_income", "phone", "vulnerable"}
+    given = [{name: value for name, value in row.items() if name not in left_out} for row in read(newest_file(survey))[:30]]
+    # Only the income of the interview before is a feature, and that is another row's.
+    report = predict_file(shared, lake, vulnerability(shared), write(tmp_path / "lean.csv", given), tmp_path / "out.csv", now=NOW)
+    assert report.rows_predicted == 30
+
+
+def test_rows_with_what_the_model_never_saw_are_predicted_and_counted(survey, shared, lake, tmp_path):
+    given = read(newest_file(survey))[:30]
+    for row in given[:4]:
+        row["total_expenditure"], row["food_expenditure"] = "99999999", "1"
+    given[7]["roof_material"] = "glass"
+    report = predict_file(shared, lake, vulnerability(shared), write(tmp_path / "odd.csv", given), tmp_path / "out.csv", now=NOW)
+    assert report.rows_predicted + report.rows_rejected == 30
+    odd = {(one.column, one.kind): one for one in report.warnings}
+    assert (odd["total_expenditure", "out_of_range"].rows, odd["total_expenditure", "out_of_range"].examples) == (4, ("99999999",))
+    assert "training" in odd["total_expenditure", "out_of_range"].detail
+    assert ("roof_material", "unseen_value") in odd or report.rows_rejected == 1
+
+
+def test_a_file_without_one_valid_row_is_refused_with_the_first_reason(survey, shared, lake, tmp_path):
+    given = [{**row, "head_age": "old"} for row in read(newest_file(survey))[:5]]
+    with pytest.raises(FileRefused, match=r"all 5 are invalid.*in record 1: head_age"):
+        predict_file(shared, lake, vulnerability(shared), write(tmp_path / "bad.csv", given), tmp_path / "out.csv", now=NOW)
+    assert not (tmp_path / "out.csv").exists()
 
 
 def test_nothing_is_written_by_predicting_a_file(survey, shared, lake, tmp_path):
