@@ -1,8 +1,9 @@
 """What ingestion costs.
 
-(b) A 5-million-row CSV of 15 columns with a contract of 20 rules, against DuckDB's own COPY of the same CSV to Parquet, with the
-    encodings and the compression that tables are written with: at most 2.0 times as long, peak memory below 1.5 GB. Beside it
-    dlt, at its fastest: Arrow batches read by DuckDB, to Delta files.
+(b) A 5-million-row CSV of 15 columns with a contract of 20 rules, against DuckDB's own COPY of the same CSV to Parquet: at most 2.0
+    times as long, peak memory below 1.5 GB. Two COPY commands are measured: the plain one of DuckDB's manual, and one that is told
+    the types, the dialect, and the encodings and the compression that tables are written with. The limit holds for the second.
+    Beside them dlt, at its fastest: Arrow batches read by DuckDB, to Delta files.
 (c) The 1,001st file of 10,000 rows, in a process of its own, against the 2nd: at most 1.2 times as long.
 
 Every run is a fresh process, timed from the outside; the two sides of a ratio take turns, and medians are compared.
@@ -113,6 +114,13 @@ def child_copy(csv: Path, folder: Path) -> None:
     )
 
 
+def child_plain_copy(csv: Path, folder: Path) -> None:
+    import duckdb
+
+    con = duckdb.connect(config={"memory_limit": MEMORY, "threads": 2})
+    con.execute(f"COPY (FROM '{csv}') TO '{folder / 'out.parquet'}'")
+
+
 def child_ingest(csv: Path, folder: Path) -> None:
     from datetime import UTC, datetime
 
@@ -156,7 +164,7 @@ def child_dlt(csv: Path, folder: Path) -> None:
     pipeline.run(resource_, loader_file_format="parquet")
 
 
-CHILDREN = {"copy": child_copy, "ingest": child_ingest, "dlt": child_dlt}
+CHILDREN = {"copy": child_copy, "plain": child_plain_copy, "ingest": child_ingest, "dlt": child_dlt}
 
 
 # ---- what the parent does
@@ -190,11 +198,16 @@ def big_file(folder: Path, contract: Path, *, rows: int, pairs: int, with_dlt: b
     """Figure (b)."""
     csv = folder / "big.csv"
     write_csv(csv, first=1, rows=rows)
-    copies, ingests, peaks, bad_ones, dlts = [], [], [], [], []
+    copies, plain_copies, ingests, peaks, bad_ones, dlts = [], [], [], [], [], []
     dirty = folder / "dirty.csv"
     write_csv(dirty, first=1, rows=rows, bad_every=100)
     for _ in range(pairs):
-        for kind, file, seconds in (("copy", csv, copies), ("ingest", csv, ingests), ("ingest", dirty, bad_ones)):
+        for kind, file, seconds in (
+            ("copy", csv, copies),
+            ("plain", csv, plain_copies),
+            ("ingest", csv, ingests),
+            ("ingest", dirty, bad_ones),
+        ):
             home = folder / "run"
             elapsed, peak = timed(kind, file, home, environment_of(home, contract))
             seconds.append(elapsed)
@@ -205,10 +218,11 @@ def big_file(folder: Path, contract: Path, *, rows: int, pairs: int, with_dlt: b
         home = folder / "run"
         dlts.append(timed("dlt", csv, home, environment_of(home, contract))[0])
         shutil.rmtree(home)
-    base = statistics.median(copies)
+    base, plain = statistics.median(copies), statistics.median(plain_copies)
     ratio, dirty_ratio, peak = statistics.median(ingests) / base, statistics.median(bad_ones) / base, max(peaks)
     figures = [
-        figure(f"Ingestion: {rows:,} rows x 15, 20 rules, over DuckDB's COPY ({base:.1f} s)", ratio, "x", LIMIT_COPY),
+        figure(f"Ingestion: {rows:,} rows x 15, 20 rules, over DuckDB's COPY, tuned ({base:.1f} s)", ratio, "x", LIMIT_COPY),
+        figure(f"Ingestion: the same over DuckDB's COPY, plain ({plain:.1f} s)", statistics.median(ingests) / plain, "x", None),
         figure("Ingestion: the same with 1 % bad rows", dirty_ratio, "x", LIMIT_COPY),
         figure("Ingestion: peak memory", peak, "GB", LIMIT_MEMORY_GB),
     ]

@@ -105,7 +105,16 @@ CASES: dict[str, tuple[Column, dict[str | None, Any]]] = {
     ),
     "local instant": (
         column("timestamp", "TIMESTAMPTZ", timezone="Africa/Maputo"),
-        {"2024-01-02 10:00": datetime(2024, 1, 2, 8, tzinfo=UTC), "2024-01-02T10:00:00Z": datetime(2024, 1, 2, 10, tzinfo=UTC)},
+        {
+            "2024-01-02 10:00": datetime(2024, 1, 2, 8, tzinfo=UTC),
+            "2024-01-02T10:00:00Z": datetime(2024, 1, 2, 10, tzinfo=UTC),
+            "290309-12-22 (BC)": None,
+            "290000-01-01": None,
+        },
+    ),
+    "odd spellings of whole numbers": (
+        column("integer", "INTEGER"),
+        {"1.5": None, "1_0": None, "0x1": None, ".5": None, "1e2": 100, "1.e3": 1000, "1.5e4": None, "007": 7, "-7": -7, "+7": 7, " 7": 7},
     ),
     "time": (column("time", "VARCHAR"), {"9:05": "09:05:00", "09:05:07.5": "09:05:07.5", "25:00": None}),
     "JSON": (column("array", "VARCHAR"), {'[1, {"a": 2}]': '[1, {"a": 2}]', "[1": None, "": None}),
