@@ -78,7 +78,7 @@ class _errors_as_exit_codes:
             line = " ".join(str(error).split()) or "no message"
             message = f"unexpected {type(error).__name__}: {line[:500]}"
             hint = "This is a bug: run again with --debug and report what it prints"
-            self.screen.fail(f"{message}. {hint}", {"error": "Unexpected", "message": message, "fix": hint}, error)
+            self.screen.fail(f"{message}. {hint}", _document("Unexpected", "lakehouse", message, fix=hint), error)
             raise typer.Exit(WRONG_USE) from error
 
 
@@ -101,8 +101,36 @@ def _quieten(*, debug: bool) -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
 
 
-def usage_error_as_json(message: str) -> None:
+def usage_error_as_json(error: typer.TyperException) -> None:
     """Print a wrong command line the way --json promises errors."""
-    document = {"error": "UsageError", "message": message, "fix": "See lakehouse COMMAND --help"}
+    message = error.format_message()
+    # What kind of usage error it is says which of these it has.
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context is not None else "lakehouse"
+    usage = " ".join(context.get_usage().split()).removeprefix("Usage: ") if context is not None else None
+    possible = ", ".join(sorted(getattr(error, "possibilities", None) or ()))
+    document = _document(
+        "UsageError",
+        command,
+        message,
+        expected=possible or usage,
+        found=getattr(error, "option_name", None),
+        fix=f"See {command} --help",
+    )
     sys.stdout.write(json.dumps(document) + "\n")
     sys.stderr.write(message + "\n")
+
+
+def _document(
+    error: str, subject: str, message: str, *, expected: str | None = None, found: str | None = None, fix: str
+) -> dict[str, str | None]:
+    """An error that is none of the library's own, with the same fields."""
+    return {
+        "error": error,
+        "subject": subject,
+        "problem": message,
+        "expected": expected,
+        "found": found,
+        "fix": fix,
+        "message": message,
+    }

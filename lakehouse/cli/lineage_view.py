@@ -27,6 +27,8 @@ def draw(out: Console, found: Lineage) -> None:
     out.print(f"rows of {found.key}:", markup=False)
     for rows in found.trail.tables:
         out.print(f"  {rows.table}@{rows.version}: {rows.count:,}", markup=False)
+    if found.trail.without_key:
+        out.print(f"  no column of this key in {', '.join(found.trail.without_key)}", markup=False, soft_wrap=True)
     out.print("lines they came from:")
     for line in found.trail.source_rows:
         note = "" if line.kept else "  (replaced by a later line)"

@@ -49,6 +49,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         code = app(arguments, prog_name="lakehouse", standalone_mode=False)
     except typer.TyperException as error:
-        usage_error_as_json(error.format_message())
+        usage_error_as_json(error)
         code = WRONG_USE
     sys.exit(code if isinstance(code, int) else 0)

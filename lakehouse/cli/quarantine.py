@@ -59,11 +59,13 @@ def show_rows(
     limit: Annotated[int, typer.Option("--limit", min=1, help="At most this many rows.")] = 20,
 ) -> None:
     """Show quarantined rows as they arrived, with file, row number and every reason."""
-    from lakehouse.pipeline.rejected import quarantined_rows
+    from lakehouse.pipeline.rejected import check_rule, quarantined_rows
     from lakehouse.pipeline.workspace import Workspace
 
     workspace = Workspace.load()
-    workspace.contracts.dataset(dataset)
+    contract = workspace.contracts.dataset(dataset)
+    if rule is not None:
+        check_rule(workspace.lake, contract, rule)
     rows = quarantined_rows(workspace.lake, dataset, rule=rule, file=file, limit=limit)
     document = {
         "dataset": dataset,

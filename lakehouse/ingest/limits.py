@@ -4,9 +4,10 @@ from dataclasses import dataclass
 
 import duckdb
 
-from lakehouse.contracts import Column, DatasetContract
+from lakehouse.contracts import Column, DatasetContract, unique_rules
 from lakehouse.ingest.readers.chunks import new_name
 from lakehouse.ingest.readers.formats import refused
+from lakehouse.ingest.validation import RowJudge
 from lakehouse.sql import quote_identifier, quote_literal
 
 SHAPE_RULE = "record.shape"
@@ -39,6 +40,12 @@ class _Broken:
     rows: int
     row: int
     reason: str
+
+
+def rule_ids(contract: DatasetContract) -> list[str]:
+    """Every rule that a row can go to quarantine for."""
+    unique = [rule.id for rule in unique_rules(contract, order=["_row"])]
+    return [SHAPE_RULE, *(rule.id for rule in RowJudge(contract, None).rules), *unique]
 
 
 def check_limits(con: duckdb.DuckDBPyConnection, contract: DatasetContract, file: JudgedFile) -> None:

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any, cast
 
 from lakehouse.contracts import Contracts
-from lakehouse.errors import LakehouseError, TableNotFound
+from lakehouse.errors import TableNotFound
 from lakehouse.observability.rows import RowTrail, follow_key
 from lakehouse.settings import Settings
 from lakehouse.tables import CommitInfo, Lake, TableName
@@ -182,7 +182,7 @@ def trace(
 
     Raises:
         TableNotFound: no such table or version.
-        LakehouseError: no table on the way has a row of this key.
+        LakehouseError: no table on the way has the key's columns or a row of it.
     """
     root = _parse(lake, table)
     walk = _Walk(lake, depth)
@@ -195,12 +195,8 @@ def trace(
     files = tuple(_files(lake, settings, walk, steps))
     trail = None
     if key is not None:
-        reached = [step.at for step in steps]
-        trail = follow_key(lake, contracts, [(one.table, one.version) for one in reached], key=key, settings=settings)
-        if not trail.tables:
-            raise LakehouseError(
-                f"key {key}", f"has no row in {root} or any table it came from", fix="Give the entity's value, or column=value"
-            )
+        reached = [(one.table, one.version) for one in (root, *(step.at for step in steps))]
+        trail = follow_key(lake, contracts, reached, key=key, settings=settings)
     return Lineage(root=root, steps=steps, files=files, models=models, key=key, trail=trail)
 
 

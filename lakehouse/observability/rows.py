@@ -1,15 +1,19 @@
 """The rows of one key, in every table on the way back, down to the lines of the files they came from."""
 
+import difflib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from lakehouse.contracts import Contracts, DatasetContract
+from lakehouse.errors import LakehouseError
 from lakehouse.settings import Settings
 from lakehouse.sql import quote_identifier, quote_literal
 from lakehouse.tables import Lake, Session, TableName
 
 MAX_ROWS = 1_000
+_SHOWN_COLUMNS = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +46,15 @@ class SourceRow:
 
 @dataclass(frozen=True, slots=True)
 class RowTrail:
-    """The rows of one key from the table asked for down to the files; at most MAX_ROWS rows of each table are listed."""
+    """The rows of one key from the table asked for down to the files; at most MAX_ROWS rows of each table are listed.
+
+    Attributes:
+        without_key: tables on the way that have no column of the key, so that its rows can't be told there.
+    """
 
     tables: tuple[TableRows, ...]
     source_rows: tuple[SourceRow, ...]
+    without_key: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """The part of the lineage document that --key adds."""
@@ -63,11 +72,18 @@ class RowTrail:
                 }
                 for one in self.source_rows
             ],
+            "without_key": list(self.without_key),
         }
 
 
 def follow_key(lake: Lake, contracts: Contracts, versions: Sequence[tuple[str, int]], *, key: str, settings: Settings) -> RowTrail:
-    """Find the rows of a key, the value of the entity or primary key or `column=value[,column=value]`, in these table versions."""
+    """Find the rows of a key, the value of the entity or primary key or `column=value[,column=value]`, in these table versions.
+
+    The first of the versions is the table that was asked about.
+
+    Raises:
+        LakehouseError: the key is not written so, no table has its columns, or none has a row of it.
+    """
     datasets = [contracts.datasets[name] for name in _raw_datasets(versions) if name in contracts.datasets]
     choices = [_conditions(key)] if "=" in key else _choices(datasets, key)
     best: dict[str, int] = {}
@@ -75,11 +91,15 @@ def follow_key(lake: Lake, contracts: Contracts, versions: Sequence[tuple[str, i
         best[table] = max(version, best.get(table, -1))
     found: list[TableRows] = []
     lines: list[SourceRow] = []
+    without: list[str] = []
+    looked_at: dict[str, tuple[str, ...]] = {}
     for table, version in best.items():
         columns = lake.schema(table, version=version)
         conditions = next((one for one in choices if set(one) <= set(columns)), None)
         if conditions is None:
+            without.append(table)
             continue
+        looked_at[table] = tuple(conditions)
         with lake.connect([table], as_of={table: version}) as session:
             matched = _matching(session, table, version, conditions)
             if matched.count == 0:
@@ -87,7 +107,32 @@ def follow_key(lake: Lake, contracts: Contracts, versions: Sequence[tuple[str, i
             found.append(matched)
             if TableName.parse(table).layer == "raw":
                 lines += _lines(lake, session, table, conditions=conditions, versions=best, settings=settings)
-    return RowTrail(tuple(found), tuple(lines))
+    if not looked_at:
+        raise _no_key(lake, versions[0], key, choices)
+    if not found:
+        places = "; ".join(f"{', '.join(columns)} in {table}" for table, columns in looked_at.items())
+        raise LakehouseError(f"key {key}", "has no row", expected=f"a value of {places}", fix="Check the value, or name column=value")
+    return RowTrail(tuple(found), tuple(lines), tuple(without))
+
+
+def _no_key(lake: Lake, asked: tuple[str, int], key: str, choices: Sequence[Mapping[str, str]]) -> LakehouseError:
+    """No table on the way has the columns of the key."""
+    table, version = asked
+    columns = [name for name in lake.schema(table, version=version) if not name.startswith("_")]
+    shown = ", ".join(columns[:_SHOWN_COLUMNS]) + (" ..." if len(columns) > _SHOWN_COLUMNS else "")
+    if "=" not in key:
+        known = ", ".join(dict.fromkeys(name for choice in choices for name in choice if name != "row_id"))
+        problem = f"is no value of a key that {table} or a table it came from has" + (f": none has {known}" if known else "")
+        return LakehouseError(f"key {key}", problem, expected=f"column=value, with columns of {table}: {shown}", fix="Name the column")
+    unknown = [name for name in choices[0] if name not in columns]
+    close = difflib.get_close_matches(unknown[0], columns, n=1) if unknown else []
+    return LakehouseError(
+        f"key {key}",
+        f"names {'columns' if len(unknown) > 1 else 'a column'} that neither {table} nor a table it came from has",
+        expected=f"columns of {table}: {shown}",
+        found=", ".join(unknown),
+        fix=f"Did you mean {close[0]}?" if close else "Name another column",
+    )
 
 
 def _raw_datasets(versions: Sequence[tuple[str, int]]) -> list[str]:
@@ -96,7 +141,11 @@ def _raw_datasets(versions: Sequence[tuple[str, int]]) -> list[str]:
 
 
 def _conditions(key: str) -> dict[str, str]:
-    pairs = [part.partition("=") for part in key.split(",")]
+    # A comma without a column after it is part of the value.
+    parts = re.split(r",(?=[^,=]+=)", key)
+    pairs = [part.partition("=") for part in parts]
+    if any(not column.strip() for column, _, _ in pairs):
+        raise LakehouseError(f"key {key}", "names no column", expected="column=value[,column=value]", fix="Write the column before =")
     return {column.strip(): value.strip() for column, _, value in pairs}
 
 

@@ -1,5 +1,6 @@
 """Quarantined rows: how many by rule, and the rows themselves."""
 
+import difflib
 import json
 from collections.abc import Mapping
 from contextlib import suppress
@@ -7,6 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from lakehouse.contracts import DatasetContract
+from lakehouse.errors import QueryError
 from lakehouse.ingest.dead import counted_condition
 from lakehouse.sql import quote_identifier, quote_literal
 from lakehouse.tables import Lake, Session
@@ -63,6 +66,29 @@ def count_by_rule(lake: Lake) -> Mapping[str, QuarantineCount]:
             ).fetchall()
         counts[table.name] = QuarantineCount(total[0], tuple(RuleCount(*row) for row in rules))
     return counts
+
+
+def check_rule(lake: Lake, contract: DatasetContract, rule: str) -> None:
+    """Refuse a rule that neither the contract has nor any quarantined row broke under an earlier contract.
+
+    Raises:
+        QueryError: with the rules there are.
+    """
+    from lakehouse.ingest.limits import rule_ids
+
+    counted = count_by_rule(lake).get(contract.name)
+    broken = [one.rule for one in counted.rules] if counted else []
+    known = list(dict.fromkeys([*broken, *rule_ids(contract)]))
+    if rule in known:
+        return
+    close = difflib.get_close_matches(rule, known, n=1)
+    first = f"Did you mean {close[0]}? " if close else ""
+    raise QueryError(
+        f"rule {rule}",
+        f"is no rule of {contract.name}",
+        expected=f"one of {', '.join(known)}",
+        fix=f"{first}Quarantined rows broke {', '.join(broken)}" if broken else f"{first}No row of {contract.name} is in quarantine",
+    )
 
 
 def quarantined_rows(lake: Lake, dataset: str, *, rule: str | None, file: str | None, limit: int) -> list[QuarantinedRow]:

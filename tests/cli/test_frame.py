@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from lakehouse.cli.command import command
 from lakehouse.cli.main import app
 from lakehouse.cli.screen import Screen, human_size, json_value
-from lakehouse.errors import FileRefused, TableNotFound
+from lakehouse.errors import FileRefused, LakehouseError, TableNotFound
 from tests.cli.conftest import Outcome
 
 EXECUTABLE = [sys.executable, "-c", "from lakehouse.cli.main import main; main()"]
@@ -156,7 +156,10 @@ def test_a_wrong_command_line_is_an_error_in_json_too(arguments: list[str], home
     text, document = _process(*arguments), _process(*arguments, "--json")
     assert (text.returncode, document.returncode) == (2, 2)
     assert text.stdout == ""
-    assert json.loads(document.stdout)["error"] == "UsageError"
+    error = json.loads(document.stdout)
+    assert error["error"] == "UsageError"
+    assert set(error) == set(LakehouseError("x", "y").as_dict())
+    assert all(error[name] for name in ("subject", "problem", "expected", "fix", "message"))
     assert "Traceback" not in text.stderr + document.stderr
 
 

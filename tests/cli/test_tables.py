@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lakehouse.tables import Lake
+from lakehouse.tables import Lake, Stamp
 from tests.cli.conftest import Outcome
 
 Run = Callable[..., Outcome]
@@ -180,7 +180,6 @@ def test_quarantine_counts_rules_and_shows_rows(small_lake: Lake, lakehouse: Run
     assert len(rows[0]["reasons"]) == 2
     one = lakehouse("quarantine", "show", "household_survey", "--file", "wave_2.csv", "--rule", "rooms.range", "--json").json["rows"]
     assert [row["batch"] for row in one] == [2]
-    assert lakehouse("quarantine", "show", "household_survey", "--rule", "no", "--json").json["rows"] == []
     assert "rooms: 99 is above 30" in lakehouse("quarantine", "show", "household_survey").out
     assert "rooms.range" in lakehouse("quarantine", "list").out
     assert lakehouse("quarantine", "show", "houshold_survey").code == 2
@@ -242,6 +241,47 @@ def test_lineage_of_what_is_not_there(small_lake: Lake, lakehouse: Run, argument
     shown = lakehouse("lineage", *arguments)
     assert shown.code == 2
     assert len(shown.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("table", "key", "said"),
+    [
+        (PREDICTIONS, "houshold_id=HH1", "houshold_id"),
+        (PREDICTIONS, "houshold_id=HH1", "Did you mean household_id?"),
+        (PREDICTIONS, "=HH1", "names no column"),
+        (PREDICTIONS, "HH99999999", "household_id in models.household_vulnerability_predictions"),
+        ("monitoring.notes", "HH00000002", "columns of monitoring.notes: note"),
+        ("monitoring.notes", "household_id=HH1", "found household_id"),
+    ],
+)
+def test_a_key_that_leads_nowhere_names_the_columns(small_lake: Lake, lakehouse: Run, table: str, key: str, said: str) -> None:
+    with small_lake.connect(()) as session:
+        small_lake.append(session.con, "monitoring.notes", "SELECT 'x' AS note", stamp=Stamp("x", "y"))
+    shown = lakehouse("lineage", table, "--key", key)
+    assert shown.code == 2
+    assert said in shown.err
+
+
+def test_tables_that_lack_the_key_are_named(small_lake: Lake, lakehouse: Run) -> None:
+    table = "analytics.totals"
+    with small_lake.connect([RAW]) as session:
+        sql = f"SELECT count(*) AS interviews FROM {RAW}"
+        small_lake.overwrite(session.con, table, sql, stamp=Stamp(table, "r", dict(session.versions), "c"))
+    found = lakehouse("lineage", table, "--key", "household_id=HH00000002", "--json").json
+    assert found["without_key"] == [table]
+    assert found["source_rows"]
+    assert f"no column of this key in {table}" in lakehouse("lineage", table, "--key", "household_id=HH00000002").out
+
+
+def test_a_rule_that_nobody_knows_is_told_from_one_that_nothing_broke(small_lake: Lake, lakehouse: Run) -> None:
+    wrong = lakehouse("quarantine", "show", "household_survey", "--rule", "head_age.tpye", "--json")
+    assert wrong.code == 2
+    assert "Did you mean head_age.type?" in wrong.json["fix"]
+    assert "rooms.range" in wrong.json["fix"]
+    assert "interview_id.unique" in wrong.json["expected"]
+    nothing = lakehouse("quarantine", "show", "household_survey", "--rule", "record.shape", "--json")
+    assert (nothing.code, nothing.json["rows"]) == (0, [])
+    assert len(lakehouse("quarantine", "show", "household_survey", "--rule", "rooms.range", "--json").json["rows"]) == 3
 
 
 def test_predicting_a_file_never_writes_over_it_nor_picks_one_of_many(lakehouse: Run, tmp_path: Path) -> None:
