@@ -18,7 +18,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +62,8 @@ def dagster(home: Path) -> Iterator[str]:
         wait_for(url, process)
         yield url
     finally:
-        os.killpg(process.pid, signal.SIGTERM)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
         try:
             process.wait(20)
         except subprocess.TimeoutExpired:
@@ -179,7 +180,7 @@ def main() -> None:
     parser.add_argument("--chromium", default=shutil.which("chromium") or "/usr/bin/chromium")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="lakehouse-pictures-") as scratch:
-        home = options.home or Path(scratch)
+        home = (options.home or Path(scratch)).resolve()
         if options.home is None:
             subprocess.run([sys.executable, "-m", "lakehouse.cli.main", "demo"], cwd=PROJECT, env=environment(home), check=True)
         with dagster(home) as url:
