@@ -196,7 +196,7 @@ class _Work:
 
     def _told(self, original: Original, rows: int) -> None:
         if self.progress is not None:
-            self.progress(IngestProgress(original.path.name, len(self.reports), len(self.paths), self.bytes_done, self.bytes_total, rows))
+            self.progress(IngestProgress(original.path.name, self.bytes_done, self.bytes_total, rows))
 
     def _report(self, known: KnownFiles, result: BatchResult) -> None:
         errors: dict[str, str] = {}

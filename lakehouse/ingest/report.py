@@ -83,8 +83,6 @@ class IngestProgress:
     """How far a call is: told after every piece of a file."""
 
     file: str
-    files_done: int
-    files_total: int
     bytes_done: int
     bytes_total: int
     rows_read: int

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lakehouse.errors import SourceError
+from lakehouse.ingest.landing import is_finished
 
 _MAGIC = frozenset("*?[")
-# Files that are still being written, and what systems leave lying about.
-UNFINISHED = (".tmp", ".part", ".partial", ".crdownload", ".swp", "~")
 
 
 def expand_paths(paths: Sequence[str | Path]) -> tuple[Path, ...]:
@@ -37,11 +36,6 @@ def expand_paths(paths: Sequence[str | Path]) -> tuple[Path, ...]:
             raise _missing(path, given)
         found.update(dict.fromkeys(file.absolute() for file in files))
     return tuple(found)
-
-
-def is_finished(path: Path) -> bool:
-    """Whether a file in a folder is data: neither hidden nor still being written."""
-    return not any(part.startswith(".") for part in path.parts) and not path.name.endswith(UNFINISHED)
 
 
 def _missing(path: Path, given: str | Path) -> SourceError:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lakehouse.errors import SourceError
-from lakehouse.pipeline.files import is_finished
+from lakehouse.ingest.landing import is_finished
 from lakehouse.settings import Settings
 
 _CHUNK = 1 << 20

@@ -105,7 +105,6 @@ class ColumnProfile:
     misfit_example: str | None = None
     tokens: Mapping[str, int] = field(default_factory=dict[str, int])
     formats: tuple[str, ...] = ()
-    ambiguous_format: bool = False
     decimal: str = "."
     minimum: Any = None
     maximum: Any = None
@@ -291,7 +290,7 @@ def _formatted(con: "duckdb.DuckDBPyConnection", sample: str, base: ColumnProfil
     chosen = whole[0]
     other = next((name for name in whole[1:] if name.replace("%", "") != chosen and sorted(name) == sorted(chosen)), None)
     reason = f"{chosen} fits every value" + (f"; so does {other}: check which one is meant" if other else "")
-    return replace(base, kind="timestamp" if clocks else "date", formats=(chosen,), ambiguous_format=other is not None, reason=reason)
+    return replace(base, kind="timestamp" if clocks else "date", formats=(chosen,), reason=reason)
 
 
 def _verify(con: "duckdb.DuckDBPyConnection", relation: str, guesses: Sequence[ColumnProfile], rows: int) -> list[ColumnProfile]:
@@ -329,7 +328,7 @@ def _confirmed(guess: ColumnProfile, row: tuple[Any, ...], rows: int) -> ColumnP
     filled, values, distinct, seen, example, fitting, numbers, zeros, minimum, maximum = row
     misfits = 0 if fitting is None else values - fitting
     found = replace(guess, rows=rows, filled=filled, values=values, distinct=min(distinct, values), tokens=dict(seen or {}))
-    text = replace(found, kind="string", formats=(), ambiguous_format=False, decimal=".")
+    text = replace(found, kind="string", formats=(), decimal=".")
     if guess.kind == "string" or not values:
         return _text_tokens(text)
     if zeros:
