@@ -8,6 +8,7 @@ import csv
 import mmap
 import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -141,39 +142,63 @@ def read_delimited(
     """
     dialect = dialect_of(path, file_format)
     offset = 0
-    piece = scratch / f"{new_name('slice')}.csv"
     # Mapped, not read: the bytes are looked at once and copied by the system.
-    with plain.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        start = layout.start
-        while start < len(data):
-            end = min(start + slice_bytes, len(data))
-            if end < len(data):
-                end = _last_record_end(data, start, end, dialect)
-            if end == start:
-                raise refused(
-                    path,
-                    f"no record ends within {slice_bytes // (1024 * 1024)} MB",
-                    found=f"from byte {start}",
-                    fix="Look for a quote that is never closed",
-                )
-            _cut(file.fileno(), start, end, piece)
-            reading = _Reading(con, piece, dialect=dialect, names=layout.names, select=select, offset=offset)
-            chunk = reading.fast(data, start, end) or reading.exact(data[start:end])
+    with (
+        plain.open("rb") as file,
+        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
+        ThreadPoolExecutor(1, "slices") as ahead,
+    ):
+
+        def cut(start: int) -> _Slice:
+            end = _slice_end(path, data, start, slice_bytes, dialect)
+            return _cut(file.fileno(), start, end, scratch / f"{new_name('slice')}.csv")
+
+        following: Future[_Slice] | None = ahead.submit(cut, layout.start) if layout.start < len(data) else None
+        while following is not None:
+            piece = following.result()
+            # Copying is the system's work: it goes on while this slice is read.
+            following = ahead.submit(cut, piece.end) if piece.end < len(data) else None
+            reading = _Reading(con, piece.path, dialect=dialect, names=layout.names, select=select, offset=offset)
+            chunk = reading.fast(data, piece.start, piece.end) or reading.exact(data[piece.start : piece.end])
             offset += chunk.rows + len(chunk.rejects)
             # What was looked at need not stay in memory.
-            data.madvise(mmap.MADV_DONTNEED, 0, end - end % mmap.PAGESIZE)
-            start = end
+            data.madvise(mmap.MADV_DONTNEED, 0, piece.end - piece.end % mmap.PAGESIZE)
             try:
                 yield chunk
             finally:
                 reading.close()
-                piece.unlink(missing_ok=True)
+                piece.path.unlink(missing_ok=True)
 
 
-def _cut(source: int, start: int, end: int, target: Path) -> None:
+@dataclass(frozen=True, slots=True)
+class _Slice:
+    """Whole records of a file, from one byte to another, as a file of their own: DuckDB reads no part of a file."""
+
+    path: Path
+    start: int
+    end: int
+
+
+def _slice_end(path: Path, data: mmap.mmap, start: int, slice_bytes: int, dialect: Dialect) -> int:
+    end = min(start + slice_bytes, len(data))
+    if end < len(data):
+        end = _last_record_end(data, start, end, dialect)
+    if end == start:
+        raise refused(
+            path,
+            f"no record ends within {slice_bytes // (1024 * 1024)} MB",
+            found=f"from byte {start}",
+            fix="Look for a quote that is never closed",
+        )
+    return end
+
+
+def _cut(source: int, start: int, end: int, target: Path) -> _Slice:
+    position = start
     with target.open("wb") as out:
-        while start < end:
-            start += os.sendfile(out.fileno(), source, start, end - start)
+        while position < end:
+            position += os.sendfile(out.fileno(), source, position, end - position)
+    return _Slice(target, start, end)
 
 
 def _last_record_end(data: mmap.mmap, start: int, end: int, dialect: Dialect) -> int:
