@@ -58,6 +58,30 @@ SUBJECTS = {
     ),
 }
 
+# Subjects that say what was touched and not why, as half of all real ones do.
+NEUTRAL = (
+    ("update", "improve", "rework", "adjust", "change", "tweak", "revisit", "handle", "use", "remove", "make", "more on", "follow up on"),
+    ("", "", "again", "properly", "a bit", "for now", "as discussed", "after review", "handling", "code"),
+)
+
+# What one person calls a fix another calls a feature: the type that is written where it is not the usual one.
+MISTAKEN = {
+    "feat": ("fix", "refactor", "chore"),
+    "fix": ("feat", "chore", "refactor"),
+    "docs": ("chore", "fix"),
+    "chore": ("build", "refactor", "docs"),
+    "refactor": ("chore", "perf", "feat"),
+    "test": ("fix", "chore", "ci"),
+    "build": ("chore", "ci"),
+    "ci": ("build", "chore", "test"),
+    "perf": ("refactor", "fix", "feat"),
+}
+
+# Files that any commit may touch besides its own
+SHARED_FILES = (
+    "src/*.py", "src/core/*.py", "tests/test_*.py", "docs/*.md", "CHANGELOG.md", "pyproject.toml", "README.md", "src/api/*.py",
+)  # fmt: skip
+
 # type -> the files it touches; * is a word
 FILES = {
     "feat": ("src/*.py", "src/core/*.py", "tests/test_*.py", "docs/*.md", "src/api/*.py"),

@@ -67,7 +67,8 @@ def test_type_can_be_learned_from_words_and_files(tmp_path: Path) -> None:
     vectors = TfidfVectorizer().fit(texts[:half])
     model = ComplementNB().fit(vectors.transform(texts[:half]), kinds[:half])
     score = f1_score(kinds[half:], model.predict(vectors.transform(texts[half:])), average="macro")
-    assert 0.6 < score < 0.98
+    # As in real histories: learned, and far from perfectly.
+    assert 0.5 < score < 0.8
 
 
 @pytest.mark.parametrize("wrong", [{"rows": 0}, {"bad_rate": 2.0}, {"seed": -1}])
