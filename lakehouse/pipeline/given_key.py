@@ -91,9 +91,11 @@ def _repeated(
     listed = ", ".join(names)
     filled = " AND ".join(f"{name} IS NOT NULL" for name in names)
     shown = " || ', ' || ".join(f"left(CAST({name} AS VARCHAR), 60)" for name in names)
+    # Most keys are different: only those whose hash comes again are collected with their rows.
+    doubtful = f"SELECT hash({listed}) FROM {keys} WHERE {filled} GROUP BY 1 HAVING count(*) > 1"
     groups = (
-        f"SELECT {shown} AS value, count(*) AS times, list_sort(min(_row, {_SHOWN_ROWS})) AS lines FROM {keys} WHERE {filled} "
-        f"GROUP BY {listed} HAVING count(*) > 1"
+        f"SELECT {shown} AS value, count(*) AS times, list_sort(min(_row, {_SHOWN_ROWS})) AS lines FROM {keys} "
+        f"WHERE {filled} AND hash({listed}) IN ({doubtful}) GROUP BY {listed} HAVING count(*) > 1"
     )
     row = con.execute(f"SELECT count(*), sum(times)::BIGINT - count(*), arg_min((value, lines), lines[1]) FROM ({groups})").fetchone()
     if row is None or not row[0]:
