@@ -64,6 +64,8 @@ def test_a_model_contract_becomes_an_object() -> None:
         ("problem: classification", "problem: clustering", "line 4: problem: is not valid here"),
         ("target_column: left\n", "", "exactly one of target_column and target_sql is needed"),
         ("0.25", "1.5", "split.test_fraction: is not valid here"),
+        ("0.25", "0.25, gap_days: -1", "split.gap_days: is not valid here"),
+        ("strategy: time", "strategy: random, gap_days: 3", "gap_days needs strategy: time"),
         ("roc_auc", "roc_auk", "did you mean roc_auc?"),
         ("roc_auc", "r2", "r2 is not a metric of classification"),
         ("name: churn", "name: My Model", "line 3: name: is not valid here"),
@@ -136,6 +138,29 @@ def test_the_problem_follows_from_the_target(con: duckdb.DuckDBPyConnection, cas
     assert "y" in model.exclude_features or model.target_column == "y"
     assert model.entity == ("id",)
     assert set(model.minimums) == {model.metric}
+
+
+@pytest.mark.parametrize(
+    ("column", "rows", "message"),
+    [
+        ("if(i = 123, 'n/k', (hash(i) / 7.0)::VARCHAR) AS y", 400, "target y: is no number in 1 of 400 rows .*'n/k' in row 123.*try_cast"),
+        ("if(i % 50 = 4, 'nan', (hash(i) / 7.0)::VARCHAR) AS y", 400, "is no number in 8 of 400 rows .*'nan' in row 4"),
+        ("'word ' || hash(i) AS y", 400, "it is free text"),
+        ("'word ' || hash(i) AS y", 3, "has too few rows to learn from"),
+    ],
+)
+def test_a_target_that_can_not_be_predicted_is_refused_with_the_row(
+    con: duckdb.DuckDBPyConnection, column: str, rows: int, message: str
+) -> None:
+    contract = prepared(con, f"{BASE}, {column}", rows)
+    with pytest.raises(ContractError, match=message):
+        infer_model(con, "t", contract, target="y", name="m")
+
+
+def test_numbers_that_are_not_finite_do_not_keep_leaks_from_being_looked_for(con: duckdb.DuckDBPyConnection) -> None:
+    contract = prepared(con, f"{BASE}, if(i % 50 = 4, 'inf', (hash(i) % 997 / 7.0)::VARCHAR) AS y, hash(i) % 997 / 70.0 AS scaled")
+    model = infer_model(con, "t", contract, target="try_cast(y as double)", name="m").contract
+    assert (model.problem, {one.feature for one in model.warnings}) == ("regression", {"scaled"})
 
 
 def test_what_is_no_feature_is_excluded_with_its_reason(con: duckdb.DuckDBPyConnection) -> None:

@@ -112,15 +112,21 @@ def _decides(con: "duckdb.DuckDBPyConnection", table: str, column: Column, targe
     return f"its values decide the class in {purity:.1%} of the rows" if purity is not None and purity > _SUSPECT_PURITY else None
 
 
+def _finite(value: str) -> str:
+    """The number; NULL for an infinite one and for NaN, of which no variance can be computed."""
+    number = f"CAST({value} AS DOUBLE)"
+    return f"CASE WHEN isfinite({number}) THEN {number} END"
+
+
 def _explains(con: "duckdb.DuckDBPyConnection", table: str, column: Column, target: str) -> str | None:
     name = quote_identifier(column.name)
     if is_numeric(column):
-        share = _value(con, f"SELECT power(corr(CAST({name} AS DOUBLE), CAST({target} AS DOUBLE)), 2) FROM {table}")
+        share = _value(con, f"SELECT power(corr({_finite(name)}, {_finite(target)}), 2) FROM {table}")
     elif _groups(con, table, name) <= _MOST_GROUPS:
         share = _value(
             con,
             f"SELECT 1 - avg(power(y - m, 2)) / nullif(var_pop(y), 0) FROM (SELECT y, avg(y) OVER (PARTITION BY x) AS m FROM "
-            f"(SELECT {name} AS x, CAST({target} AS DOUBLE) AS y FROM {table}) WHERE y IS NOT NULL)",
+            f"(SELECT {name} AS x, {_finite(target)} AS y FROM {table}) WHERE y IS NOT NULL)",
         )
     else:
         share = None

@@ -22,8 +22,10 @@ _MOST_ROWS = 100_000
 _MOST_CLASSES = 50
 _MOST_VALUES = 1000
 _MOST_WHOLE_CLASSES = 10
+_LEAST_ROWS = 10
 _POSITIVE_WORDS = ("true", "yes", "y", "t", "1", "positive", "pos", "churned", "churn", "bad", "default", "fraud", "poor")
 _SAMPLE = quote_identifier("inference rows")
+_NUMBER = quote_identifier("number of the row")
 _Problem = Literal["classification", "regression"]
 
 
@@ -64,7 +66,8 @@ def infer_model(
         feature_views: dbt feature views to join; none means the dataset's own columns.
 
     Raises:
-        ContractError: the target is no safe expression, has one value only, or can't be predicted (free text, dates).
+        ContractError: the target is no safe expression, has one value only, or can't be predicted (too few rows, numbers among
+            texts, free text, dates).
     """
     wanted = parse_target(contract, target)
     _typed_sample(con, relation, contract)
@@ -94,6 +97,7 @@ def _typed_sample(con: "duckdb.DuckDBPyConnection", relation: str, contract: Dat
         for column in contract.columns
     )
     row = con.execute(f"SELECT count(*) FROM {source}").fetchone()
+    typed += f", {'CAST(_row AS BIGINT)' if '_row' in present else 'row_number() OVER ()'} AS {_NUMBER}"
     step = -(-(int(row[0]) if row else 0) // _MOST_ROWS)
     chosen = f"WHERE CAST(_row AS BIGINT) % {step} = 0" if step > 1 and "_row" in present else f"LIMIT {_MOST_ROWS}"
     con.execute(f"CREATE OR REPLACE TEMP TABLE {_SAMPLE} AS SELECT {typed} FROM {source} {chosen}")
@@ -138,13 +142,40 @@ def _task(con: "duckdb.DuckDBPyConnection", wanted: Target, written: str) -> _Ta
     if not numeric and kind not in {"BOOLEAN", "VARCHAR"}:
         raise ContractError(subject, "can't be predicted", expected="a number, a truth value or a category", found=kind.lower())
     if len(classes) > _MOST_CLASSES or total < 2 * len(classes):
+        _refuse_numbers_with_text(con, wanted, subject)
+        if total < _LEAST_ROWS:
+            raise ContractError(
+                subject, "has too few rows to learn from", expected=f"{_LEAST_ROWS} or more", found=f"{total}", fix="Give more data"
+            )
         raise ContractError(
             subject,
             "can't be predicted: it is free text",
             expected=f"at most {_MOST_CLASSES} classes that come again",
             found=f"{len(classes)}",
+            fix="Name another column, or an expression that gives a class or a number",
         )
     return _classes(classes, total)
+
+
+def _refuse_numbers_with_text(con: "duckdb.DuckDBPyConnection", wanted: Target, subject: str) -> None:
+    """A column of numbers with a few texts among them is read as text: say which, and in which row."""
+    number = f"TRY_CAST({wanted.sql} AS DOUBLE)"
+    is_text = f"{wanted.sql} IS NOT NULL AND NOT coalesce(isfinite({number}), false)"
+    counted = con.execute(
+        f"SELECT count(*) FILTER ({is_text}), count({wanted.sql}), min({_NUMBER}) FILTER ({is_text}),"
+        f" arg_min(CAST({wanted.sql} AS VARCHAR), {_NUMBER}) FILTER ({is_text}) FROM {_SAMPLE}"
+    ).fetchone()
+    texts, filled, row, example = counted or (0, 0, None, None)
+    if not texts or 2 * texts > filled:
+        return
+    fix = "Correct those rows, name that text among the contract's null values, or take the numbers alone: "
+    raise ContractError(
+        subject,
+        f"is no number in {texts:,} of {filled:,} rows",
+        expected="a number",
+        found=f"{str(example)[:60]!r} in row {row}",
+        fix=f"{fix}--target 'try_cast({wanted.sql} as double)'",
+    )
 
 
 def _classes(classes: Mapping[str, int], total: int) -> _Task:
