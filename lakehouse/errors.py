@@ -121,6 +121,12 @@ class ModelError(LakehouseError):
     """A model can't be trained, loaded or used."""
 
 
+class TrainingDataError(ModelError):
+    """The rows can't teach a model what its contract asks: they are too few, all alike, or no numbers."""
+
+    exit_code = DATA_DID_NOT_PASS
+
+
 class ModelNotFound(ModelError):
     """No model or model version has this name."""
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lakehouse.contracts import ModelContract
-from lakehouse.errors import ModelError
+from lakehouse.errors import ModelError, TrainingDataError
 from lakehouse.learning.algorithms import BASELINE, Choice, Problem, Task, build_pipeline, choose_candidates
 from lakehouse.learning.candidates import Candidate, best_candidate, cross_validate, fit, make_folds, with_blend
 from lakehouse.learning.evaluation import Predictions, measure, predict
@@ -64,7 +64,13 @@ def learn(contract: ModelContract, data: TrainingRows, *, threads: int) -> Learn
             fix="Name another metric or other algorithms in the model contract, or ingest more labelled rows",
         )
     pipeline = build_pipeline(best.members, preparation, task)
-    notes = fit(pipeline, data.train, data.train_labels, threads=threads)
+    try:
+        notes = fit(pipeline, data.train, data.train_labels, threads=threads)
+    except ValueError as error:
+        # It could learn from the folds, but not from all rows.
+        found = str(error).splitlines()[0][:200]
+        fix = "Name other algorithms in the model contract, or exclude the column"
+        raise TrainingDataError(f"model {contract.name}", f"{best.name} can't learn from its rows", found=found, fix=fix) from error
     tested = predict(pipeline, data.test, positive=positive)
     dull = build_pipeline([one for one in choice.algorithms if one.name == BASELINE], preparation, task)
     fit(dull, data.train, data.train_labels)

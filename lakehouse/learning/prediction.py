@@ -10,7 +10,7 @@ from lakehouse.learning.fingerprint import code_digest
 from lakehouse.learning.records import made_already
 from lakehouse.learning.registry import LoadedModel, Registry, unheard
 from lakehouse.learning.scoring import NUMBER, score
-from lakehouse.learning.sources import declared_views
+from lakehouse.learning.sources import declared_views, require_tables
 from lakehouse.settings import Settings
 from lakehouse.sql import quote_identifier, quote_literal
 from lakehouse.tables import Commit, Lake, Session, Stamp
@@ -40,6 +40,7 @@ def predict_batch(
     """
     registry = Registry(settings)
     source = feature_source(contract, declared_views(settings, contract))
+    require_tables(lake, source)
     with registry.turn("predicting", contract.name, waiting=waiting):
         model = registry.load(contract.name)
         with lake.connect(source.tables) as session:

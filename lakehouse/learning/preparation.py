@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from lakehouse.errors import ModelError
+from lakehouse.errors import TrainingDataError
 from lakehouse.learning.schema import Feature, FeatureSchema, Kind
 
 if TYPE_CHECKING:
@@ -74,11 +74,12 @@ def plan_columns(frame: "pd.DataFrame", schema: FeatureSchema) -> Preparation:
     """Decide from the training rows what each column becomes.
 
     Raises:
-        ModelError: no column says anything.
+        TrainingDataError: no column says anything.
     """
     plans = tuple(_plan(feature, frame[feature.name]) for feature in schema.features)
     if all(plan.treatment is Treatment.DROPPED for plan in plans):
-        raise ModelError("features", "say nothing: each is empty or constant", found="; ".join(f"{p.feature}: {p.reason}" for p in plans))
+        reasons = "; ".join(f"{plan.feature} {plan.reason}" for plan in plans)
+        raise TrainingDataError("features", "say nothing of the target", found=reasons, fix="Ingest columns that differ between rows")
     return Preparation(plans)
 
 
@@ -185,9 +186,10 @@ def _target_encoder(style: Style, *, problem: str, seed: int) -> Any:
 
 
 def _text(style: Style, *, letters: bool, seed: int) -> Any:
-    from sklearn.decomposition import TruncatedSVD
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.pipeline import FeatureUnion, make_pipeline
+
+    from lakehouse.learning.transformers import Projection
 
     words = TfidfVectorizer(ngram_range=(1, 2), min_df=2, max_features=20_000, sublinear_tf=True)
     parts = [("words", words)]
@@ -196,7 +198,7 @@ def _text(style: Style, *, letters: bool, seed: int) -> Any:
     weighted = FeatureUnion(parts)
     if style in (Style.LINEAR, Style.COUNTS):
         return weighted
-    return make_pipeline(weighted, TruncatedSVD(n_components=_TEXT_DIMENSIONS, random_state=seed))
+    return make_pipeline(weighted, Projection(_TEXT_DIMENSIONS, random_state=seed))
 
 
 def dropped(preparation: Preparation) -> Sequence[ColumnPlan]:

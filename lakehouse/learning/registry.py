@@ -32,6 +32,7 @@ _REPORT_FILE = "report.json"
 TRUSTED_TYPES = (
     "lakehouse.learning.transformers.DateParts",
     "lakehouse.learning.transformers.GapsKept",
+    "lakehouse.learning.transformers.Projection",
     "numpy.dtype",
     "scipy.sparse._csr.csr_matrix",
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",

@@ -3,8 +3,10 @@
 from collections.abc import Mapping
 
 from lakehouse.contracts import ModelContract
-from lakehouse.features import FeatureView, feature_views
+from lakehouse.errors import TableNotFound
+from lakehouse.features import FeatureSource, FeatureView, feature_views
 from lakehouse.settings import Settings
+from lakehouse.tables import Lake
 
 
 def declared_views(settings: Settings, contract: ModelContract) -> Mapping[str, FeatureView]:
@@ -19,3 +21,15 @@ def declared_views(settings: Settings, contract: ModelContract) -> Mapping[str, 
     from lakehouse.transform import prepare
 
     return feature_views(prepare(settings))
+
+
+def require_tables(lake: Lake, source: FeatureSource) -> None:
+    """Every table that a model reads is there.
+
+    Raises:
+        TableNotFound: one has not been built.
+    """
+    name = source.contract.name
+    for table in source.tables:
+        if not lake.exists(table):
+            raise TableNotFound(table, f"has not been built yet, and model {name} learns from it", fix=f"Run `lakehouse run {name}`")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lakehouse.contracts import ModelContract
-from lakehouse.errors import ModelError
+from lakehouse.errors import ModelError, TrainingDataError
 from lakehouse.features import LABEL, ModelRows
 from lakehouse.sql import quote_identifier, quote_literal
 
@@ -110,7 +110,7 @@ def require_both_parts(
     """A training set has rows to learn from, rows to test on, and (for classes) more than one class to tell apart.
 
     Raises:
-        ModelError: it does not.
+        TrainingDataError: it does not.
     """
     label, split = quote_identifier(LABEL), quote_identifier(SPLIT)
     found = con.execute(
@@ -120,7 +120,7 @@ def require_both_parts(
     train, test, classes = found or (0, 0, 0)
     subject = f"model {contract.name}: training set"
     if train + test == 0:
-        raise ModelError(
+        raise TrainingDataError(
             subject,
             "is empty",
             expected=f"rows of {contract.label_table} whose target is known",
@@ -130,7 +130,7 @@ def require_both_parts(
     least = 2 * contract.folds
     others = "".join(f"; left out: {one}" for one in left_out)
     if train < least or test == 0:
-        raise ModelError(
+        raise TrainingDataError(
             subject,
             "is too small to learn from and to test on",
             expected=f"{least} rows to train and some to test",
@@ -138,6 +138,6 @@ def require_both_parts(
             fix="Ingest more labelled data, or lower folds (and gap_days) in the model contract",
         )
     if classes < 2:
-        raise ModelError(
+        raise TrainingDataError(
             subject, "has one value of the target only", expected="at least two", fix="Ingest rows of another class, or correct the target"
         )

@@ -11,7 +11,7 @@ from lakehouse.learning.records import Origin
 from lakehouse.learning.registration import complete_registration, register_model
 from lakehouse.learning.registry import Registry, unheard
 from lakehouse.learning.results import TrainReport
-from lakehouse.learning.sources import declared_views
+from lakehouse.learning.sources import declared_views, require_tables
 from lakehouse.learning.training_rows import make_training_rows
 from lakehouse.settings import Settings
 from lakehouse.tables import Lake, Stamp
@@ -49,6 +49,7 @@ def train(
         TableNotFound: a table of labels or features has not been built.
     """
     source = feature_source(contract, declared_views(settings, contract))
+    require_tables(lake, source)
     registry = Registry(settings)
     with registry.turn("training", contract.name, waiting=waiting):
         return _train(settings, lake, registry, source, run=run, now=now, force=force)

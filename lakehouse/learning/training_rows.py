@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lakehouse.contracts import ModelContract
-from lakehouse.errors import ModelError
+from lakehouse.errors import ModelError, TrainingDataError
 from lakehouse.features import LABEL, FeatureSource, ModelRows, relation, training_set
 from lakehouse.learning.records import made_already
 from lakehouse.learning.schema import FeatureSchema
@@ -57,9 +57,11 @@ def make_training_rows(lake: Lake, session: Session, source: FeatureSource, stam
 
     Raises:
         FeatureError: a view can't be joined to the labels.
-        ModelError: the contract does not fit its tables, a target is no number, or there is too little to learn from.
+        ModelError: the contract does not fit its tables.
+        TrainingDataError: a target is no number, or there is too little to learn from.
     """
     contract, con = source.contract, session.con
+    _require_target(session, source)
     rows = training_set(source)
     label_type = _label_type(session, rows)
     _require_numbers(session, source, rows, label_type)
@@ -69,6 +71,33 @@ def make_training_rows(lake: Lake, session: Session, source: FeatureSource, stam
     require_both_parts(con, _ROWS, contract, left_out=left_out)
     commit = made_already(lake, stamp) or lake.overwrite(con, stamp.asset, f"SELECT * FROM {_ROWS}", stamp=stamp)
     return _read(session, contract, rows, label_type=label_type, left_out=left_out, commit=commit)
+
+
+def _require_target(session: Session, source: FeatureSource) -> None:
+    """The target is a column of the label table, or can be computed in each of its rows."""
+    import duckdb
+
+    contract = source.contract
+    columns = source.columns[contract.label_table]
+    if contract.target_column is not None and contract.target_column.lower() not in {column.lower() for column in columns}:
+        raise ModelError(
+            f"model {contract.name}: target_column",
+            f"is no column of {contract.label_table}",
+            expected=f"one of {', '.join(column for column in columns if not column.startswith('_'))}",
+            found=contract.target_column,
+            fix="Correct the model contract",
+        )
+    try:
+        session.con.execute(
+            f"SELECT count(*) FROM {relation(contract.label_table)} AS labels WHERE ({contract.target}) IS NOT NULL"
+        ).fetchone()
+    except duckdb.Error as error:
+        raise ModelError(
+            f"model {contract.name}: target",
+            f"can't be computed from {contract.label_table}",
+            found=f"{contract.target}: {str(error).splitlines()[0][:200]}",
+            fix="Correct the model contract",
+        ) from error
 
 
 def _label_type(session: Session, rows: ModelRows) -> str:
@@ -103,7 +132,7 @@ def _require_numbers(session: Session, source: FeatureSource, rows: ModelRows, l
         return
     subject = f"model {contract.name}: target {contract.target_column or contract.target_sql}"
     if label_type != "VARCHAR":
-        raise ModelError(
+        raise TrainingDataError(
             subject,
             "is no number, which a regression needs",
             expected="a number",
@@ -120,7 +149,7 @@ def _require_numbers(session: Session, source: FeatureSource, rows: ModelRows, l
         return
     counted = session.con.execute(f"SELECT count(*) FILTER ({is_text}), count({target}) FROM {labels} AS labels").fetchone() or (0, 0)
     where = ", ".join(f"{column} {value}" for column, value in zip(rows.key, example, strict=False))
-    raise ModelError(
+    raise TrainingDataError(
         subject,
         f"is text in {counted[0]:,} of {counted[1]:,} rows, which a regression can't learn",
         expected="a number",

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin  # noqa: TID253  a transformer is a subclass; only training and prediction import this
+from sklearn.decomposition import TruncatedSVD  # noqa: TID253  see above
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -62,3 +63,34 @@ class GapsKept(TransformerMixin, BaseEstimator):
     def get_feature_names_out(self, input_features: Any = None) -> "np.ndarray[Any, np.dtype[np.object_]]":
         """The columns' own names."""
         return np.asarray(input_features, dtype=object)
+
+
+class Projection(TransformerMixin, BaseEstimator):
+    """The columns' first principal directions (truncated SVD): as many as asked for, or as there are columns.
+
+    scikit-learn's refuses to give more directions than there are columns, which few different words have.
+    """
+
+    def __init__(self, dimensions: int = 60, *, random_state: int | None = None) -> None:
+        self.dimensions = dimensions
+        self.random_state = random_state
+
+    def fit(self, values: Any, _labels: Any = None) -> "Projection":
+        """Find the directions."""
+        self.n_features_in_ = int(values.shape[1])
+        self.directions_ = None
+        self.n_directions_ = 1
+        if self.n_features_in_ > 1:
+            found = TruncatedSVD(min(self.dimensions, self.n_features_in_), random_state=self.random_state).fit(values)
+            self.directions_, self.n_directions_ = found, len(np.asarray(found.components_))
+        return self
+
+    def transform(self, values: Any) -> "np.ndarray[Any, np.dtype[np.float64]]":
+        """Where each row lies along them; a single column is itself."""
+        if self.directions_ is None:
+            return np.asarray(values.toarray() if hasattr(values, "toarray") else values, dtype="float64")
+        return np.asarray(self.directions_.transform(values), dtype="float64")
+
+    def get_feature_names_out(self, _input_features: Any = None) -> "np.ndarray[Any, np.dtype[np.object_]]":
+        """`direction_<number>`."""
+        return np.asarray([f"direction_{number}" for number in range(self.n_directions_)], dtype=object)

@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from lakehouse.contracts import Contracts, DatasetContract, ModelContract
+from lakehouse.errors import ContractError
 from lakehouse.settings import Settings
 from lakehouse.sql import quote_identifier
 from lakehouse.transform.atomic import write_atomically
@@ -114,9 +115,13 @@ def _target_columns(contract: DatasetContract, model: ModelContract) -> set[str]
         return {model.target_column}
     import sqlglot
     from sqlglot import expressions
+    from sqlglot.errors import SqlglotError
 
-    found = sqlglot.parse_one(model.target, dialect="duckdb").find_all(expressions.Column)
-    named = {column.name.casefold() for column in found}
+    try:
+        parsed = sqlglot.parse_one(model.target, dialect="duckdb")
+    except SqlglotError as error:
+        raise ContractError(f"model {model.name}: target_sql", "is not SQL", found=model.target, fix="Correct the expression") from error
+    named = {column.name.casefold() for column in parsed.find_all(expressions.Column)}
     return {column.name for column in contract.columns if column.name.casefold() in named}
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from assets.models import _model_metadata
 from lakehouse.contracts import Split
-from lakehouse.errors import ModelError, ModelNotFound
+from lakehouse.errors import DATA_DID_NOT_PASS, ModelError, ModelNotFound, TableNotFound, TrainingDataError
 from lakehouse.features import FeatureView
 from lakehouse.learning import CHAMPION, Confusion, Registry, TrainReport, predict_batch, train
 from lakehouse.learning.fingerprint import code_digest
@@ -279,13 +279,49 @@ def test_the_code_s_digest_is_of_every_library_that_changes_numbers(monkeypatch)
         ({"split": Split("time")}, "needs a time"),
         ({"split": Split("time", column="x", gap_days=3)}, "needs x to be a time"),
         ({"target_column": None, "target_sql": "if(id < 3, label, NULL)"}, "too small.*left out: 197 rows: no target"),
+        ({"target_column": "nothere"}, "target_column: is no column of staging.wrong.*expected one of id, x, noise, label"),
+        ({"target_column": None, "target_sql": "nothere > 3"}, 'can\'t be computed from staging.wrong.*"nothere" not found'),
+        ({"target_column": None, "target_sql": "sum(x) > 3"}, "can't be computed.*aggregates"),
+        ({"target_column": None, "target_sql": "label; drop table x"}, "can't be computed.*syntax error"),
+        ({"target_column": None, "target_sql": "cast(label as integer)"}, "can't be computed.*Could not convert"),
+        ({"target_column": None, "target_sql": "'same'"}, "one value of the target only"),
+        ({"label_table": "staging.absent"}, "staging.absent: has not been built yet.*lakehouse run wrong"),
     ],
 )
 def test_a_contract_that_can_not_work_is_refused_with_the_reason(shared, lake, changes, message):
     if not lake.exists("staging.wrong"):
         two_classes(lake, "wrong")
-    with pytest.raises(ModelError, match=message):
+    with pytest.raises((ModelError, TableNotFound), match=message):
         train(shared, lake, model("wrong", **changes), run="r", now=NOW)
+
+
+@pytest.mark.parametrize(
+    ("name", "select", "message"),
+    [
+        ("header", "SELECT range AS id, range AS x, 'a' AS label FROM range(0)", "is empty"),
+        ("single", "SELECT range AS id, range AS x, 'a' AS label FROM range(50)", "one value of the target"),
+        ("three", "SELECT range AS id, range AS x, if(range > 1, 'a', 'b') AS label FROM range(3)", "too small"),
+        ("blank", "SELECT range AS id, NULL::DOUBLE AS x, 1 AS same, if(range > 20, 'a', 'b') AS label FROM range(50)", "say nothing"),
+    ],
+)
+def test_rows_that_teach_nothing_do_not_pass_and_say_why(shared, lake, name, select, message):
+    write(lake, f"staging.{name}", select)
+    with pytest.raises(TrainingDataError, match=message) as raised:
+        train(shared, lake, quick(name), run="r", now=NOW)
+    assert raised.value.exit_code == DATA_DID_NOT_PASS
+    assert Registry(shared).newest(name) is None
+
+
+def test_few_different_words_are_enough_for_every_algorithm(shared, lake):
+    words = "list_extract(['red', 'blue', 'green', 'sky'], 1 + CAST(hash({}) % 4 AS INTEGER))"
+    text = " || ' ' || ".join(words.format(f"range * 7 + {place}") for place in range(5))
+    write(
+        lake, "staging.words", f"SELECT range AS id, {text} AS remark, if(contains(remark, 'red sky'), 'y', 'n') AS label FROM range(300)"
+    )
+    report = train(shared, lake, model("words", algorithms=("random_forest", "hist_gradient_boosting")), run="r", now=NOW)
+    assert {one.algorithm for one in report.candidates if one.metrics} == {"baseline", "random_forest", "hist_gradient_boosting"}
+    assert [one["treatment"] for one in report.columns] == ["text"]
+    assert predict_batch(shared, lake, model("words"), run="r", now=NOW).rows == 300
 
 
 def test_features_of_views_are_those_of_the_labels_time(shared, lake, monkeypatch):
