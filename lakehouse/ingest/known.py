@@ -68,8 +68,8 @@ class KnownFiles:
     """The index of one dataset."""
 
     def __init__(self, lake: Lake, contract: DatasetContract, settings: Settings) -> None:
-        self._lake = lake
         self._contract = contract
+        self._raw_log, self._quarantine_log = (CommitLog(lake.storage, TableName.parse(name)) for name in (contract.raw, contract.quarantine))
         self._raw = lake.storage.address(*contract.raw.split("."))
         self._quarantine = lake.storage.address(*contract.quarantine.split("."))
         self._path = settings.home_dir / "index" / "files.sqlite"
@@ -86,13 +86,15 @@ class KnownFiles:
 
     def catch_up(self) -> None:
         """Read what was committed to raw since the last look."""
-        newest = self._lake.history(self._contract.raw, limit=1) if self._lake.exists(self._contract.raw) else []
+        versions = self._raw_log.versions()
         with self._database() as database:
-            if not newest:
+            if not versions:
                 self._forget(database)
                 return
-            seen = self._seen(database)
-            commits = [commit for commit in self._since(newest[0].version, seen) if files_of(commit)]
+            seen = self._seen(database, versions[-1])
+            commits = self._raw_log.commits([version for version in reversed(versions) if version > seen])
+            if not commits:
+                return
             rows = [
                 (self._raw, file["sha256"], batch_of(commit), file["rows_read"], file["rows_accepted"], file["rows_quarantined"])
                 for commit in commits
@@ -100,17 +102,16 @@ class KnownFiles:
             ]
             database.execute("BEGIN IMMEDIATE")
             database.executemany("INSERT OR REPLACE INTO ingested VALUES (?, ?, ?, ?, ?, ?)", rows)
-            database.execute("INSERT OR REPLACE INTO progress VALUES (?, ?, ?)", (self._raw, newest[0].version, _mark(newest[0])))
+            database.execute("INSERT OR REPLACE INTO progress VALUES (?, ?, ?)", (self._raw, commits[0].version, _mark(commits[0])))
             database.execute("COMMIT")
 
-    def _seen(self, database: sqlite3.Connection) -> int:
+    def _seen(self, database: sqlite3.Connection, newest: int) -> int:
         """The version up to which the index is right; -1 where the table is not the one that was indexed."""
         row = database.execute("SELECT version, mark FROM progress WHERE raw = ?", (self._raw,)).fetchone()
         if row is None:
             return -1
-        newest = self._lake.history(self._contract.raw, limit=1)[0].version
         if row[0] <= newest:
-            there = self._log(self._contract.raw).commits([row[0]])
+            there = self._raw_log.commits([row[0]])
             if there and _mark(there[0]) == row[1]:
                 return int(row[0])
         self._forget(database)
@@ -120,15 +121,9 @@ class KnownFiles:
         database.execute("DELETE FROM ingested WHERE raw = ?", (self._raw,))
         database.execute("DELETE FROM progress WHERE raw = ?", (self._raw,))
 
-    def _since(self, newest: int, seen: int) -> list[CommitInfo]:
-        return self._log(self._contract.raw).commits(list(range(newest, seen, -1)))
-
-    def _log(self, table: str) -> CommitLog:
-        return CommitLog(self._lake.storage, TableName.parse(table))
-
     def quarantined_since_last_look(self) -> list[CommitInfo]:
         """Commits to quarantine after the one that `remember_look` was told of, oldest first; all where it is not there any more."""
-        log = self._log(self._contract.quarantine)
+        log = self._quarantine_log
         versions = log.versions()
         if not versions:
             return []

@@ -147,7 +147,10 @@ class Lake:
     def exists(self, table: Name) -> bool:
         """True if the table has a version."""
         name = TableName.parse(table)
-        return DeltaTable.is_deltatable(self.storage.address(name.layer, name.name), self.storage.options or None)
+        # Listing the log is several times as fast as asking delta-rs, which opens it.
+        return bool(self._log(name).versions()) or DeltaTable.is_deltatable(
+            self.storage.address(name.layer, name.name), self.storage.options or None
+        )
 
     def snapshot(self, table: Name, version: AsOf | None = None) -> Snapshot:
         """One version of a table, for what the other methods do not offer.
@@ -232,7 +235,12 @@ class Lake:
 
     def transaction(self, table: Name, app_id: str) -> int | None:
         """The newest transaction of a source that the table holds, or None."""
-        found = self._find(TableName.parse(table), None)
+        name = TableName.parse(table)
+        # Mostly the newest commit says so itself, and reading it is much cheaper than opening a table of many versions.
+        newest = self._log(name).newest_transaction(app_id)
+        if newest is not None:
+            return newest
+        found = self._find(name, None)
         return None if found is None else found.transaction(app_id)
 
     # ---- writing

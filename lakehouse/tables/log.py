@@ -4,6 +4,7 @@ The newest N cost N small reads, and a commit that was read once is remembered: 
 """
 
 import json
+import os
 import re
 import threading
 from datetime import UTC, datetime
@@ -25,21 +26,47 @@ class CommitLog:
         self._table = table
         self._folder = f"{table.layer}/{table.name}/_delta_log"
         self._known: dict[int, CommitInfo] = {}
+        self._versions: list[int] = []
         self._lock = threading.Lock()
 
     def versions(self) -> list[int]:
         """Versions whose commit is still in the log, oldest first."""
-        return [int(found[1]) for name in self._storage.files(self._folder) if (found := _COMMIT_FILE.fullmatch(name))]
+        with self._lock:
+            # Listing a long log takes longer than a look at its ends; it has no gaps, so what is new follows the last.
+            if not self._storage.is_local or not self._versions or not all(map(self._is_there, (self._versions[0], self._versions[-1]))):
+                names = self._storage.files(self._folder)
+                self._versions = [int(found[1]) for name in names if (found := _COMMIT_FILE.fullmatch(name))]
+            else:
+                while self._is_there(self._versions[-1] + 1):
+                    self._versions.append(self._versions[-1] + 1)
+            return list(self._versions)
+
+    def _is_there(self, version: int) -> bool:
+        return os.path.exists(self._storage.address(self._path(version)))
+
+    def _path(self, version: int) -> str:
+        return f"{self._folder}/{version:020d}.json"
 
     def commit_metadata(self, version: int) -> dict[str, object] | None:
         """The `commitInfo` of one version, or None if there is no such commit."""
-        content = self._storage.read(f"{self._folder}/{version:020d}.json")
+        content = self._storage.read(self._path(version))
         return None if content is None else _commit_info(content)
+
+    def newest_transaction(self, app_id: str) -> int | None:
+        """The transaction that the newest commit itself made for a source; None where an older one may have."""
+        versions = self.versions()
+        content = self._storage.read(self._path(versions[-1])) if versions else None
+        for line in (content or b"").splitlines():
+            if line.startswith(b'{"txn":'):
+                made = json.loads(line)["txn"]
+                if made["appId"] == app_id:
+                    return int(made["version"])
+        return None
 
     def commits(self, versions: list[int]) -> list[CommitInfo]:
         """The given versions' commits, in the order asked for; those that are gone are left out."""
         missing = [version for version in versions if version not in self._known]
-        contents = self._storage.read_all([f"{self._folder}/{version:020d}.json" for version in missing])
+        contents = self._storage.read_all([self._path(version) for version in missing])
         with self._lock:
             for version, content in zip(missing, contents, strict=True):
                 if content is not None:
