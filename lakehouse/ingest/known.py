@@ -69,7 +69,9 @@ class KnownFiles:
 
     def __init__(self, lake: Lake, contract: DatasetContract, settings: Settings) -> None:
         self._contract = contract
-        self._raw_log, self._quarantine_log = (CommitLog(lake.storage, TableName.parse(name)) for name in (contract.raw, contract.quarantine))
+        self._raw_log, self._quarantine_log = (
+            CommitLog(lake.storage, TableName.parse(name)) for name in (contract.raw, contract.quarantine)
+        )
         self._raw = lake.storage.address(*contract.raw.split("."))
         self._quarantine = lake.storage.address(*contract.quarantine.split("."))
         self._path = settings.home_dir / "index" / "files.sqlite"
