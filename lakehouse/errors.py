@@ -59,6 +59,10 @@ class SettingsError(LakehouseError):
     """A setting is missing, malformed or contradicts another."""
 
 
+class MachineError(LakehouseError):
+    """The operating system refused a file or folder: no space, no permission, no such place."""
+
+
 class MissingExtra(LakehouseError):
     """A feature needs an optional dependency that is not installed."""
 

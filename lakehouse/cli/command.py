@@ -1,5 +1,6 @@
 """What every command shares: --json, --debug, exit codes, and one line instead of a traceback."""
 
+import errno
 import functools
 import inspect
 import json
@@ -13,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from lakehouse.cli.screen import Screen
-from lakehouse.errors import WRONG_USE, LakehouseError
+from lakehouse.errors import WRONG_USE, LakehouseError, MachineError
 
 INTERRUPTED = 130
 BROKEN_PIPE = 141
@@ -74,12 +75,35 @@ class _errors_as_exit_codes:
         if isinstance(error, LakehouseError):
             self.screen.fail(str(error), error.as_dict(), error)
             raise typer.Exit(error.exit_code) from error
+        if isinstance(error, OSError) and (refusal := refused_by_the_machine(error)) is not None:
+            self.screen.fail(str(refusal), refusal.as_dict(), error)
+            raise typer.Exit(refusal.exit_code) from error
         if isinstance(error, Exception):
             line = " ".join(str(error).split()) or "no message"
             message = f"unexpected {type(error).__name__}: {line[:500]}"
             hint = "This is a bug: run again with --debug and report what it prints"
             self.screen.fail(f"{message}. {hint}", _document("Unexpected", "lakehouse", message, fix=hint), error)
             raise typer.Exit(WRONG_USE) from error
+
+
+_MACHINE_SAYS = {
+    errno.ENOSPC: "Free some space, or set LAKEHOUSE_HOME to a larger disk; then run the command again to go on",
+    errno.EDQUOT: "Free some of the quota, or set LAKEHOUSE_HOME to another disk; then run the command again to go on",
+    errno.EACCES: "Give this user the right to it, or set LAKEHOUSE_HOME to a folder that it may write to",
+    errno.EPERM: "Give this user the right to it, or set LAKEHOUSE_HOME to a folder that it may write to",
+    errno.EROFS: "Set LAKEHOUSE_HOME to a folder that can be written to",
+    errno.ENOENT: "Check that LAKEHOUSE_HOME names a place where a folder can be made",
+    errno.ENOTDIR: "Check that LAKEHOUSE_HOME names a folder, not something below a file",
+    errno.EMFILE: "Raise the limit of open files (ulimit -n), or lower LAKEHOUSE_THREADS",
+}
+
+
+def refused_by_the_machine(error: OSError) -> MachineError | None:
+    """What the operating system did not allow, as one of our errors; None for what looks like a mistake of ours."""
+    fix = _MACHINE_SAYS.get(error.errno or 0)
+    if fix is None or error.filename is None:
+        return None
+    return MachineError(str(error.filename), "can't be read or written", found=error.strerror, fix=fix)
 
 
 def _is_interrupt(error: BaseException | None) -> bool:

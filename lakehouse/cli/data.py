@@ -43,10 +43,10 @@ def ingest(
     from lakehouse.pipeline.workspace import Workspace
 
     repositories = Repositories(git or (), github or (), details)
-    if not paths and not repositories:
-        raise SourceError(f"ingest {name}", "has nothing to ingest", expected="files, --git FOLDER or --github OWNER/NAME")
     workspace = Workspace.load()
     contract = workspace.contracts.dataset(name)
+    if not paths and not repositories:
+        raise SourceError(f"ingest {name}", "has nothing to ingest", expected="files, --git FOLDER or --github OWNER/NAME")
     files = list(expand_paths(paths)) if paths else []
     now = datetime.now(UTC)
     with screen.progress() as progress:

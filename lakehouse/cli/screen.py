@@ -40,6 +40,11 @@ def _json_scalar(value: Any) -> Any:
     return value.hex() if isinstance(value, bytes) else str(value)
 
 
+def counted(number: int, noun: str) -> str:
+    """A number with its noun: 1 file, 2 files."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
 def human_size(size_bytes: float) -> str:
     """The size with a binary unit, as people read it."""
     for unit in ("B", "KiB", "MiB", "GiB"):

@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from lakehouse.cli.screen import counted
+
 if TYPE_CHECKING:
     from lakehouse.pipeline.add import AddReport
     from lakehouse.pipeline.demo import DemoResult
@@ -78,7 +80,9 @@ def show_run(out: Console, report: "RunReport") -> None:
 def show_added(out: Console, report: "AddReport") -> None:
     """What was inferred, what was written, what to run."""
     contract, model = report.dataset, report.model
-    out.print(f"{contract.name}: {report.rows_seen:,} rows in {report.files_seen:,} files looked at", markup=False, style="bold")
+    out.print(
+        f"{contract.name}: looked at {counted(report.rows_seen, 'row')} in {counted(report.files_seen, 'file')}", markup=False, style="bold"
+    )
     table = Table(box=None, pad_edge=False)
     for name in ("column", "type", "required", "notes"):
         table.add_column(name, overflow="fold")
@@ -103,7 +107,9 @@ def show_added(out: Console, report: "AddReport") -> None:
     for path in report.written:
         out.print(f"Wrote {path}", markup=False, soft_wrap=True)
     copied = sum(one.copied for one in report.landed)
-    out.print(f"{copied:,} of {len(report.landed):,} files copied to the landing folder" + ("" if copied else " (it has them already)"))
+    there = len(report.landed) - copied
+    already = f" ({there:,} of {len(report.landed):,} were there already)" if there else ""
+    out.print(f"Copied {counted(copied, 'file')} to the landing folder{already}")
     out.print(f"Next: read the contract, then lakehouse run {contract.name}", markup=False, soft_wrap=True)
 
 

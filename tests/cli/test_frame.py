@@ -172,6 +172,26 @@ def test_the_process_reports_errors_and_results(home: Path) -> None:
     assert json.loads(fine.stdout)["rows"] == [{"one": 1}]
 
 
+def test_a_home_that_cannot_be_made_is_named_with_its_setting(tmp_path: Path) -> None:
+    csv_file = tmp_path / "ages.csv"
+    csv_file.write_text("id,age\n1,30\n2,40\n")
+    below_a_file = tmp_path / "file" / "home"
+    (tmp_path / "file").touch()
+    for home in (Path("/proc/nowhere"), below_a_file):
+        environment = {**os.environ, "LAKEHOUSE_HOME": str(home)}
+        done = subprocess.run([*EXECUTABLE, "add", str(csv_file), "--json"], capture_output=True, text=True, check=False, env=environment)
+        assert done.returncode == 2
+        error = json.loads(done.stdout)
+        assert error["error"] == "MachineError"
+        assert str(home) in error["subject"]
+        assert "LAKEHOUSE_HOME" in error["fix"]
+
+
+def test_an_unknown_dataset_is_told_before_what_is_missing(home: Path, lakehouse: Callable[..., Outcome]) -> None:
+    assert "has no contract" in lakehouse("ingest", "no_such_dataset").err
+    assert "nothing to ingest" in lakehouse("ingest", "commits").err
+
+
 def test_outside_a_project_without_a_checkout_says_so(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LAKEHOUSE_THREADS", "many")
     wrong = _process("tables")

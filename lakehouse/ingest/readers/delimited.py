@@ -15,8 +15,8 @@ from pathlib import Path
 import duckdb
 
 from lakehouse.ingest.readers.chunks import Chunk, Reject, Select, create_in_order, drop, new_name, numbered_sql, plain_csv, rejects_table
-from lakehouse.ingest.readers.formats import MAX_COLUMNS, MAX_RECORD_BYTES, SAMPLE_BYTES, SLICE_BYTES, FileFormat, refused
-from lakehouse.ingest.readers.records import TOO_FEW, TOO_MANY, Dialect, lines_of, split_records
+from lakehouse.ingest.readers.formats import MAX_COLUMNS, MAX_RECORD_BYTES, SAMPLE_BYTES, SLICE_BYTES, FileFormat, excerpt, refused
+from lakehouse.ingest.readers.records import HAS_NUL, TOO_FEW, TOO_MANY, Dialect, lines_of, split_records
 from lakehouse.sql import quote_identifier, quote_literal
 
 # DuckDB judges these as the exact reader does; of any other reject the slice is read again by the exact one.
@@ -79,7 +79,8 @@ def layout_of(path: Path, plain: Path, file_format: FileFormat, expected: Sequen
     for record in split_records(first if b"\n" in first or b"\r" in first else head[start:], dialect, width=None):
         if cells is None and file_format.header:
             if record.fields is None:
-                raise refused(path, f"its header {record.reason}", found=record.text[:200], fix="Correct the first line")
+                fix = "Deliver it as text, or under the extension of what it is" if record.reason == HAS_NUL else "Correct the first line"
+                raise refused(path, f"its header {record.reason}", found=excerpt(record.text), fix=fix)
             cells = record.fields
             position = start + _offset_after(head[start:], record.size)
             continue

@@ -25,6 +25,7 @@ MAX_DOCUMENT_BYTES: Final = 1024 * 1024 * 1024
 SAMPLE_BYTES: Final = 256 * 1024
 # A piece of a large text file that is held in memory at once.
 SLICE_BYTES: Final = 128 * 1024 * 1024
+_EXCERPT: Final = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,12 @@ class StagedFile:
     rows_read: int
     rejects_relation: str
     file_format: FileFormat
+
+
+def excerpt(text: str) -> str:
+    """The beginning of what a file holds, on one line and harmless to a terminal."""
+    shown = "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text[:_EXCERPT])
+    return shown[:_EXCERPT] + ("..." if max(len(text), len(shown)) > _EXCERPT else "")
 
 
 def refused(
