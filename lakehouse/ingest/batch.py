@@ -11,6 +11,7 @@ from datetime import datetime
 import duckdb
 
 from lakehouse.contracts import DatasetContract
+from lakehouse.crashpoints import Point, reached
 from lakehouse.ingest.archive import Original, archive
 from lakehouse.ingest.errors import Superseded
 from lakehouse.ingest.pieces import PiecewiseAppend
@@ -103,6 +104,7 @@ class Batch:
             )
             if made.skipped:
                 raise Superseded(self._contract.quarantine)
+            reached(Point.QUARANTINE_COMMITTED)
         stamp = Stamp(asset=self._contract.raw, run=self._run, code=self._contract.digest, source=source)
         return pieces.commit(con, written, empty_sql=f"SELECT * FROM {GOOD_TABLE} WHERE false", batch=number, stamp=stamp)
 
@@ -110,6 +112,7 @@ class Batch:
         """Archive the originals and say what this batch accounts for."""
         originals = [outcome.original for outcome in accepted]
         places = archive(self._lake.storage, self._contract.name, originals, key=self._key, now=self._now)
+        reached(Point.ORIGINALS_ARCHIVED)
         files = [
             {
                 "file": outcome.original.path.name,

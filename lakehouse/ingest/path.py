@@ -7,6 +7,7 @@ from datetime import datetime
 from pathlib import Path
 
 from lakehouse.contracts import DatasetContract
+from lakehouse.crashpoints import Point, reached
 from lakehouse.errors import ConcurrentWrite, FileRefused
 from lakehouse.ingest.archive import Original, take
 from lakehouse.ingest.batch import Batch, BatchResult, app_id
@@ -223,6 +224,7 @@ class _Work:
         con = self.lake.open_connection()
         try:
             remove_dead(self.lake, con, self.contract, known, run=self.run)
+            reached(Point.BEFORE_INDEX)
             index_batches(self.lake, con, self.contract)
         finally:
             con.close()

@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from lakehouse.contracts import ModelContract, Severity
+from lakehouse.crashpoints import Point, reached
 from lakehouse.learning.candidates import Candidate
 from lakehouse.learning.evaluation import LOWER_IS_BETTER, MinimumCheck, check_minimums, confidence_interval
 from lakehouse.learning.familiarity import seen_in
@@ -63,6 +64,7 @@ def register_model(
     registry.end_interrupted(contract.name)
     previous = registry.version(contract.name, CHAMPION)
     version = registry.register(contract.name, learned.pipeline, spec, _training_record(contract, report, origin, previous, run))
+    reached(Point.MODEL_REGISTERED)
     report = replace(report, version=version)
     _conclude(lake, registry, report, origin, previous=previous, run=run, now=now)
     return report
@@ -92,6 +94,7 @@ def _conclude(
 ) -> None:
     """What follows registration; each step may have been done before."""
     registry.assign(report.model, report.version, report.alias)
+    reached(Point.BEFORE_TRAINING_RECORD)
     remember(lake, report, origin, previous=previous, run=run, now=now)
 
 

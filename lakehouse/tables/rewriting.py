@@ -13,6 +13,7 @@ from typing import Any
 
 import duckdb
 
+from lakehouse.crashpoints import Point, reached
 from lakehouse.errors import ConstraintViolated, SchemaMismatch, TableError, TableNotFound
 from lakehouse.sql import quote_identifier
 from lakehouse.tables.operations import check_same_partition, evolved, made, skipped
@@ -222,6 +223,7 @@ def _rewrite_version(
     if not parts:
         return skipped(writer, ready, attempt)
     combined = Source("\nUNION ALL\n".join(parts), ready.columns)
+    reached(Point.MID_MERGE)
     written = copy_rows(con, combined, writer.storage, writer.table, ready.partition_by)
     rows = _affected_rows(con, source, touched, written.rows)
     if not written.actions and not touched and intent.transaction is None:

@@ -8,7 +8,7 @@ import json
 import random
 import time
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -18,6 +18,7 @@ from deltalake.exceptions import DeltaError
 from deltalake.transaction import AddAction, RemoveAction, create_table_with_add_actions
 from deltalake.transaction import Transaction as DeltaTransaction
 
+from lakehouse.crashpoints import Point, reached
 from lakehouse.errors import ConcurrentWrite, ConstraintViolated, SchemaMismatch, TableError
 from lakehouse.sql import quote_identifier, quote_literal
 from lakehouse.tables.log import CommitLog
@@ -213,6 +214,7 @@ def copy_rows(con: duckdb.DuckDBPyConnection, source: Source, storage: Storage, 
     folder = f"{table.layer}/{table.name}"
     storage.make_folder(folder)
     base = storage.address(folder) + "/"
+    reached(Point.BEFORE_DATA_FILES)
     options = [f"{_PARQUET}, RETURN_STATS, OVERWRITE_OR_IGNORE, FILENAME_PATTERN 'part-{{uuid}}'"]
     options.append(f"PARTITION_BY ({quote_identifiers(partition_by)})" if partition_by else f"FILE_SIZE_BYTES {_FILE_SIZE_BYTES}")
     returned = con.execute(f"COPY ({source.sql}) TO {quote_literal(base.rstrip('/'))} ({', '.join(options)})").fetchall()
@@ -230,6 +232,7 @@ def copy_rows(con: duckdb.DuckDBPyConnection, source: Source, storage: Storage, 
         _refuse_empty_partition(table, values)
         actions.append(AddAction(path, size, values, now_ms, True, file_statistics(rows, statistics or {}, in_file)))
     storage.delete(f"{folder}/{path}" for path in empty)
+    reached(Point.AFTER_DATA_FILES)
     return Written(
         actions,
         rows=sum(json.loads(action.stats)["numRecords"] for action in actions),
@@ -295,14 +298,14 @@ class TableWriter:
             Conflict: somebody else has made it.
         """
         properties, commit_id = self._properties(-1, intent, written.rows)
-        try:
+
+        def commit() -> None:
             create_table_with_add_actions(
                 self.uri, _schema(columns), written.actions, mode="error", partition_by=list(partition_by), configuration=dict(_PROPERTIES),
                 storage_options=self.storage.options or None, commit_properties=properties,
             )  # fmt: skip
-        except DeltaError as error:
-            return self._after_failure(-1, commit_id, error)
-        return 0
+
+        return self._commit(-1, commit_id, commit)
 
     def replace(
         self, snapshot: Snapshot, written: Written, columns: Sequence[TableColumn], partition_by: Sequence[str], intent: Intent
@@ -315,8 +318,10 @@ class TableWriter:
         nullable = {column.key: column.is_nullable for column in snapshot.columns}
         kept = [TableColumn(column.name, column.type, nullable.get(column.key, True)) for column in columns]
         properties, commit_id = self._properties(snapshot.version, intent, written.rows)
-        try:
-            if tuple(partition_by) == snapshot.partition_by:
+        is_same_partition = tuple(partition_by) == snapshot.partition_by
+
+        def commit() -> None:
+            if is_same_partition:
                 snapshot.delta.create_write_transaction(
                     list(written.actions), "overwrite", _schema(kept), list(partition_by), commit_properties=properties
                 )
@@ -325,10 +330,9 @@ class TableWriter:
                     self.uri, _schema(kept), written.actions, mode="overwrite", partition_by=list(partition_by),
                     configuration=snapshot.configuration, storage_options=self.storage.options or None, commit_properties=properties,
                 )  # fmt: skip
-                return self._version_of(commit_id, snapshot.version + 1)
-        except DeltaError as error:
-            return self._after_failure(snapshot.version, commit_id, error)
-        return snapshot.version + 1
+
+        version = self._commit(snapshot.version, commit_id, commit)
+        return version if is_same_partition else self._version_of(commit_id, version)
 
     def change(self, snapshot: Snapshot, written: Written, removed: Sequence[DataFile], intent: Intent, *, rows: int) -> int:
         """Make a version with the written files added and others removed.
@@ -338,13 +342,13 @@ class TableWriter:
         """
         properties, commit_id = self._properties(snapshot.version, intent, rows)
         actions = [*written.actions, *(removal(file) for file in removed)]
-        try:
+
+        def commit() -> None:
             snapshot.delta.create_write_transaction(
                 actions, "append", snapshot.delta.schema(), list(snapshot.partition_by), commit_properties=properties
             )
-        except DeltaError as error:
-            return self._after_failure(snapshot.version, commit_id, error)
-        return snapshot.version + 1
+
+        return self._commit(snapshot.version, commit_id, commit)
 
     def add_columns(self, snapshot: Snapshot, columns: Sequence[TableColumn], intent: Intent) -> Snapshot:
         """Make a version that has more columns, all NULL, and return it.
@@ -354,11 +358,9 @@ class TableWriter:
         """
         snapshot = self.allow_types(snapshot, columns, intent)
         properties, commit_id = self._properties(snapshot.version, intent, 0, operation="add_columns")
-        version = snapshot.version + 1
-        try:
-            snapshot.delta.alter.add_columns([column.field(is_everywhere=False) for column in columns], commit_properties=properties)
-        except DeltaError as error:
-            version = self._after_failure(snapshot.version, commit_id, error)
+        fields = [column.field(is_everywhere=False) for column in columns]
+        version = self._commit(snapshot.version, commit_id, lambda: snapshot.delta.alter.add_columns(fields, commit_properties=properties))
+        reached(Point.MID_EVOLUTION)
         return self._open_at(version)
 
     def allow_types(self, snapshot: Snapshot, columns: Iterable[TableColumn], intent: Intent) -> Snapshot:
@@ -370,13 +372,14 @@ class TableWriter:
         if "timestampNtz" in snapshot.features or not any(has_local_timestamp(column.type) for column in columns):
             return snapshot
         properties, commit_id = self._properties(snapshot.version, intent, 0, operation="add_feature")
-        version = snapshot.version + 1
-        try:
+
+        def commit() -> None:
             snapshot.delta.alter.add_feature(
                 TableFeatures.TimestampWithoutTimezone, allow_protocol_versions_increase=True, commit_properties=properties
             )
-        except DeltaError as error:
-            version = self._after_failure(snapshot.version, commit_id, error)
+
+        version = self._commit(snapshot.version, commit_id, commit)
+        reached(Point.MID_EVOLUTION)
         return self._open_at(version)
 
     def _open_at(self, version: int) -> Snapshot:
@@ -399,6 +402,22 @@ class TableWriter:
         }
         # No retry inside delta-rs: it would put our files on top of a version that we have not looked at.
         return CommitProperties(custom_metadata=metadata, max_commit_retries=0, app_transactions=transactions), commit_id
+
+    def _commit(self, version: int, commit_id: str, commit: Callable[[], None]) -> int:
+        """Make one commit on a version, and return the version that it made.
+
+        Raises:
+            Conflict: somebody else has committed.
+        """
+        reached(Point.BEFORE_COMMIT)
+        try:
+            commit()
+        except DeltaError as error:
+            made = self._after_failure(version, commit_id, error)
+        else:
+            made = version + 1
+        reached(Point.AFTER_COMMIT)
+        return made
 
     def _version_of(self, commit_id: str, version: int) -> int:
         """The version of our own commit, which looked up for itself what to build on: this one, or a few later."""

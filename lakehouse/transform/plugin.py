@@ -23,6 +23,7 @@ from dbt.adapters.duckdb.utils import TargetConfig
 from dbt_common.exceptions import DbtDatabaseError, DbtRuntimeError
 
 from lakehouse.contracts import Contracts, load_contracts
+from lakehouse.crashpoints import Point, reached
 from lakehouse.errors import ConcurrentWrite, LakehouseError, SettingsError, TableNotFound, TransformError
 from lakehouse.settings import Settings
 from lakehouse.sql import quote_identifier
@@ -291,6 +292,7 @@ class Plugin(BasePlugin):
         if commit is None or commit.skipped:
             self._tell_unchanged(request, self._versions[table] if commit is None else commit.version)
             return
+        reached(Point.MODEL_COMMITTED)
         self._view(con, table, commit.version)
         self._codes.remember(table, commit.version, self._stamp(table, request).code)
         request.update(outcome=f"written {commit.version}", rows=commit.rows, message=f"{commit.rows} rows, version {commit.version}")
