@@ -89,6 +89,10 @@ class PrivacyError(LakehouseError):
     """A key, a protected value or an encrypted file can't be used."""
 
 
+class StorageError(LakehouseError):
+    """A folder or bucket can't be reached, or refuses what is asked of it."""
+
+
 class TableError(LakehouseError):
     """Base of what can go wrong with one table."""
 

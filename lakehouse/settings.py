@@ -47,10 +47,11 @@ class Settings(BaseSettings):
     landing: Path | None = Field(default=None, description="Folder of arriving files; default <home>/landing.")
     memory_limit: str = Field(default="2GB", description="DuckDB's memory limit; it spills to disk above it.")
     threads: int = Field(default_factory=lambda: os.cpu_count() or 2, ge=1, description="DuckDB's and dbt's threads.")
-    s3_endpoint: str | None = Field(default=None, description="S3 endpoint URL; none means AWS.")
-    s3_region: str = Field(default="us-east-1")
-    s3_access_key_id: str | None = None
+    s3_endpoint: str | None = Field(default=None, description="S3 endpoint URL; default as AWS' tools find it, else AWS itself.")
+    s3_region: str | None = Field(default=None, description="Region of the buckets; default as AWS' tools find it, else us-east-1.")
+    s3_access_key_id: str | None = Field(default=None, description="Key for S3; default as AWS' tools find one (AWS_*, profile, role).")
     s3_secret_access_key: SecretStr | None = None
+    s3_session_token: SecretStr | None = Field(default=None, description="Of temporary credentials.")
     mlflow_uri: str | None = Field(default=None, description="MLflow tracking URI; default SQLite under home.")
     secret_key_file: Path | None = Field(default=None, description="Key of pseudonyms and encryption; made on first use.")
     github_token: SecretStr | None = None
@@ -130,17 +131,26 @@ class Settings(BaseSettings):
 
     @cached_property
     def storage_options(self) -> dict[str, str]:
-        """What delta-rs needs to reach the root; empty for a folder."""
-        if "://" not in self.tables_uri:
-            return {}
-        options = {"AWS_REGION": self.s3_region}
-        if self.s3_endpoint:
-            options["AWS_ENDPOINT_URL"] = self.s3_endpoint
-            options["AWS_ALLOW_HTTP"] = str(self.s3_endpoint.startswith("http://")).lower()
-        if self.s3_access_key_id and self.s3_secret_access_key:
-            options["AWS_ACCESS_KEY_ID"] = self.s3_access_key_id
-            options["AWS_SECRET_ACCESS_KEY"] = self.s3_secret_access_key.get_secret_value()
-        return options
+        """What the settings say about S3, as delta-rs takes it; the environment and profiles fill in the rest.
+
+        Raises:
+            SettingsError: a key without its secret, or the other way round.
+        """
+        secret = self.s3_secret_access_key.get_secret_value() if self.s3_secret_access_key else None
+        if bool(self.s3_access_key_id) != bool(secret):
+            raise SettingsError(
+                "LAKEHOUSE_S3_ACCESS_KEY_ID and LAKEHOUSE_S3_SECRET_ACCESS_KEY",
+                "are only half set",
+                fix="Set both, or neither and let AWS_* variables or a profile say who you are",
+            )
+        options = {
+            "AWS_ENDPOINT_URL": self.s3_endpoint,
+            "AWS_REGION": self.s3_region,
+            "AWS_ACCESS_KEY_ID": self.s3_access_key_id,
+            "AWS_SECRET_ACCESS_KEY": secret,
+            "AWS_SESSION_TOKEN": self.s3_session_token.get_secret_value() if self.s3_session_token else None,
+        }
+        return {name: value for name, value in options.items() if value}
 
     def child_environment(self) -> dict[str, str]:
         """The environment for a child process (dbt, dagster) that must see the same home."""

@@ -19,7 +19,6 @@ from lakehouse.privacy import Key
 from lakehouse.privacy.vault import encrypt_stream
 from lakehouse.tables.storage import Storage
 
-_BLOCK = 4 * 1024 * 1024
 _COPY_BLOCK = 1024 * 1024
 _PARALLEL = 16
 _EXTENSION = re.compile(r"^(\.[a-z0-9]{1,10}){1,2}$")
@@ -164,10 +163,4 @@ def _put(storage: Storage, source: Path, place: str, drafts: dict[Path, Path]) -
         draft.chmod(0o600 if place.endswith(ENCRYPTED) else 0o644)
         drafts[target] = draft
         return
-    from deltalake.fs import DeltaStorageHandler
-    from pyarrow.fs import PyFileSystem
-
-    remote = PyFileSystem(DeltaStorageHandler(storage.root, storage.options))
-    with source.open("rb") as reader, remote.open_output_stream(place) as writer:
-        while block := reader.read(_BLOCK):
-            writer.write(block)
+    storage.put(source, place)
