@@ -18,6 +18,7 @@ from lakehouse.tables.session import Session, open_connection, prepare_connectio
 from lakehouse.tables.snapshot import Snapshot
 from lakehouse.tables.stamp import Commit, CommitInfo, Stamp, TableDetail, Transaction
 from lakehouse.tables.storage import Storage
+from lakehouse.tables.upkeep import Upkeep
 from lakehouse.tables.writing import Intent, TableWriter
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ Name = TableName | str
 AsOf = int | datetime
 
 
-class Lake:
+class Lake(Upkeep):
     """Every Delta table at `<root>/<layer>/<name>`; the folders are the catalogue.
 
     A write is given a connection and a SELECT that runs on it. Its rows become visible in one commit, all or none, and the
@@ -95,8 +96,10 @@ class Lake:
         wanted = list(dict.fromkeys([*names, *pinned]))
         with ThreadPoolExecutor(_PARALLEL) as pool:
             opened = list(pool.map(lambda name: self._find(name, pinned.get(name)), wanted))
+            # Ahead of the views, so that a bucket is asked for the logs of all tables at once.
+            list(pool.map(self._content_of, [snapshot for snapshot in opened if snapshot is not None]))
         con = self.open_connection()
-        session = Session(con, self.snapshot)
+        session = Session(con, self.snapshot, self._content_of)
         try:
             for name, snapshot in zip(wanted, opened, strict=True):
                 if snapshot is not None:
@@ -462,6 +465,9 @@ class Lake:
     def _writer(self, table: Name) -> TableWriter:
         name = TableName.parse(table)
         return TableWriter(self.storage, name, self._log(name))
+
+    def _content_of(self, snapshot: Snapshot) -> int:
+        return self._log(snapshot.table).content_version(snapshot.version)
 
     def _find(self, table: TableName, at: AsOf | None) -> Snapshot | None:
         if isinstance(at, datetime):

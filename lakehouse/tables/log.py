@@ -16,6 +16,10 @@ from lakehouse.tables.storage import Storage
 
 _COMMIT_FILE = re.compile(r"(\d{20})\.json")
 _MARK = b'{"commitInfo":'
+COMPACT = "compact"
+VACUUM = "vacuum"
+KEEPS_ROWS = frozenset({COMPACT, VACUUM, "OPTIMIZE", "VACUUM START", "VACUUM END"})
+"""Operations after which a table has the rows that it had before: our own, and what delta-rs and Spark call theirs."""
 
 
 class CommitLog:
@@ -77,6 +81,15 @@ class CommitLog:
         """Newest first."""
         versions = self.versions()[::-1]
         return self.commits(versions if limit is None else versions[:limit])
+
+    def content_version(self, version: int) -> int:
+        """The version whose commit last changed a row, up to this one: versions of equal content have equal rows."""
+        while version > 0:
+            commits = self.commits([version])
+            if not commits or commits[0].operation not in KEEPS_ROWS:
+                break
+            version -= 1
+        return version
 
     def version_at(self, instant: datetime) -> int:
         """The version that was current at an instant; one without a zone is taken as UTC.

@@ -95,18 +95,23 @@ class Session:
 
     Attributes:
         con: the connection; what it holds of its own ends with the session.
-        versions: the version each view is pinned to, by `layer.name`: the `inputs` of a Stamp.
+        versions: the version each view is pinned to, by `layer.name`.
     """
 
-    def __init__(self, con: duckdb.DuckDBPyConnection, look_up: Callable[[TableName], Snapshot]) -> None:
+    def __init__(
+        self, con: duckdb.DuckDBPyConnection, look_up: Callable[[TableName], Snapshot], content_of: Callable[[Snapshot], int]
+    ) -> None:
         self.con = con
         self.versions: dict[str, int] = {}
+        self._contents: dict[str, int] = {}
         self._look_up = look_up
+        self._content_of = content_of
 
     def register(self, snapshot: Snapshot) -> int:
         """Make or replace the view of a table, over this version of it."""
         register_view(self.con, snapshot)
         self.versions[str(snapshot.table)] = snapshot.version
+        self._contents[str(snapshot.table)] = self._content_of(snapshot)
         return snapshot.version
 
     def refresh(self, table: TableName | str) -> int:
@@ -118,9 +123,12 @@ class Session:
         return self.register(self._look_up(TableName.parse(table)))
 
     def inputs(self, *tables: TableName | str) -> Mapping[str, int]:
-        """The versions of the given tables (of all, if none is given) as a Stamp wants them."""
-        names = [str(TableName.parse(table)) for table in tables] or list(self.versions)
-        return {name: self.versions[name] for name in names}
+        """The versions of the given tables (of all, if none is given) as a Stamp wants them.
+
+        They are those that last changed a row: what was made from a table need not be made again after it was compacted.
+        """
+        names = [str(TableName.parse(table)) for table in tables] or list(self._contents)
+        return {name: self._contents[name] for name in names}
 
     def close(self) -> None:
         """Close the connection and remove what it spilled."""

@@ -39,7 +39,7 @@ _COMMIT_ID = "lakehouse.commit"
 _NOT_PARTITION = ("BLOB", "FLOAT", "DOUBLE", "TIMESTAMP WITH TIME ZONE")
 # Parquet's newer encodings (deltas for numbers and texts) with the lightest zstd: a quarter less work to write, smaller and faster to
 # read than the defaults; pyarrow, delta-rs, polars and Spark read them.
-_PARQUET = "FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1, PARQUET_VERSION V2"
+PARQUET_OPTIONS = "FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1, PARQUET_VERSION V2"
 _FILE_SIZE_BYTES = 256 * 1024 * 1024
 # Commits carry the stamps that lineage is made of: they outlive Delta's default of 30 days.
 # Opening a table replays the commits since its last checkpoint: fewer of them keeps the thousandth write as fast as the tenth.
@@ -215,7 +215,7 @@ def copy_rows(con: duckdb.DuckDBPyConnection, source: Source, storage: Storage, 
     storage.make_folder(folder)
     base = storage.address(folder) + "/"
     reached(Point.BEFORE_DATA_FILES)
-    options = [f"{_PARQUET}, RETURN_STATS, OVERWRITE_OR_IGNORE, FILENAME_PATTERN 'part-{{uuid}}'"]
+    options = [f"{PARQUET_OPTIONS}, RETURN_STATS, OVERWRITE_OR_IGNORE, FILENAME_PATTERN 'part-{{uuid}}'"]
     options.append(f"PARTITION_BY ({quote_identifiers(partition_by)})" if partition_by else f"FILE_SIZE_BYTES {_FILE_SIZE_BYTES}")
     returned = con.execute(f"COPY ({source.sql}) TO {quote_literal(base.rstrip('/'))} ({', '.join(options)})").fetchall()
     types = {column.name: column.sql_type for column in source.columns}
@@ -256,9 +256,9 @@ def _refuse_empty_partition(table: TableName, values: dict[str, str | None]) -> 
             )
 
 
-def removal(file: DataFile) -> RemoveAction:
+def removal(file: DataFile, *, changes_data: bool = True) -> RemoveAction:
     """The action that takes a file of the current version out of the next."""
-    return RemoveAction(file.path, True, int(time.time() * 1000), file.size, dict(file.partition))
+    return RemoveAction(file.path, changes_data, int(time.time() * 1000), file.size, dict(file.partition))
 
 
 class TableWriter:
@@ -282,7 +282,7 @@ class TableWriter:
     def check_expected(self, snapshot: Snapshot | None, intent: Intent) -> None:
         """Raise ConcurrentWrite if the table is not at the version that the caller's rows were made from."""
         found = -1 if snapshot is None else snapshot.version
-        if intent.expect_version is not None and found != intent.expect_version:
+        if intent.expect_version is not None and not self._has_rows_of(found, intent.expect_version):
             raise ConcurrentWrite(
                 str(self.table),
                 "was changed by another writer after it was read; nothing was written",
@@ -290,6 +290,10 @@ class TableWriter:
                 found="no table" if snapshot is None else f"version {found}",
                 fix="Read it again and write again",
             )
+
+    def _has_rows_of(self, found: int, expected: int) -> bool:
+        """Whether the versions are the same, but for maintenance, which has changed no row that was read."""
+        return found == expected or self.log.content_version(found) == self.log.content_version(expected)
 
     def create(self, written: Written, columns: Sequence[TableColumn], partition_by: Sequence[str], intent: Intent) -> int:
         """Make version 0.
@@ -334,14 +338,23 @@ class TableWriter:
         version = self._commit(snapshot.version, commit_id, commit)
         return version if is_same_partition else self._version_of(commit_id, version)
 
-    def change(self, snapshot: Snapshot, written: Written, removed: Sequence[DataFile], intent: Intent, *, rows: int) -> int:
-        """Make a version with the written files added and others removed.
+    def change(
+        self,
+        snapshot: Snapshot,
+        written: Written,
+        removed: Sequence[DataFile],
+        intent: Intent,
+        *,
+        rows: int,
+        changes_data: bool = True,
+    ) -> int:
+        """Make a version with the written files added and others removed; without `changes_data` its rows are the same as before.
 
         Raises:
             Conflict: somebody else has committed.
         """
         properties, commit_id = self._properties(snapshot.version, intent, rows)
-        actions = [*written.actions, *(removal(file) for file in removed)]
+        actions = [*written.actions, *(removal(file, changes_data=changes_data) for file in removed)]
 
         def commit() -> None:
             snapshot.delta.create_write_transaction(

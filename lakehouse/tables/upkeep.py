@@ -1,0 +1,110 @@
+"""What keeps a table fast and small without changing a row of it: the part of a lake that maintenance calls."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import replace
+
+import duckdb
+
+from lakehouse.crashpoints import Point, reached
+from lakehouse.tables.compaction import TARGET_FILE_BYTES, Compaction, Group, compact_table, open_plain, plan_groups
+from lakehouse.tables.log import COMPACT, CommitLog
+from lakehouse.tables.names import TableName
+from lakehouse.tables.snapshot import Snapshot
+from lakehouse.tables.stamp import Stamp
+from lakehouse.tables.storage import Storage
+from lakehouse.tables.writing import Intent, TableWriter
+
+Name = TableName | str
+
+
+class Upkeep(ABC):
+    """Compaction, checkpoints, vacuum and the removal of orphans, of the tables under one root."""
+
+    storage: Storage
+
+    @abstractmethod
+    def open_connection(self) -> duckdb.DuckDBPyConnection:
+        """A DuckDB connection that can read and write this root."""
+
+    @abstractmethod
+    def _log(self, table: TableName) -> CommitLog: ...
+
+    @abstractmethod
+    def _writer(self, table: Name) -> TableWriter: ...
+
+    def content_version(self, table: Name, version: int | None = None) -> int | None:
+        """The version that last changed a row, up to this one (default: the newest); None if there is no such table.
+
+        Versions that maintenance made have the rows of the one before: who asks whether something is new asks for this.
+        """
+        log = self._log(TableName.parse(table))
+        if version is None:
+            versions = log.versions()
+            if not versions:
+                return None
+            version = versions[-1]
+        return log.content_version(version)
+
+    def compact(
+        self,
+        table: Name,
+        *,
+        stamp: Stamp,
+        target_bytes: int = TARGET_FILE_BYTES,
+        cluster_by: Sequence[str] = (),
+        dry_run: bool = False,
+    ) -> Compaction:
+        """Join small files, and sort rows by the columns that are filtered by; every version has the rows it had.
+
+        Writers are never disturbed: what they append meanwhile stays, and a merge that comes first makes the compaction plan anew.
+
+        Args:
+            table: `layer.name`.
+            stamp: where the commit comes from.
+            target_bytes: how large the files may get; those of half of it and more are left alone.
+            cluster_by: sort the rows by these columns, once a fifth of a partition is not sorted yet.
+            dry_run: only say what would be rewritten.
+
+        Raises:
+            TableNotFound: there is no such table.
+            SchemaMismatch: it can't be sorted by one of the columns.
+            TableError: another engine has deleted rows in it without rewriting their files.
+            ConcurrentWrite: other writers took away the same files again and again.
+        """
+        writer = self._writer(table)
+
+        def plan(snapshot: Snapshot) -> list[Group]:
+            return plan_groups(snapshot.files, target_bytes=target_bytes, cluster_by=cluster_by)
+
+        def intent(snapshot: Snapshot, groups: Sequence[Group]) -> Intent:
+            del snapshot
+            done = {"files": sum(len(group.files) for group in groups), "bytes": sum(group.size_bytes for group in groups)}
+            return Intent(COMPACT, replace(stamp, source={"compaction": {**done, "cluster_by": list(cluster_by)}}))
+
+        if dry_run:
+            snapshot = open_plain(writer)
+            groups = plan(snapshot)
+            return Compaction(
+                writer.table,
+                snapshot.version,
+                groups=len(groups),
+                files_before=sum(len(group.files) for group in groups),
+                files_after=sum(max(1, -(-group.size_bytes // target_bytes)) for group in groups),
+                bytes_before=sum(group.size_bytes for group in groups),
+                clustered_by=tuple(cluster_by) if any(group.is_sorted for group in groups) else (),
+            )
+        return compact_table(writer, self.open_connection, intent, plan=plan, target_bytes=target_bytes, cluster_by=cluster_by)
+
+    def checkpoint(self, table: Name) -> int:
+        """Write the table's state beside its log, so that opening it need not replay the commits; returns the version.
+
+        No commit is removed: the stamps of all versions stay.
+
+        Raises:
+            TableNotFound: there is no such table.
+        """
+        snapshot = open_plain(self._writer(table))
+        reached(Point.MID_CHECKPOINT)
+        snapshot.delta.create_checkpoint()
+        return snapshot.version
