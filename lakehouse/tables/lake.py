@@ -19,6 +19,7 @@ from lakehouse.tables.snapshot import Snapshot
 from lakehouse.tables.stamp import Commit, CommitInfo, Stamp, TableDetail, Transaction
 from lakehouse.tables.storage import Storage
 from lakehouse.tables.upkeep import Upkeep
+from lakehouse.tables.versions import AsOf, Versions
 from lakehouse.tables.writing import Intent, TableWriter
 
 if TYPE_CHECKING:
@@ -29,10 +30,9 @@ _PARALLEL = 16
 _LOG_FOLDER = "_delta_log"
 
 Name = TableName | str
-AsOf = int | datetime
 
 
-class Lake(Upkeep):
+class Lake(Upkeep, Versions):
     """Every Delta table at `<root>/<layer>/<name>`; the folders are the catalogue.
 
     A write is given a connection and a SELECT that runs on it. Its rows become visible in one commit, all or none, and the
@@ -470,10 +470,9 @@ class Lake(Upkeep):
         return self._log(snapshot.table).content_version(snapshot.version)
 
     def _find(self, table: TableName, at: AsOf | None) -> Snapshot | None:
-        if isinstance(at, datetime):
-            log = self._log(table)
-            return Snapshot.open(self.storage, table, log.version_at(at)) if self.exists(table) else None
-        return Snapshot.open(self.storage, table, at)
+        if at is None or isinstance(at, int):
+            return Snapshot.open(self.storage, table, at)
+        return Snapshot.open(self.storage, table, self.resolve(table, at)) if self.exists(table) else None
 
     def _not_found(self, table: TableName) -> TableNotFound:
         others = [str(name) for name in self.tables()]

@@ -91,7 +91,11 @@ class Commit:
 
 @dataclass(frozen=True, slots=True)
 class CommitInfo:
-    """One Delta commit, as the table's log tells it."""
+    """One Delta commit, as the table's log tells it.
+
+    Attributes:
+        restored: for a restore, the version whose content it gave back; None for any other commit.
+    """
 
     table: TableName
     version: int
@@ -99,6 +103,7 @@ class CommitInfo:
     operation: str
     stamp: Stamp | None
     rows: int | None
+    restored: int | None = None
 
     @classmethod
     def from_log(cls, table: TableName, version: int, info: Mapping[str, Any]) -> "CommitInfo":
@@ -112,7 +117,15 @@ class CommitInfo:
             operation=str(info.get("lakehouse.operation") or info.get("operation") or "unknown"),
             stamp=Stamp.from_metadata(info),
             rows=None if rows is None else int(rows),
+            restored=_restored(info),
         )
+
+
+def _restored(info: Mapping[str, Any]) -> int | None:
+    """The version a restore went to, whichever program made it."""
+    parameters = info.get("operationParameters") or {}
+    version = info.get("lakehouse.restored", parameters.get("version") if info.get("operation") == "RESTORE" else None)
+    return int(version) if str(version).isdecimal() else None
 
 
 @dataclass(frozen=True, slots=True)

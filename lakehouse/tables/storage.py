@@ -118,6 +118,13 @@ class Storage:
         """Bytes of a file, or None if there is none."""
         return self._files.size(path)
 
+    def are_there(self, paths: Sequence[str]) -> list[bool]:
+        """Whether each file exists; a bucket is asked for many at once."""
+        if self.is_local or len(paths) < 2:
+            return [self.size(path) is not None for path in paths]
+        with ThreadPoolExecutor(_PARALLEL) as pool:
+            return [size is not None for size in pool.map(self.size, paths)]
+
     def delete(self, paths: Iterable[str]) -> None:
         """Remove files; one that is gone already is no error."""
         self._files.delete(_inside(path) for path in paths)

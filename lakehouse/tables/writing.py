@@ -8,7 +8,7 @@ import json
 import random
 import time
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -363,6 +363,20 @@ class TableWriter:
 
         return self._commit(snapshot.version, commit_id, commit)
 
+    def restore(self, snapshot: Snapshot, version: int, intent: Intent, *, rows: int, app_id: str) -> int:
+        """Make a version that holds what another holds; `app_id` is the transaction that remembers it.
+
+        Raises:
+            Conflict: somebody else has committed.
+        """
+        properties, commit_id = self._properties(snapshot.version, intent, rows, more={"lakehouse.restored": str(version)})
+        properties.app_transactions = [*(properties.app_transactions or []), DeltaTransaction(app_id, snapshot.version + 1)]
+
+        def commit() -> None:
+            snapshot.delta.restore(version, commit_properties=properties)
+
+        return self._commit(snapshot.version, commit_id, commit)
+
     def add_columns(self, snapshot: Snapshot, columns: Sequence[TableColumn], intent: Intent) -> Snapshot:
         """Make a version that has more columns, all NULL, and return it.
 
@@ -402,17 +416,23 @@ class TableWriter:
             raise Conflict
         return snapshot
 
-    def _properties(self, version: int, intent: Intent, rows: int, *, operation: str | None = None) -> tuple[CommitProperties, str]:
+    def _properties(
+        self, version: int, intent: Intent, rows: int, *, operation: str | None = None, more: Mapping[str, str] | None = None
+    ) -> tuple[CommitProperties, str]:
         commit_id = uuid.uuid4().hex
         transactions = [DeltaTransaction(SERIAL, version + 1)]
         # Columns and features are prepared ahead of the rows: only the commit with the rows settles the transaction.
         if intent.transaction is not None and operation is None:
             transactions.append(DeltaTransaction(intent.transaction.app_id, intent.transaction.version))
-        metadata = intent.stamp.metadata() | {
-            "lakehouse.operation": operation or intent.operation,
-            "lakehouse.rows": str(rows),
-            _COMMIT_ID: commit_id,
-        }
+        metadata = (
+            intent.stamp.metadata()
+            | dict(more or {})
+            | {
+                "lakehouse.operation": operation or intent.operation,
+                "lakehouse.rows": str(rows),
+                _COMMIT_ID: commit_id,
+            }
+        )
         # No retry inside delta-rs: it would put our files on top of a version that we have not looked at.
         return CommitProperties(custom_metadata=metadata, max_commit_retries=0, app_transactions=transactions), commit_id
 

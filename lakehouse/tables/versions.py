@@ -1,0 +1,92 @@
+"""Versions by name, and the way back to one of them: the part of a lake that tags and restores."""
+
+from abc import ABC, abstractmethod
+from datetime import datetime
+from typing import TYPE_CHECKING, cast
+
+from lakehouse.tables.names import TableName
+from lakehouse.tables.restoring import restore_version
+from lakehouse.tables.snapshot import Snapshot
+from lakehouse.tables.stamp import Commit, Stamp, Transaction
+from lakehouse.tables.tags import Tag, read_tags, remove_tag, tagged_version, write_tag
+from lakehouse.tables.writing import Intent, TableWriter
+
+if TYPE_CHECKING:
+    from lakehouse.tables.lake import Lake
+
+Name = TableName | str
+AsOf = int | datetime | str
+"""A version, an instant, or a tag."""
+
+
+class Versions(ABC):
+    """Tags, and restore."""
+
+    @abstractmethod
+    def snapshot(self, table: Name, version: AsOf | None = None) -> Snapshot:
+        """One version of a table."""
+
+    @abstractmethod
+    def version_at(self, table: Name, instant: datetime) -> int:
+        """The version that was current at an instant."""
+
+    @abstractmethod
+    def _writer(self, table: Name) -> TableWriter: ...
+
+    def resolve(self, table: Name, at: AsOf) -> int:
+        """The version that a version, an instant or a tag means; whether it can still be read is not asked.
+
+        Raises:
+            TableNotFound: the table is missing or younger, or has no such tag.
+        """
+        if isinstance(at, str):
+            return tagged_version(cast("Lake", self), TableName.parse(table), at)
+        return at if isinstance(at, int) else self.version_at(table, at)
+
+    def restore(
+        self, table: Name, to: AsOf, *, stamp: Stamp, transaction: Transaction | None = None, expect_version: int | None = None
+    ) -> Commit:
+        """Give a table the rows, columns and partitions that it had; a commit of its own, and no data is written again.
+
+        What was undone stays in the log and can be restored in its turn. Transactions stay as they are: a source's cursor does not
+        go back. For a dataset's raw and quarantine tables use `lakehouse.ingest.restore_dataset`, which keeps both together.
+
+        Args:
+            table: `layer.name`.
+            to: a version, an instant or a tag.
+            stamp: where the commit comes from.
+            transaction: skip the restore if the table already holds it.
+            expect_version: the version that is to be undone.
+
+        Raises:
+            TableNotFound: there is no such table, version or tag.
+            TableError: data files of the version are gone.
+            ConcurrentWrite: the table is not at `expect_version`, or other writers never paused.
+        """
+        intent = Intent("restore", stamp, transaction, expect_version)
+        return restore_version(self._writer(table), version=self.resolve(table, to), intent=intent)
+
+    def tag(
+        self, table: Name, name: str, *, version: AsOf | None = None, note: str = "", now: datetime, run: str, move: bool = False
+    ) -> Tag:
+        """Name a version of a table, the newest by default; maintenance keeps it readable.
+
+        Raises:
+            TableNotFound: there is no such table or version.
+            TableError: the name can't be one, or names another version already and `move` is false.
+        """
+        tag = Tag(TableName.parse(table), name, self.snapshot(table, version).version, note, now)
+        write_tag(cast("Lake", self), tag, run=run, move=move)
+        return tag
+
+    def untag(self, table: Name, name: str, *, run: str = "") -> None:
+        """Remove a name; the version stays until maintenance finds that nothing needs it.
+
+        Raises:
+            TableNotFound: the table has no such tag.
+        """
+        remove_tag(cast("Lake", self), TableName.parse(table), name, run=run)
+
+    def tags(self, table: Name | None = None) -> list[Tag]:
+        """The names of versions, of one table or of all, oldest first."""
+        return read_tags(cast("Lake", self), None if table is None else TableName.parse(table))
