@@ -41,6 +41,11 @@ test: $(INSTALLED) lint ## Lint, type-check and run the tests
 test-all: $(INSTALLED) lint ## The same with the slow tests
 	$(PYTEST)
 
+.PHONY: test-servers
+test-servers: $(INSTALLED) ## Run the tests that need real servers (S3), which it installs where it may and starts
+	$(BIN)/python -m tests.servers
+	$(BIN)/pytest --numprocesses auto --dist loadfile -m servers
+
 .PHONY: lint
 lint: $(INSTALLED) ## Format check, lint, types and the import rule
 	$(BIN)/ruff format --check .
@@ -68,4 +73,4 @@ clean: ## Remove the environment and caches; data stays
 
 .PHONY: help
 help: ## Show this list
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'

@@ -1,0 +1,6 @@
+"""Every server the tests know. A new one is a class in a module of its own, a line here, and a fixture in fixtures.py."""
+
+from tests.servers.ceph import CephServer
+from tests.servers.server import Server
+
+SERVERS: dict[str, type[Server]] = {server.name: server for server in (CephServer,)}
