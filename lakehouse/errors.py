@@ -141,3 +141,21 @@ class ModelNotFound(ModelError):
 
 class QueryError(LakehouseError):
     """A query given by the user can't be run."""
+
+
+class RecoveryError(LakehouseError):
+    """A backup can't be made, or nothing can be restored."""
+
+
+class BackupNotFound(RecoveryError):
+    """There is no backup of this name or instant."""
+
+
+class BackupBusy(RecoveryError):
+    """Somebody else is at work on the backup."""
+
+
+class BackupDamaged(RecoveryError):
+    """What is stored in a backup is not what was backed up."""
+
+    exit_code = DATA_DID_NOT_PASS

@@ -61,6 +61,14 @@ class Settings(BaseSettings):
     schedule_quality: str = Field(default="0 1 * * *", description="Cron, UTC.")
     schedule_performance: str = Field(default="0 3 * * *", description="Cron, UTC.")
     schedule_archive: str = Field(default="0 5 * * 0", description="Cron, UTC.")
+    backup_uri: str | None = Field(default=None, description="Where backups go: a folder, or s3://bucket/prefix; none means no backups.")
+    backup_keys_uri: str | None = Field(
+        default=None, description="Where the keys are backed up, apart from the backups; none means nowhere."
+    )
+    backup_keep_last: int | None = Field(default=None, ge=1, description="After a scheduled backup, keep this many of the newest.")
+    backup_keep_days: int | None = Field(default=None, ge=0, description="After a scheduled backup, keep those of this many days.")
+    schedule_backup: str = Field(default="0 4 * * *", description="Cron, UTC.")
+    schedule_verify: str = Field(default="0 6 * * 6", description="Cron, UTC.")
     executor: Literal["in_process", "multiprocess"] = Field(default="in_process", description="How Dagster runs the steps of a run.")
     sensor_interval_s: int = Field(default=30, ge=1, description="How often sensors and automation look.")
 
