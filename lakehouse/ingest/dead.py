@@ -14,7 +14,7 @@ from lakehouse.contracts import DatasetContract
 from lakehouse.ingest.batch import app_id
 from lakehouse.ingest.known import KnownFiles, batch_of, files_of
 from lakehouse.sql import quote_literal
-from lakehouse.tables import CommitInfo, Lake, Stamp
+from lakehouse.tables import CommitInfo, Lake, Stamp, in_force
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +80,13 @@ def counted_condition(raw: Iterable[CommitInfo], quarantine: Iterable[CommitInfo
     """SQL that holds for the rows of a quarantine table that count, whatever is still to be removed.
 
     Args:
-        raw: the log of the raw table.
+        raw: the log of the raw table, newest first.
         quarantine: the log of the quarantine table.
     """
     known: dict[int, Collection[str]] = {
-        number: {str(file.get("sha256")) for file in files_of(commit)} for commit in raw if (number := batch_of(commit)) is not None
+        number: {str(file.get("sha256")) for file in files_of(commit)}
+        for commit in in_force(raw)
+        if (number := batch_of(commit)) is not None
     }
     batches = ", ".join(str(number) for number in sorted(known))
     others = [

@@ -14,13 +14,14 @@ from typing import Any
 from lakehouse.contracts import DatasetContract
 from lakehouse.ingest.archive import digest_of
 from lakehouse.settings import Settings
-from lakehouse.tables import CommitInfo, Lake
+from lakehouse.tables import CommitInfo, Lake, in_force
 from lakehouse.tables.log import CommitLog
 from lakehouse.tables.names import TableName
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS progress (raw TEXT PRIMARY KEY, version INTEGER NOT NULL, mark TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS looks (quarantine TEXT PRIMARY KEY, version INTEGER NOT NULL, mark TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS restores (raw TEXT PRIMARY KEY, version INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS ingested (raw TEXT, sha256 TEXT, batch INTEGER NOT NULL, rows_read INTEGER, rows_accepted INTEGER,
     rows_quarantined INTEGER, PRIMARY KEY (raw, sha256)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS refused (raw TEXT, sha256 TEXT, contract TEXT, error TEXT, PRIMARY KEY (raw, sha256)) WITHOUT ROWID;
@@ -64,6 +65,12 @@ def batch_of(commit: CommitInfo) -> int | None:
     return int(str(batch)) if batch is not None else None
 
 
+def number_of(commit: CommitInfo) -> int | None:
+    """The number that a raw commit took: a batch's own, or the one that a restore made unusable."""
+    restored: Any = ((commit.stamp.source if commit.stamp is not None else None) or {}).get("restored")
+    return int(restored["number"]) if commit.restored is not None and restored else batch_of(commit)
+
+
 class KnownFiles:
     """The index of one dataset."""
 
@@ -88,24 +95,44 @@ class KnownFiles:
 
     def catch_up(self) -> None:
         """Read what was committed to raw since the last look."""
+        while not self._catch_up():
+            pass
+
+    def _catch_up(self) -> bool:
+        """False if another process has changed the index meanwhile."""
         versions = self._raw_log.versions()
         with self._database() as database:
             if not versions:
                 self._forget(database)
-                return
+                return True
             seen = self._seen(database, versions[-1])
             commits = self._raw_log.commits([version for version in reversed(versions) if version > seen])
             if not commits:
-                return
+                return True
+            is_restored = any(commit.restored is not None for commit in commits)
+            if is_restored:
+                commits = list(in_force(self._raw_log.commits(versions[::-1])))
             rows = [
                 (self._raw, file["sha256"], batch_of(commit), file["rows_read"], file["rows_accepted"], file["rows_quarantined"])
                 for commit in commits
                 for file in files_of(commit)
             ]
             database.execute("BEGIN IMMEDIATE")
+            if self._progress(database) != seen:
+                database.execute("ROLLBACK")
+                return False
+            if is_restored:
+                self._forget(database)
+                restore = next(commit.version for commit in commits if commit.restored is not None)
+                database.execute("INSERT INTO restores VALUES (?, ?)", (self._raw, restore))
             database.executemany("INSERT OR REPLACE INTO ingested VALUES (?, ?, ?, ?, ?, ?)", rows)
             database.execute("INSERT OR REPLACE INTO progress VALUES (?, ?, ?)", (self._raw, commits[0].version, _mark(commits[0])))
             database.execute("COMMIT")
+        return True
+
+    def _progress(self, database: sqlite3.Connection) -> int:
+        row = database.execute("SELECT version FROM progress WHERE raw = ?", (self._raw,)).fetchone()
+        return -1 if row is None else int(row[0])
 
     def _seen(self, database: sqlite3.Connection, newest: int) -> int:
         """The version up to which the index is right; -1 where the table is not the one that was indexed."""
@@ -122,6 +149,12 @@ class KnownFiles:
     def _forget(self, database: sqlite3.Connection) -> None:
         database.execute("DELETE FROM ingested WHERE raw = ?", (self._raw,))
         database.execute("DELETE FROM progress WHERE raw = ?", (self._raw,))
+        database.execute("DELETE FROM restores WHERE raw = ?", (self._raw,))
+
+    def is_restored(self) -> bool:
+        """Whether raw was ever restored to an earlier version, after `catch_up`."""
+        with self._database() as database:
+            return database.execute("SELECT 1 FROM restores WHERE raw = ?", (self._raw,)).fetchone() is not None
 
     def quarantined_since_last_look(self) -> list[CommitInfo]:
         """Commits to quarantine after the one that `remember_look` was told of, oldest first; all where it is not there any more."""

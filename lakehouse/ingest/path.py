@@ -18,6 +18,7 @@ from lakehouse.ingest.known import KnownFiles, SeenFile
 from lakehouse.ingest.landing import pending
 from lakehouse.ingest.recording import index_batches, record_batch
 from lakehouse.ingest.report import FileReport, IngestProgress, IngestReport
+from lakehouse.ingest.restoring import follow_restore
 from lakehouse.privacy import Key
 from lakehouse.privacy import key as secret_key
 from lakehouse.quality import CheckResult
@@ -154,6 +155,8 @@ class _Work:
             # First the batch to follow, then what is known: what another process commits in between is known or supersedes this one.
             after = self.lake.transaction(self.contract.raw, app_id(self.contract))
             known.catch_up()
+            if known.is_restored():
+                follow_restore(self.lake, self.contract, run=self.run)
             new = self._new(known, originals)
             if not new:
                 return

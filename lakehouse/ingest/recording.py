@@ -7,7 +7,7 @@ import duckdb
 from lakehouse.contracts import DatasetContract, Level, Severity
 from lakehouse.ingest.batch import BatchResult
 from lakehouse.ingest.drift import column_results
-from lakehouse.ingest.known import batch_of, files_of
+from lakehouse.ingest.known import batch_of, files_of, number_of
 from lakehouse.quality import (
     CHECKS_TABLE,
     PROFILES_TABLE,
@@ -19,12 +19,14 @@ from lakehouse.quality import (
     results_sql,
 )
 from lakehouse.sql import quote_literal
-from lakehouse.tables import CommitInfo, Lake, Stamp, Transaction
+from lakehouse.tables import CommitInfo, Lake, Stamp, Transaction, in_force
 
 INGESTED_TABLE = "monitoring.ingested_files"
 # Enough to know what is usual; reading more would make a batch cost more the more there were before.
 _HISTORY_FILES = 30
 _PAGE = 32
+_INDEX_COLUMNS = "dataset, batch, raw_version, file, sha256, bytes, rows_read, rows_accepted, rows_quarantined, archive, ingested_at, run"
+_NO_FILE = "('', 0::BIGINT, 0::BIGINT, '', '', 0::BIGINT, 0::BIGINT, 0::BIGINT, 0::BIGINT, '', TIMESTAMPTZ '1970-01-01 00:00:00+00', '')"
 
 
 def record_batch(
@@ -97,30 +99,35 @@ def index_batches(lake: Lake, con: duckdb.DuckDBPyConnection, contract: DatasetC
     indexed = lake.transaction(INGESTED_TABLE, f"index.{contract.name}") or 0
     if indexed >= newest:
         return 0
-    missing = [commit for commit in _commits_after(lake, contract, indexed) if files_of(commit)]
+    missing = _commits_after(lake, contract, indexed)
+    is_restored = any(commit.restored is not None for commit in missing)
+    if is_restored:
+        missing = list(in_force(lake.history(contract.raw)))
+    missing = [commit for commit in missing if files_of(commit)]
     rows = [row for commit in reversed(missing) for row in _rows(contract, commit)]
-    if not rows:
+    if not rows and not is_restored:
         return 0
-    counts = "rows_read, rows_accepted, rows_quarantined"
-    columns = f"dataset, batch, raw_version, file, sha256, bytes, {counts}, archive, ingested_at, run"
-    lake.append(
-        con,
-        INGESTED_TABLE,
-        f"SELECT * FROM (VALUES {', '.join(rows)}) AS f({columns})",
-        stamp=Stamp(asset=INGESTED_TABLE, run=missing[0].stamp.run if missing[0].stamp else "", code=contract.digest),
-        transaction=Transaction(f"index.{contract.name}", newest),
-    )
+    transaction = Transaction(f"index.{contract.name}", newest)
+    run = missing[0].stamp.run if missing and missing[0].stamp else ""
+    stamp = Stamp(asset=INGESTED_TABLE, run=run, code=contract.digest)
+    sql = f"SELECT * FROM (VALUES {', '.join(rows or [_NO_FILE])}) AS f({_INDEX_COLUMNS})" + ("" if rows else " WHERE false")
+    if is_restored and lake.exists(INGESTED_TABLE):
+        # What was undone is not ingested; what a later restore brings back is.
+        where = f"dataset = {quote_literal(contract.name)}"
+        lake.replace_where(con, INGESTED_TABLE, sql, where=where, stamp=stamp, transaction=transaction)
+    else:
+        lake.append(con, INGESTED_TABLE, sql, stamp=stamp, transaction=transaction)
     return len(missing)
 
 
 def _commits_after(lake: Lake, contract: DatasetContract, batch: int) -> list[CommitInfo]:
-    """Raw commits of later batches, newest first."""
+    """Raw commits of later batches, and restores that took a later number, newest first."""
     limit = _PAGE
     while True:
         commits = lake.history(contract.raw, limit=limit)
-        oldest = min((number for commit in commits if (number := batch_of(commit)) is not None), default=None)
-        if len(commits) < limit or (oldest is not None and oldest <= batch):
-            return [commit for commit in commits if (number := batch_of(commit)) is not None and number > batch]
+        numbers = {commit.version: number for commit in commits if (number := number_of(commit)) is not None}
+        if len(commits) < limit or min(numbers.values(), default=batch + 1) <= batch:
+            return [commit for commit in commits if numbers.get(commit.version, batch) > batch]
         limit *= 4
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from lakehouse.tables import Lake
+from lakehouse.tables import Lake, in_force
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ def batch_volumes(lake: Lake, dataset: str, *, limit: int | None = None) -> list
     if not lake.exists(table):
         return []
     volumes: list[BatchVolume] = []
-    for commit in lake.history(table, limit=limit):
+    for commit in in_force(lake.history(table, limit=limit)):
         source = (commit.stamp.source if commit.stamp else None) or {}
         listed = source.get("files")
         if not isinstance(listed, list):

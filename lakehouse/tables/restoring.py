@@ -25,22 +25,38 @@ def restore_version(writer: TableWriter, *, version: int, intent: Intent) -> Com
     """
     attempt = 1
     while True:
-        snapshot = writer.open()
-        if snapshot is None:
-            raise TableNotFound(str(writer.table), "does not exist", fix="Check the name")
+        snapshot = _found(writer, writer.open())
         if is_done(snapshot, intent.transaction):
             return Commit(writer.table, snapshot.version, snapshot.version, attempts=attempt, skipped=True)
         writer.check_expected(snapshot, intent)
-        if snapshot.configuration.get("delta.appendOnly", "false").lower() == "true":
-            raise TableError(str(writer.table), "is append-only and can't be restored", fix="Its versions can be read with --as-of")
-        target = Snapshot.open(writer.storage, writer.table, version)
-        if target is None or (version == snapshot.version and intent.transaction is None):
+        _check_not_append_only(snapshot)
+        target = _found(writer, Snapshot.open(writer.storage, writer.table, version))
+        if version == snapshot.version and intent.transaction is None:
             return Commit(writer.table, snapshot.version, snapshot.version, attempts=attempt, skipped=True)
         try:
             return _commit(writer, snapshot, target, intent, attempt)
         except Conflict:
             wait_after_conflict(writer.table, attempt)
             attempt += 1
+
+
+def check_restorable(writer: TableWriter, version: int) -> None:
+    """Raise what `restore_version` would raise about this version, without a commit."""
+    snapshot = _found(writer, writer.open())
+    _check_not_append_only(snapshot)
+    target = _found(writer, Snapshot.open(writer.storage, writer.table, version))
+    _check_files(writer, target, set(target.addresses()) - set(snapshot.addresses()))
+
+
+def _found(writer: TableWriter, snapshot: Snapshot | None) -> Snapshot:
+    if snapshot is None:
+        raise TableNotFound(str(writer.table), "does not exist", fix="Check the name, or run what makes it (lakehouse run)")
+    return snapshot
+
+
+def _check_not_append_only(snapshot: Snapshot) -> None:
+    if snapshot.configuration.get("delta.appendOnly", "false").lower() == "true":
+        raise TableError(str(snapshot.table), "is append-only and can't be restored", fix="Its versions can be read with --as-of")
 
 
 def _commit(writer: TableWriter, snapshot: Snapshot, target: Snapshot, intent: Intent, attempt: int) -> Commit:

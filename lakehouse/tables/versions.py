@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, cast
 
 from lakehouse.tables.names import TableName
-from lakehouse.tables.restoring import restore_version
+from lakehouse.tables.restoring import check_restorable, restore_version
 from lakehouse.tables.snapshot import Snapshot
 from lakehouse.tables.stamp import Commit, Stamp, Transaction
 from lakehouse.tables.tags import Tag, read_tags, remove_tag, tagged_version, write_tag
@@ -65,6 +65,15 @@ class Versions(ABC):
         """
         intent = Intent("restore", stamp, transaction, expect_version)
         return restore_version(self._writer(table), version=self.resolve(table, to), intent=intent)
+
+    def check_restore(self, table: Name, to: AsOf) -> None:
+        """Raise if `restore` could not give the table this version.
+
+        Raises:
+            TableNotFound: there is no such table, version or tag.
+            TableError: data files of the version are gone, or the table is append-only.
+        """
+        check_restorable(self._writer(table), self.resolve(table, to))
 
     def tag(
         self, table: Name, name: str, *, version: AsOf | None = None, note: str = "", now: datetime, run: str, move: bool = False
