@@ -22,7 +22,7 @@ def table_metadata(lake: Lake, table: str, *, before: int | None, quality_score:
     if version is None:
         return {"delta/state": dg.MetadataValue.text("not created yet: nothing has been written to it")}
     detail = lake.detail(table)
-    newest = lake.history(table, limit=1)[0]
+    newest = lake.content_commit(table)
     metadata: dict[str, Any] = {
         "dagster/row_count": dg.IntMetadataValue(detail.rows),
         "dagster/table_name": table,
@@ -33,7 +33,7 @@ def table_metadata(lake: Lake, table: str, *, before: int | None, quality_score:
         "delta/size_bytes": dg.IntMetadataValue(detail.bytes),
         "delta/files": dg.IntMetadataValue(detail.files),
     }
-    if newest.stamp is not None and newest.stamp.inputs:
+    if newest is not None and newest.stamp is not None and newest.stamp.inputs:
         metadata["delta/inputs"] = inputs_table(newest.stamp.inputs)
     if quality_score is not None:
         metadata["lakehouse/quality_score"] = dg.FloatMetadataValue(round(quality_score, 4))
@@ -67,8 +67,11 @@ def records_table(records: list[dict[str, Any]]) -> dg.MarkdownMetadataValue:
 
 
 def data_version(lake: Lake, table: str) -> dg.DataVersion | None:
-    """The table's Delta version: what is downstream is stale exactly when this has moved. Of fixed width, because Dagster joins several without a delimiter."""
-    version = lake.version(table)
+    """The Delta version that last changed a row: what is downstream is stale exactly when this has moved, and maintenance does not move it.
+
+    Of fixed width, because Dagster joins several without a delimiter.
+    """
+    version = lake.content_version(table)
     return None if version is None else dg.DataVersion(f"{version:020d}")
 
 

@@ -41,7 +41,7 @@ class Evaluated:
 def made_already(lake: Lake, stamp: Stamp) -> Commit | None:
     """The newest commit of the stamp's asset, if it was made from the same tables, code and source, whichever run made it."""
     table = TableName.parse(stamp.asset)
-    newest = next(iter(lake.history(table, limit=1)), None) if lake.exists(table) else None
+    newest = lake.content_commit(table)
     if newest is None or newest.stamp is None:
         return None
     before = newest.stamp

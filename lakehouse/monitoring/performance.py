@@ -54,7 +54,7 @@ def measure_performance(lake: Lake, contract: ModelContract, *, run: str, now: d
     for generation in _generations(lake, training_table, predictions_table):
         as_of = {training_table: generation.training_set, predictions_table: generation.predictions}
         with lake.connect([training_table, predictions_table, contract.label_table], as_of=as_of) as session:
-            inputs = dict(session.versions)
+            inputs = dict(session.inputs())
             row = session.con.execute(_judge_sql(lake, contract, training_table, predictions_table)).fetchone()
         if row and row[0]:
             measured = Performance(contract.name, row[1], row[0], metric, row[2], now)
@@ -66,8 +66,8 @@ def measure_performance(lake: Lake, contract: ModelContract, *, run: str, now: d
 
 
 def _generations(lake: Lake, training_table: str, predictions_table: str) -> list[_Generation]:
-    trained = lake.history(training_table, limit=_GENERATIONS)
-    predicted = lake.history(predictions_table)
+    trained = [commit for commit in lake.history(training_table) if commit.changes_rows][:_GENERATIONS]
+    predicted = [commit for commit in lake.history(predictions_table) if commit.changes_rows]
     found: list[_Generation] = []
     until: datetime | None = None
     for commit in trained:

@@ -43,7 +43,7 @@ def score_dataset(lake: Lake, contract: DatasetContract, *, run: str, now: datet
     Returns:
         None if nothing was ever ingested.
     """
-    version = lake.version(contract.raw)
+    version = lake.content_version(contract.raw)
     if version is None:
         return None
     recorded = latest_quality(lake, contract.name)

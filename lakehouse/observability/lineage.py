@@ -163,7 +163,7 @@ class _Walk:
     def _made(self, at: TableVersion) -> CommitInfo | None:
         """The commit that gave this version its rows: maintenance rewrites files and has no inputs, so look before it."""
         earlier = [one for one in self.log(at.table) if one.version <= at.version]
-        stamped = (one for one in earlier if one.stamp and (one.stamp.inputs or one.stamp.source))
+        stamped = (one for one in earlier if one.changes_rows and one.stamp and (one.stamp.inputs or one.stamp.source))
         return next(stamped, earlier[0] if earlier else None)
 
 

@@ -98,10 +98,10 @@ def _remember(record: Path, state: str, checks: Sequence[CheckOutcome]) -> None:
 
 
 def _state(workspace: Workspace, manifest: Path, content: dict[str, Any]) -> str:
-    """Digest of the project (the manifest's folder is named by it) and of the version of every table that it reads or writes."""
+    """Digest of the project (the manifest's folder is named by it) and of the version that last changed a row of every table it reads or writes."""
     tables = {_table(content, name) for name, node in content["nodes"].items() if node["resource_type"] in _TABLES}
     tables |= {_table(content, name) for name in content["sources"]}
-    versions = {table: workspace.lake.version(table) for table in sorted(tables)}
+    versions = {table: workspace.lake.content_version(table) for table in sorted(tables)}
     return _short(json.dumps([manifest.parent.name, versions]))
 
 

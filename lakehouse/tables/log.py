@@ -16,10 +16,6 @@ from lakehouse.tables.storage import Storage
 
 _COMMIT_FILE = re.compile(r"(\d{20})\.json")
 _MARK = b'{"commitInfo":'
-COMPACT = "compact"
-VACUUM = "vacuum"
-KEEPS_ROWS = frozenset({COMPACT, VACUUM, "OPTIMIZE", "VACUUM START", "VACUUM END"})
-"""Operations after which a table has the rows that it had before: our own, and what delta-rs and Spark call theirs."""
 
 
 class CommitLog:
@@ -86,7 +82,7 @@ class CommitLog:
         """The version whose commit last changed a row, up to this one: versions of equal content have equal rows."""
         while version > 0:
             commits = self.commits([version])
-            if not commits or commits[0].operation not in KEEPS_ROWS:
+            if not commits or commits[0].changes_rows:
                 break
             version -= 1
         return version

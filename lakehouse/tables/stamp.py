@@ -8,6 +8,11 @@ from typing import Any
 
 from lakehouse.tables.names import TableName
 
+COMPACT = "compact"
+VACUUM = "vacuum"
+_KEEPS_ROWS = frozenset({COMPACT, VACUUM, "OPTIMIZE", "VACUUM START", "VACUUM END"})
+"""Operations after which a table has the rows that it had before: our own, and what delta-rs and Spark call theirs."""
+
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
@@ -104,6 +109,11 @@ class CommitInfo:
     stamp: Stamp | None
     rows: int | None
     restored: int | None = None
+
+    @property
+    def changes_rows(self) -> bool:
+        """False if the version has the rows of the one before it: maintenance made it."""
+        return self.operation not in _KEEPS_ROWS
 
     @classmethod
     def from_log(cls, table: TableName, version: int, info: Mapping[str, Any]) -> "CommitInfo":

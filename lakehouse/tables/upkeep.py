@@ -8,10 +8,10 @@ import duckdb
 
 from lakehouse.crashpoints import Point, reached
 from lakehouse.tables.compaction import TARGET_FILE_BYTES, Compaction, Group, compact_table, open_plain, plan_groups
-from lakehouse.tables.log import COMPACT, CommitLog
+from lakehouse.tables.log import CommitLog
 from lakehouse.tables.names import TableName
 from lakehouse.tables.snapshot import Snapshot
-from lakehouse.tables.stamp import Stamp
+from lakehouse.tables.stamp import COMPACT, CommitInfo, Stamp
 from lakehouse.tables.storage import Storage
 from lakehouse.tables.writing import Intent, TableWriter
 
@@ -45,6 +45,11 @@ class Upkeep(ABC):
                 return None
             version = versions[-1]
         return log.content_version(version)
+
+    def content_commit(self, table: Name, version: int | None = None) -> CommitInfo | None:
+        """The commit that last changed a row, up to a version (default: the newest); None if there is no such table."""
+        changed = self.content_version(table, version)
+        return None if changed is None else next(iter(self._log(TableName.parse(table)).commits([changed])), None)
 
     def compact(
         self,

@@ -275,14 +275,15 @@ class Plugin(BasePlugin):
         # Who types `dbt build` asks for a build, as anywhere; a run of the lakehouse asks for the tables to be current.
         if not _is_run() or request["full_refresh"] or request["always_build"]:
             return
-        newest = self._lake.history(table, limit=1) if self._lake.exists(table) else []
-        if not newest or not is_build(newest[0]):
+        version = self._lake.version(table)
+        made = None if version is None else self._lake.content_commit(table, version)
+        if version is None or made is None or not is_build(made):
             return
-        stamp, wanted = newest[0].stamp, self._stamp(table, request)
+        stamp, wanted = made.stamp, self._stamp(table, request)
         if stamp and stamp.code == wanted.code and dict(stamp.inputs) == dict(wanted.inputs):
-            self._view(con, table, newest[0].version)
+            self._view(con, table, version)
             request["current"] = True
-            self._tell_unchanged(request, newest[0].version)
+            self._tell_unchanged(request, version)
 
     def _op_write(self, con: duckdb.DuckDBPyConnection, target: TargetConfig) -> None:
         table, request = _table_of(target), target.config
@@ -348,7 +349,9 @@ class Plugin(BasePlugin):
         """Whether another process has just built the same from the same or newer inputs: then there is nothing left to do."""
         if request["full_refresh"] or request["always_build"]:
             return False
-        newest = self._lake.history(table, limit=1)[0]
+        newest = self._lake.content_commit(table)
+        if newest is None:
+            return False
         theirs, mine = newest.stamp, self._stamp(table, request)
         if theirs is None or not is_build(newest) or theirs.code != mine.code or set(theirs.inputs) != set(mine.inputs):
             return False
@@ -384,9 +387,15 @@ class Plugin(BasePlugin):
         return Stamp(
             asset=str(table),
             run=os.environ.get(RUN_VARIABLE) or request["invocation_id"],
-            inputs={str(name): self._versions[name] for name in sorted(inputs) if name in self._versions},
+            inputs={str(name): self._content_version(name) for name in sorted(inputs) if name in self._versions},
             code=mixed(code) if request.get("is_mixed") else code,
         )
+
+    def _content_version(self, table: TableName) -> int:
+        """What this run has read of a table, named so that its maintenance makes nothing new of it."""
+        version = self._versions[table]
+        found = self._lake.content_version(table, version)
+        return version if found is None else found
 
     def _check_inputs(self, table: TableName, request: _Request) -> None:
         """Say which table is missing, before DuckDB says that some view is."""
