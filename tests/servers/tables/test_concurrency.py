@@ -1,0 +1,5 @@
+import pytest
+
+from tests.tables.test_concurrency import *  # noqa: F403
+
+pytestmark = pytest.mark.servers
