@@ -101,6 +101,14 @@ class TableNotFound(TableError):
     """No such table, or no such version of it."""
 
 
+class VersionGone(TableNotFound):
+    """A version whose data files vacuum has removed."""
+
+
+class RetentionTooShort(TableError):
+    """Maintenance was asked to remove what is still in use."""
+
+
 class SchemaMismatch(TableError):
     """Rows don't fit the table's columns or types."""
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 from deltalake import DeltaTable
 
-from lakehouse.errors import SchemaMismatch, TableNotFound
+from lakehouse.errors import SchemaMismatch, TableNotFound, VersionGone
 from lakehouse.tables.log import CommitLog
 from lakehouse.tables.names import TableName
 from lakehouse.tables.operations import add_rows, create_or_replace, files_of_new_partitions
@@ -470,9 +470,27 @@ class Lake(Upkeep, Versions):
         return self._log(snapshot.table).content_version(snapshot.version)
 
     def _find(self, table: TableName, at: AsOf | None) -> Snapshot | None:
-        if at is None or isinstance(at, int):
-            return Snapshot.open(self.storage, table, at)
-        return Snapshot.open(self.storage, table, self.resolve(table, at)) if self.exists(table) else None
+        if at is None:
+            return Snapshot.open(self.storage, table)
+        if not isinstance(at, int) and not self.exists(table):
+            return None
+        version = self.resolve(table, at)
+        try:
+            return Snapshot.open(self.storage, table, version)
+        except VersionGone:
+            equal = self._equal_version(table, version)
+            if equal is None:
+                raise
+            return equal
+
+    def _equal_version(self, table: TableName, version: int) -> Snapshot | None:
+        """A later version with the rows of this one that can still be read."""
+        for other in self._log(table).equal_versions(version):
+            try:
+                return Snapshot.open(self.storage, table, other)
+            except VersionGone:
+                continue
+        return None
 
     def _not_found(self, table: TableName) -> TableNotFound:
         others = [str(name) for name in self.tables()]

@@ -63,6 +63,10 @@ class CommitLog:
                     return int(made["version"])
         return None
 
+    def contents(self, versions: list[int]) -> list[bytes | None]:
+        """The bytes of the given commits, None for those that are gone."""
+        return self._storage.read_all([self._path(version) for version in versions])
+
     def commits(self, versions: list[int]) -> list[CommitInfo]:
         """The given versions' commits, in the order asked for; those that are gone are left out."""
         missing = [version for version in versions if version not in self._known]
@@ -86,6 +90,14 @@ class CommitLog:
                 break
             version -= 1
         return version
+
+    def equal_versions(self, version: int) -> list[int]:
+        """Later versions that have the rows of this one: maintenance made them from it; the newest first."""
+        later: list[int] = []
+        while (found := self.commits([version + 1])) and not found[0].changes_rows:
+            version += 1
+            later.append(version)
+        return later[::-1]
 
     def version_at(self, instant: datetime) -> int:
         """The version that was current at an instant; one without a zone is taken as UTC.

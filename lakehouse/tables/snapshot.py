@@ -13,6 +13,7 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from lakehouse.errors import TableError, TableNotFound
 from lakehouse.sql import quote_identifier, quote_literal
+from lakehouse.tables.gone import check_there
 from lakehouse.tables.names import TableName
 from lakehouse.tables.sql import glob_escape
 from lakehouse.tables.storage import Storage
@@ -47,11 +48,11 @@ class Snapshot:
         self.version = delta.version()
 
     @classmethod
-    def open(cls, storage: Storage, table: TableName, version: int | None = None) -> "Snapshot | None":
+    def open(cls, storage: Storage, table: TableName, version: int | None = None, *, even_gone: bool = False) -> "Snapshot | None":
         """The newest version, or the given one; None if there is no such table.
 
         Raises:
-            TableNotFound: the table exists, the version does not.
+            TableNotFound: the table exists, the version does not, or vacuum has removed it and it is not asked for `even_gone`.
         """
         uri = storage.address(table.layer, table.name)
         try:
@@ -66,6 +67,8 @@ class Snapshot:
         # Asked for a version that is far off, delta-rs would search for minutes.
         if not 0 <= version < newest.version:
             raise _no_version(newest, version)
+        if not even_gone:
+            check_there(storage, newest, version)
         try:
             delta.load_as_version(version)
         except DeltaError as error:

@@ -1,8 +1,9 @@
 """What keeps a table fast and small without changing a row of it: the part of a lake that maintenance calls."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
+from datetime import datetime, timedelta
 
 import duckdb
 
@@ -13,9 +14,11 @@ from lakehouse.tables.names import TableName
 from lakehouse.tables.snapshot import Snapshot
 from lakehouse.tables.stamp import COMPACT, CommitInfo, Stamp
 from lakehouse.tables.storage import Storage
+from lakehouse.tables.vacuum import ORPHAN_AGE, Removed, Vacuum, orphans_of_table, vacuum_table
 from lakehouse.tables.writing import Intent, TableWriter
 
 Name = TableName | str
+_VACUUM = Stamp(asset="maintenance", run="vacuum")
 
 
 class Upkeep(ABC):
@@ -100,6 +103,51 @@ class Upkeep(ABC):
                 clustered_by=tuple(cluster_by) if any(group.is_sorted for group in groups) else (),
             )
         return compact_table(writer, self.open_connection, intent, plan=plan, target_bytes=target_bytes, cluster_by=cluster_by)
+
+    def vacuum(
+        self,
+        table: Name,
+        *,
+        keep: Collection[int] = (),
+        retention: timedelta,
+        now: datetime,
+        stamp: Stamp = _VACUUM,
+        dry_run: bool = False,
+        force: bool = False,
+    ) -> Vacuum:
+        """Remove the data files of old versions; they can't be read any more, while all that is kept reads as before.
+
+        Kept are the newest version, those that were the newest at some time within the retention, and those asked for. Of versions
+        with equal rows one is enough: what was version 3 before a compaction is then read from version 4.
+
+        Args:
+            table: `layer.name`.
+            keep: versions that must stay readable.
+            retention: how long a version stays after another took its place.
+            now: the time it is.
+            stamp: where the commit comes from.
+            dry_run: only say what would go.
+            force: allow a retention under an hour, where nothing else reads or writes the table.
+
+        Raises:
+            RetentionTooShort: running queries could lose their files, and it is not forced.
+            TableNotFound: there is no such table.
+            TableError: the log has an entry that can't be read.
+            ConcurrentWrite: other writers never paused.
+        """
+        return vacuum_table(self._writer(table), keep=keep, retention=retention, now=now, stamp=stamp, dry_run=dry_run, force=force)
+
+    def remove_orphans(
+        self, table: Name, *, now: datetime, older_than: timedelta = ORPHAN_AGE, dry_run: bool = False, force: bool = False
+    ) -> Removed:
+        """Remove files that killed writers left in the table's folder: they never were in any version.
+
+        Raises:
+            RetentionTooShort: a living writer could lose its files, and it is not forced.
+            TableNotFound: there is no such table.
+            TableError: the log has an entry that can't be read.
+        """
+        return orphans_of_table(self._writer(table), older_than=older_than, now=now, dry_run=dry_run, force=force)
 
     def checkpoint(self, table: Name) -> int:
         """Write the table's state beside its log, so that opening it need not replay the commits; returns the version.

@@ -64,7 +64,8 @@ class Versions(ABC):
             ConcurrentWrite: the table is not at `expect_version`, or other writers never paused.
         """
         intent = Intent("restore", stamp, transaction, expect_version)
-        return restore_version(self._writer(table), version=self.resolve(table, to), intent=intent)
+        # Of a version that vacuum has removed, one with equal rows may have stayed.
+        return restore_version(self._writer(table), version=self.snapshot(table, to).version, intent=intent)
 
     def check_restore(self, table: Name, to: AsOf) -> None:
         """Raise if `restore` could not give the table this version.
@@ -73,7 +74,7 @@ class Versions(ABC):
             TableNotFound: there is no such table, version or tag.
             TableError: data files of the version are gone, or the table is append-only.
         """
-        check_restorable(self._writer(table), self.resolve(table, to))
+        check_restorable(self._writer(table), self.snapshot(table, to).version)
 
     def tag(
         self, table: Name, name: str, *, version: AsOf | None = None, note: str = "", now: datetime, run: str, move: bool = False
