@@ -8,7 +8,7 @@ it reads, as their stamps have them: what a table was made of, not what it would
 import re
 import threading
 
-from lakehouse.tables import CommitInfo, Lake, TableName
+from lakehouse.tables import CommitInfo, Lake, TableName, in_force
 
 _MODEL_CODE = re.compile(r"([0-9a-f]{32}(?:\.mixed)?)(?:\.[0-9a-f]{32})?")
 # Columns and features that a write prepares have commits of their own, with its stamp and without its rows; maintenance and
@@ -41,7 +41,7 @@ class BuildCodes:
         self._lock = threading.Lock()
 
     def at(self, table: TableName, version: int) -> str | None:
-        """The code of the newest build up to a version; None if dbt has not built the table."""
+        """The code of the build that made a version's rows, a restored one's too; None if dbt has not built the table."""
         with self._lock:
             if (table, version) in self._known:
                 return self._known[table, version]
@@ -59,7 +59,7 @@ class BuildCodes:
         limit = 1
         while True:
             history = self._lake.history(table, limit)
-            made = next((info for info in history if info.version <= version and is_build(info)), None)
+            made = next((info for info in in_force(history, version) if is_build(info)), None)
             if made is not None and made.stamp is not None:
                 return made.stamp.code
             if len(history) < limit:

@@ -41,10 +41,12 @@ class Definition:
     Attributes:
         digest: the same for models that make the same of the same rows.
         parents: the tables that it reads, through ephemeral models too, and that dbt builds.
+        sources: those that it reads and that something else makes.
     """
 
     digest: str
     parents: tuple[TableName, ...]
+    sources: tuple[TableName, ...] = ()
 
 
 def digest_of(*parts: Any) -> str:
@@ -87,19 +89,26 @@ class Definitions:
         settings = [replaced, *(config.get(name) for name in _SETTINGS)]
         reads_contract = any(self._manifest.macros[unique_id].name == _CONTRACT_MACRO for unique_id in macros)
         parents: set[TableName] = set()
+        sources: set[TableName] = set()
         above: dict[str, Any] = {}
         for parent_id in sorted(set(node.depends_on.nodes)):
             parent = self._manifest.nodes.get(parent_id)
             if parent is None:
                 above[parent_id] = self._contract_shape(parent_id) if reads_contract else None
+                sources.update(self._source(parent_id))
             elif parent.config.materialized == "ephemeral":
                 passed_on = self.of(parent_id)
                 above[parent_id] = passed_on.digest
                 parents.update(passed_on.parents)
+                sources.update(passed_on.sources)
             elif str(parent.resource_type) in _TABLES:
                 parents.add(TableName(parent.schema, parent.alias))
         variables = {f"{kind} {name}": self._value(node, kind, name) for kind, name in sorted(_variables_in([*own, *shared.values()]))}
-        return Definition(digest_of(_FORMAT, own, shared, settings, above, variables), tuple(sorted(parents)))
+        return Definition(digest_of(_FORMAT, own, shared, settings, above, variables), tuple(sorted(parents)), tuple(sorted(sources)))
+
+    def _source(self, source_id: str) -> list[TableName]:
+        source = self._manifest.sources.get(source_id)
+        return [TableName(source.schema, source.identifier)] if source is not None else []
 
     def _macros_in(self, texts: Iterable[str]) -> set[str]:
         """Ids of the macros that templates name, and of those that these call in turn.

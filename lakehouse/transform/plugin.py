@@ -27,7 +27,7 @@ from lakehouse.crashpoints import Point, reached
 from lakehouse.errors import ConcurrentWrite, LakehouseError, SettingsError, TableNotFound, TransformError
 from lakehouse.settings import Settings
 from lakehouse.sql import quote_identifier
-from lakehouse.tables import Commit, Lake, Stamp, TableName
+from lakehouse.tables import RESTORED, Commit, Lake, Stamp, TableName
 from lakehouse.tables.session import register_view
 from lakehouse.tables.spill import own_folder
 from lakehouse.transform.codes import BuildCodes, definition_in, is_build, mixed
@@ -58,6 +58,7 @@ class Plugin(BasePlugin):
         self._settings = settings
         self._lake = Lake.from_settings(settings)
         self._versions: dict[TableName, int] = {}
+        self._restored: dict[TableName, int | None] = {}
         self._lock = threading.RLock()
         self._contracts: Contracts | None = None
         self._codes = BuildCodes(self._lake)
@@ -161,6 +162,7 @@ class Plugin(BasePlugin):
                 # The contract has got columns since the last batch arrived: models may name them already.
                 self._make_view(con, table, f"SELECT *, {', '.join(missing)} FROM ({snapshot.scan_sql(con)})")
             self._versions[table] = version
+            self._restored[table] = snapshot.transaction(RESTORED)
 
     def _empty_view(self, con: duckdb.DuckDBPyConnection, table: TableName) -> bool:
         """Let models be built over a dataset that has no data yet: its contract says what columns it will have."""
@@ -225,7 +227,10 @@ class Plugin(BasePlugin):
             own = self._project().of(node)
             read = {str(table): self._versions[table] for table in own.parents if table in self._versions}
             above = {table: definition_in(self._codes.at(TableName.parse(table), version)) for table, version in read.items()}
-            self._wanted[node] = digest_of(own.digest, above)
+            # Rows that a restore took away are still in what was made of them before: an increment would not find out.
+            tables = (*own.parents, *own.sources)
+            restored = {str(table): mark for table in tables if (mark := self._restored.get(table)) is not None}
+            self._wanted[node] = digest_of(own.digest, above, restored) if restored else digest_of(own.digest, above)
         return self._wanted[node]
 
     def _project(self) -> Definitions:

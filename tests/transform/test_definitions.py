@@ -12,7 +12,7 @@ from lakehouse.tables import Commit, Lake, Stamp
 from lakehouse.transform import TransformReport, compiled
 from lakehouse.transform.definitions import Definitions
 from lakehouse.transform.project import parsed
-from tests.transform.conftest import ScratchProject, put_raw
+from tests.transform.conftest import ScratchProject, put_raw, rows_of
 
 SOURCES = "version: 2\nsources: [{name: raw, schema: raw, tables: [{name: orders}]}]"
 ORDERS = "SELECT * FROM (VALUES (1, 10, 1), (2, 20, 1)) t(id, amount, _batch)"
@@ -263,3 +263,21 @@ def test_macros_of_the_project_are_part_of_the_models_that_use_them(
     assert {unique_id.rsplit(".", 1)[-1] for unique_id in models if after.of(unique_id) != known[unique_id]} == changed
     panel = known["model.lakehouse.household_panel"]
     assert [str(table) for table in panel.parents] == ["staging.household_survey"]
+
+
+def test_rows_that_a_restore_takes_away_leave_everything_made_from_them(project: ScratchProject) -> None:
+    project.write("models/staging/undone.sql", model("id, amount"))
+    project.write("models/analytics/undone_twice.sql", model("id, amount * 2 as double", source="{{ ref('undone') }}"))
+    project.put("raw.orders", MORE)
+    project.build("undone+")
+    stamp = Stamp("raw.orders", "undo")
+    versions = [info.version for info in project.lake.history("raw.orders")]
+    project.lake.restore("raw.orders", versions[1], stamp=stamp)
+    assert outcomes(project.build("undone+")) == {"undone": (False, 2), "undone_twice": (False, 2)}
+    assert [row[0] for row in rows_of(project.lake, "analytics.undone_twice", "id")] == [1, 2]
+    # A table that was restored itself is brought up to date as after any other increment.
+    first = project.lake.history("staging.undone")[-1].version
+    project.lake.restore("staging.undone", first, stamp=stamp)
+    project.build("undone+")
+    assert [row[0] for row in rows_of(project.lake, "staging.undone", "id")] == [1, 2]
+    assert outcomes(project.build("undone+")) == {"undone": (True, 0), "undone_twice": (True, 0)}
