@@ -17,6 +17,7 @@ from pathlib import Path
 from lakehouse.ingest.readers.formats import refused
 from lakehouse.privacy import Key
 from lakehouse.privacy.vault import encrypt_stream
+from lakehouse.tables.durable import sync
 from lakehouse.tables.storage import Storage
 
 _COPY_BLOCK = 1024 * 1024
@@ -132,21 +133,13 @@ def _make_last(drafts: Mapping[Path, Path]) -> None:
     if not drafts:
         return
     with ThreadPoolExecutor(_PARALLEL) as pool:
-        list(pool.map(_sync, drafts.values()))
+        list(pool.map(sync, drafts.values()))
     for target, draft in drafts.items():
         draft.replace(target)
     day = next(iter(drafts)).parent
     # The day's folder may be new itself, and so may those above it.
     for folder in (day, *list(day.parents)[:3]):
-        _sync(folder)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        sync(folder)
 
 
 def _put(storage: Storage, source: Path, place: str, drafts: dict[Path, Path]) -> None:

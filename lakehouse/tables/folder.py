@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO
 
 from lakehouse.errors import StorageError
+from lakehouse.tables.durable import sync
 from lakehouse.tables.stored import StoredFile
 
 
@@ -137,15 +138,6 @@ class Folder:
 def missing(address: str) -> StorageError:
     """The error for a file that was asked for and is not there."""
     return StorageError(address, "is not there", fix="Name a file that exists")
-
-
-def sync(path: Path) -> None:
-    """Wait until a file's bytes, or a folder's names, are on disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _entries(folder: str) -> list[os.DirEntry[str]]:

@@ -42,7 +42,16 @@ class CommitLog:
             return list(self._versions)
 
     def _is_there(self, version: int) -> bool:
-        return os.path.exists(self._storage.address(self._path(version)))
+        return os.path.exists(self.address(version))
+
+    def address(self, version: int) -> str:
+        """Where one version's commit is kept."""
+        return self._storage.address(self._path(version))
+
+    def checkpoint_addresses(self, version: int) -> list[str]:
+        """The files of a version's checkpoint in a local folder; none if it has none."""
+        checkpoint = self._storage.address(f"{self._folder}/{version:020d}.checkpoint.parquet")
+        return [checkpoint, self._storage.address(f"{self._folder}/_last_checkpoint")] if os.path.exists(checkpoint) else []
 
     def _path(self, version: int) -> str:
         return f"{self._folder}/{version:020d}.json"

@@ -5,10 +5,12 @@ build on the same version, whatever they do.
 """
 
 import json
+import os
 import random
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -21,6 +23,7 @@ from deltalake.transaction import Transaction as DeltaTransaction
 from lakehouse.crashpoints import Point, reached
 from lakehouse.errors import ConcurrentWrite, ConstraintViolated, SchemaMismatch, TableError
 from lakehouse.sql import quote_identifier, quote_literal
+from lakehouse.tables.durable import flushing, folders_above, sync_all
 from lakehouse.tables.log import CommitLog
 from lakehouse.tables.names import TableName
 from lakehouse.tables.snapshot import DataFile, Snapshot, partition_text
@@ -215,9 +218,12 @@ def copy_rows(con: duckdb.DuckDBPyConnection, source: Source, storage: Storage, 
     storage.make_folder(folder)
     base = storage.address(folder) + "/"
     reached(Point.BEFORE_DATA_FILES)
-    options = [f"{PARQUET_OPTIONS}, RETURN_STATS, OVERWRITE_OR_IGNORE, FILENAME_PATTERN 'part-{{uuid}}'"]
+    prefix = f"part-{uuid.uuid4().hex[:8]}-"
+    options = [f"{PARQUET_OPTIONS}, RETURN_STATS, OVERWRITE_OR_IGNORE, FILENAME_PATTERN '{prefix}{{uuid}}'"]
     options.append(f"PARTITION_BY ({quote_identifiers(partition_by)})" if partition_by else f"FILE_SIZE_BYTES {_FILE_SIZE_BYTES}")
-    returned = con.execute(f"COPY ({source.sql}) TO {quote_literal(base.rstrip('/'))} ({', '.join(options)})").fetchall()
+    copy = f"COPY ({source.sql}) TO {quote_literal(base.rstrip('/'))} ({', '.join(options)})"
+    with flushing(base, prefix) if storage.is_local else nullcontext():
+        returned = con.execute(copy).fetchall()
     types = {column.name: column.sql_type for column in source.columns}
     in_file = [column for column in source.columns if column.name not in partition_by]
     actions: list[AddAction] = []
@@ -309,7 +315,7 @@ class TableWriter:
                 storage_options=self.storage.options or None, commit_properties=properties,
             )  # fmt: skip
 
-        return self._commit(-1, commit_id, commit)
+        return self._commit(-1, commit_id, commit, written)
 
     def replace(
         self, snapshot: Snapshot, written: Written, columns: Sequence[TableColumn], partition_by: Sequence[str], intent: Intent
@@ -335,8 +341,7 @@ class TableWriter:
                     configuration=snapshot.configuration, storage_options=self.storage.options or None, commit_properties=properties,
                 )  # fmt: skip
 
-        version = self._commit(snapshot.version, commit_id, commit)
-        return version if is_same_partition else self._version_of(commit_id, version)
+        return self._commit(snapshot.version, commit_id, commit, written, is_blind=not is_same_partition)
 
     def change(
         self,
@@ -361,7 +366,7 @@ class TableWriter:
                 actions, "append", snapshot.delta.schema(), list(snapshot.partition_by), commit_properties=properties
             )
 
-        return self._commit(snapshot.version, commit_id, commit)
+        return self._commit(snapshot.version, commit_id, commit, written)
 
     def restore(self, snapshot: Snapshot, version: int, intent: Intent, *, rows: int, app_id: str) -> int:
         """Make a version that holds what another holds; `app_id` is the transaction that remembers it.
@@ -436,24 +441,63 @@ class TableWriter:
         # No retry inside delta-rs: it would put our files on top of a version that we have not looked at.
         return CommitProperties(custom_metadata=metadata, max_commit_retries=0, app_transactions=transactions), commit_id
 
-    def _commit(self, version: int, commit_id: str, commit: Callable[[], None]) -> int:
-        """Make one commit on a version, and return the version that it made.
+    def _commit(
+        self, version: int, commit_id: str, commit: Callable[[], None], written: Written | None = None, *, is_blind: bool = False
+    ) -> int:
+        """Make one commit on a version, and return the version that it made. When this returns a power cut can't undo it.
+
+        Args:
+            version: what to build on, -1 for no table.
+            commit_id: what the commit is known by.
+            commit: makes it.
+            written: the data files that it makes visible.
+            is_blind: it looks up for itself what to build on: this version, or one a little later.
 
         Raises:
             Conflict: somebody else has committed.
+            TableError: it can't be made, or what it rests on can't be brought to disk.
         """
+        self._make_base_last(version, written)
         reached(Point.BEFORE_COMMIT)
         try:
             commit()
         except DeltaError as error:
             made = self._after_failure(version, commit_id, error)
         else:
-            made = version + 1
+            made = self._version_of(commit_id, version + 1) if is_blind else version + 1
+        self._make_commit_last(made)
         reached(Point.AFTER_COMMIT)
         return made
 
+    def _make_base_last(self, version: int, written: Written | None) -> None:
+        """What the commit will rest on: its data files, and the version before it, whose writer may not have come that far."""
+        if not self.storage.is_local:
+            return
+        paths = [self.storage.address(path) for path in (written.paths if written else ())]
+        folders = {folder for path in paths for folder in folders_above(path, self.uri)}
+        if os.path.exists(self.log.address(version)):
+            paths.append(self.log.address(version))
+        self._sync([*paths, *folders], "Nothing was written; the table is as it was")
+
+    def _make_commit_last(self, version: int) -> None:
+        """The commit itself, and the checkpoint that delta-rs may have made of it."""
+        if not self.storage.is_local:
+            return
+        paths = [self.log.address(version), *self.log.checkpoint_addresses(version)]
+        # A new table's folders are new as well.
+        folders = folders_above(paths[0], self.storage.root) if version == 0 else folders_above(paths[0], self.uri)[:1]
+        self._sync([*paths, *folders], f"Version {version} is there, but a power cut may undo it: check the disk")
+
+    def _sync(self, paths: Iterable[str], fix: str) -> None:
+        try:
+            sync_all(paths)
+        except OSError as error:
+            raise TableError(
+                f"{self.table}, file {error.filename}", "can't be brought to disk", found=error.strerror or str(error), fix=fix
+            ) from error
+
     def _version_of(self, commit_id: str, version: int) -> int:
-        """The version of our own commit, which looked up for itself what to build on: this one, or a few later."""
+        """The version of our own commit: this one, or a few later."""
         while (made := self.log.commit_metadata(version)) is not None and made.get(_COMMIT_ID) != commit_id:
             version += 1
         return version

@@ -1,0 +1,67 @@
+"""Files whose bytes and names survive a power cut."""
+
+import os
+import threading
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+
+_PARALLEL = 16
+_FEW = 8
+_FLUSH_EVERY_S = 0.2
+
+
+def sync(path: str | os.PathLike[str]) -> None:
+    """Wait until a file's bytes, or a folder's names, are on disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, os.fspath(path)) from error
+    finally:
+        os.close(descriptor)
+
+
+def sync_all(paths: Iterable[str]) -> None:
+    """Wait until all of them are on disk; many at once, because most of the time goes into waiting for the same journal."""
+    wanted = list(dict.fromkeys(paths))
+    if len(wanted) <= _FEW:
+        # What the first wait wrote of the journal mostly covers the others: threads would cost more than they save.
+        for path in wanted:
+            sync(path)
+        return
+    with ThreadPoolExecutor(min(_PARALLEL, len(wanted))) as pool:
+        list(pool.map(sync, wanted))
+
+
+def folders_above(path: str, root: str) -> list[str]:
+    """The folders from the one that holds `path` up to `root`, which is the last."""
+    folders: list[str] = []
+    while path != root and path.startswith(f"{root}/"):
+        path = os.path.dirname(path)
+        folders.append(path)
+    return folders
+
+
+@contextmanager
+def flushing(folder: str, prefix: str) -> Iterator[None]:
+    """While the block writes large files whose names begin with `prefix`, have what it has written so far go to disk.
+
+    The wait at the end is then short: the disk has worked while the processor did.
+    """
+    is_over = threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        done = pool.submit(_flush_until, is_over, folder, prefix)
+        try:
+            yield
+        finally:
+            is_over.set()
+        # A failed write is told once: to whoever asks first.
+        done.result()
+
+
+def _flush_until(is_over: threading.Event, folder: str, prefix: str) -> None:
+    while not is_over.wait(_FLUSH_EVERY_S):
+        for name in [entry.name for entry in os.scandir(folder) if entry.name.startswith(prefix) and entry.is_file()]:
+            with suppress(FileNotFoundError):
+                sync(f"{folder}/{name}")
