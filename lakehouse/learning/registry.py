@@ -240,6 +240,16 @@ class Registry:
             return None
         return RegisteredVersion(str(found[0].version), dict(found[0].tags), str(found[0].run_id or ""))
 
+    def versions(self, name: str) -> list[str]:
+        """Every version of a model, newest first."""
+        found = self._client.search_model_versions(f"name = '{name}'", order_by=["version_number DESC"])
+        return [str(one.version) for one in found]
+
+    def tag(self, name: str, version: str, tags: Mapping[str, str]) -> None:
+        """Write tags onto a version, as onto its training record."""
+        for key, value in tags.items():
+            self._client.set_model_version_tag(name, version, key, value[:5000])
+
     def report(self, version: RegisteredVersion) -> str | None:
         """The report that was recorded with a version before it was registered; None if another program registered it."""
         from mlflow.exceptions import MlflowException

@@ -33,13 +33,24 @@ def install(con: duckdb.DuckDBPyConnection, key: Key, *, sealing: bool = True) -
         key: the home's key.
         sealing: also make what the kind "encrypt" needs, a function in Python; the other kinds are SQL alone.
     """
-    for side, pad in zip(("inner", "outer"), _padded(key.derive(_PURPOSE)), strict=True):
-        # Not as a bound value: binding any value makes DuckDB import pandas, a second of every process that ingests.
-        con.execute(f"SET VARIABLE {quote_identifier(_variable(key, side))} = unhex({quote_literal(pad.hex())})")
+    install_digest(con, key, _PURPOSE)
     name = _seal_function(key)
     known = f"SELECT 1 FROM duckdb_functions() WHERE function_name = {quote_literal(name)}"
     if sealing and not con.execute(known).fetchall():
         con.create_function(name, lambda text: seal(text, key), ["VARCHAR"], "VARCHAR")  # pyright: ignore[reportArgumentType]
+
+
+def install_digest(con: duckdb.DuckDBPyConnection, key: Key, purpose: str) -> None:
+    """Give this connection what `digest_sql` refers to for one purpose."""
+    for side, pad in zip(("inner", "outer"), _padded(key.derive(purpose)), strict=True):
+        # Not as a bound value: binding any value makes DuckDB import pandas, a second of every process that ingests.
+        con.execute(f"SET VARIABLE {quote_identifier(_variable(key, purpose, side))} = unhex({quote_literal(pad.hex())})")
+
+
+def digest_sql(text_sql: str, key: Key, purpose: str) -> str:
+    """An expression for 32 hexadecimal digits of the text's HMAC-SHA256 (RFC 2104: H(outer || H(inner || text))); NULL stays NULL."""
+    inside = f"unhex(sha256({_pad_sql(key, purpose, 'inner')} || encode({text_sql})))"
+    return f"left(sha256({_pad_sql(key, purpose, 'outer')} || {inside}), {_DIGITS})"
 
 
 def protect_sql(column_sql: str, kind: str, key: Key) -> str:
@@ -78,14 +89,12 @@ def pseudonym(value: str, key: Key) -> str:
 
 
 def _pseudonym_sql(text: str, key: Key) -> str:
-    """HMAC (RFC 2104) from two nested digests: H(outer || H(inner || text))."""
-    inside = f"unhex(sha256({_pad_sql(key, 'inner')} || encode({text})))"
-    return f"'pn_' || left(sha256({_pad_sql(key, 'outer')} || {inside}), {_DIGITS})"
+    return f"'pn_' || {digest_sql(text, key, _PURPOSE)}"
 
 
-def _pad_sql(key: Key, side: str) -> str:
+def _pad_sql(key: Key, purpose: str, side: str) -> str:
     missing = f"This session was not given key {key.id}: call lakehouse.privacy.install first"
-    return f"coalesce(CAST(getvariable({quote_literal(_variable(key, side))}) AS BLOB), error({quote_literal(missing)}))"
+    return f"coalesce(CAST(getvariable({quote_literal(_variable(key, purpose, side))}) AS BLOB), error({quote_literal(missing)}))"
 
 
 def _padded(secret: bytes) -> tuple[bytes, bytes]:
@@ -93,8 +102,8 @@ def _padded(secret: bytes) -> tuple[bytes, bytes]:
     return bytes(byte ^ 0x36 for byte in block), bytes(byte ^ 0x5C for byte in block)
 
 
-def _variable(key: Key, side: str) -> str:
-    return f"lakehouse_{key.id}_{side}"
+def _variable(key: Key, purpose: str, side: str) -> str:
+    return f"lakehouse_{key.id}_{purpose.replace(' ', '_')}_{side}"
 
 
 def _seal_function(key: Key) -> str:

@@ -20,7 +20,7 @@ from lakehouse.crashpoints import Point, reached
 from lakehouse.errors import BackupNotFound
 from lakehouse.recovery.leases import Lease, Work, lease
 from lakehouse.recovery.manifest import Entry, Manifest
-from lakehouse.recovery.store import BackupStore, digest_of
+from lakehouse.recovery.store import BackupStore, digest_of, object_path
 from lakehouse.settings import Settings
 from lakehouse.tables.stored import StoredFile
 
@@ -58,6 +58,19 @@ class BackupTree:
             BackupNotFound: there is no such file.
         """
         return self._entry(path).sha256
+
+    def address(self, path: str) -> str:
+        """Where the bytes of a file are: a local path, or an address in the bucket.
+
+        Raises:
+            BackupNotFound: there is no such file.
+        """
+        return self._store.storage.address(object_path(self._entry(path).sha256))
+
+    @property
+    def is_local(self) -> bool:
+        """Whether addresses are local paths."""
+        return self._store.storage.is_local
 
     def read(self, path: str) -> bytes:
         """The bytes of a file.

@@ -1,0 +1,116 @@
+"""Commands about people: erase."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from lakehouse.cli.command import command
+from lakehouse.cli.screen import Screen
+from lakehouse.errors import DATA_DID_NOT_PASS, PrivacyError
+
+
+def register(app: typer.Typer) -> None:
+    """Add this group's commands."""
+    command(app, "erase", panel="Privacy")(erase)
+
+
+def erase(
+    screen: Screen,
+    *,
+    subject: Annotated[
+        str | None, typer.Option("--subject", help='Who: dataset:column=value. "-" reads it from stdin, so that no shell remembers it.')
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would go.")] = False,
+    backup: Annotated[
+        list[str] | None, typer.Option("--backup", help="A place of backups beside LAKEHOUSE_BACKUP_URI; may be repeated.")
+    ] = None,
+    verify: Annotated[Path | None, typer.Option("--verify", help="Check an erasure's report, and that nothing is left.")] = None,
+) -> None:
+    """Remove a person from every table and version, original, model record and backup, and keep them out."""
+    import sys
+
+    from lakehouse.pipeline.workspace import Workspace
+    from lakehouse.privacy.erasure.subject import Subject
+
+    text = sys.stdin.read().strip() if subject == "-" else subject
+    who = Subject.parse(text) if text else None
+    if verify is not None:
+        _verify(screen, Workspace.load(), verify, who, backup or [])
+        return
+    if who is None:
+        raise PrivacyError("erase", "needs a subject", expected="--subject dataset:column=value", fix="Name the person")
+    _erase(screen, Workspace.load(), who, backup or [], dry_run=dry_run)
+
+
+def _erase(screen: Screen, workspace: Any, who: Any, backups: list[str], *, dry_run: bool) -> None:
+    from lakehouse.pipeline.erasing import erase as erase_subject
+    from lakehouse.pipeline.runs import new_run
+
+    report = erase_subject(workspace, who, run=new_run(), now=datetime.now(UTC), dry_run=dry_run, backups=backups, told=screen.say)
+    document: dict[str, Any] = {
+        **report.document,
+        "report": str(report.path) if report.path else None,
+        "dry_run": dry_run,
+        "clean": report.is_clean,
+    }
+
+    def show(out: Any) -> None:
+        from rich.table import Table
+
+        grid = Table(box=None, pad_edge=False)
+        for name in ("what", "rows now", "rows in all files", "masked", "files", "commits"):
+            grid.add_column(name, justify="left" if name == "what" else "right")
+        for one in document["tables"]:
+            numbers = [one[name] for name in ("rows_now", "rows_in_files", "masked", "files", "commits")]
+            grid.add_row(one["table"], *(f"{number:,}" for number in numbers))
+        out.print(grid)
+        for one in document["files"]:
+            out.print(f"{one['path']}: {one['what']}, {one['records']} records", markup=False, soft_wrap=True)
+        for one in document["backups"]:
+            out.print(f"backup {one['backup']}: {one['files']} files", markup=False)
+        for one in document["models"]:
+            out.print(f"model {one['model']}, versions {', '.join(one['versions'])}: {one['note']}", markup=False, soft_wrap=True)
+        if not document["tables"] and not document["files"]:
+            out.print("Nothing of the subject was found.")
+        if report.path:
+            out.print(f"Signed report: {report.path}", markup=False, soft_wrap=True)
+
+    screen.emit(document, show)
+    for one in report.document["waiting"]:
+        screen.say(f"lakehouse: {one} may belong to a writer that is still at work: erase again in an hour")
+    for one in report.document["left"]:
+        screen.say(f"lakehouse: {one} still has something of the subject")
+    if not dry_run and not report.is_clean:
+        raise typer.Exit(DATA_DID_NOT_PASS)
+
+
+def _verify(screen: Screen, workspace: Any, path: Path, who: Any, backups: list[str]) -> None:
+    from lakehouse.pipeline.erasing import verify_erasure
+
+    found = verify_erasure(workspace, path, who, backups=backups)
+    document = {
+        "report": str(path),
+        "erasure": found.report["erasure"],
+        "at": found.report["at"],
+        "signature": "valid",
+        "looked_everywhere": found.looked_everywhere,
+        "left": list(found.left),
+    }
+
+    def show(out: Any) -> None:
+        out.print(f"The report of {found.report['at']} is as it was signed.")
+        if found.left:
+            out.print("Something of the subject is left:")
+            for one in found.left:
+                out.print(f"  {one}", markup=False, soft_wrap=True)
+        else:
+            out.print(
+                "Nothing of the subject is left"
+                + ("." if found.looked_everywhere else " in any table; give --subject to search every byte.")
+            )
+
+    screen.emit(document, show)
+    if found.left:
+        raise typer.Exit(DATA_DID_NOT_PASS)
