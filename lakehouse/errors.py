@@ -40,7 +40,8 @@ class LakehouseError(Exception):
             text += f" ({'; '.join(details)})"
         if self.fix:
             text += f". {self.fix}"
-        return text
+        # Names and values come from files: what they hold must not steer a terminal or a log.
+        return text if text.isprintable() else "".join(map(_harmless, text))
 
     def as_dict(self) -> dict[str, str | None]:
         """The error as the CLI prints it under --json."""
@@ -53,6 +54,10 @@ class LakehouseError(Exception):
             "fix": self.fix,
             "message": str(self),
         }
+
+
+def _harmless(sign: str) -> str:
+    return sign if sign.isprintable() or sign in "\n\t" else sign.encode("unicode_escape").decode()
 
 
 class SettingsError(LakehouseError):

@@ -3,7 +3,8 @@
 Many small files are judged together, a large one piece by piece; either way each row is judged by the same SELECT.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -166,16 +167,17 @@ class BatchReader:
     def _pieces_of(self, outcome: FileOutcome, shape: FileFormat, watch: KeyWatch) -> None:
         origin = self._origin(outcome.original)
         select = self._judge.select(outcome.original.path.name, by_path=_is_json(shape))
-        for chunk in self._chunks(outcome, shape, select):
-            self._note_columns(outcome, select.matching, chunk.others.get(0, ()), by_path=select.by_path)
-            self._keep_rejects(chunk, origin)
-            if chunk.rows:
-                repeated = watch.repeated(chunk.rows_sql)
-                good = self._keep(chunk.rows_sql, chunk.rows, repeated, origin, direct=outcome)
-                if good:
-                    self.tally.add(chunk.rows_sql, repeated)
-            outcome.rows_read += chunk.rows + len(chunk.rejects)
-            self._told(outcome.original, outcome.rows_read)
+        with closing(self._chunks(outcome, shape, select)) as chunks:
+            for chunk in chunks:
+                self._note_columns(outcome, select.matching, chunk.others.get(0, ()), by_path=select.by_path)
+                self._keep_rejects(chunk, origin)
+                if chunk.rows:
+                    repeated = watch.repeated(chunk.rows_sql)
+                    good = self._keep(chunk.rows_sql, chunk.rows, repeated, origin, direct=outcome)
+                    if good:
+                        self.tally.add(chunk.rows_sql, repeated)
+                outcome.rows_read += chunk.rows + len(chunk.rejects)
+                self._told(outcome.original, outcome.rows_read)
 
     # ---- small files together
 
@@ -188,10 +190,11 @@ class BatchReader:
                 if shape.format == "json" and shape.compression == "none" and shape.encoding in UTF8:
                     documents[number] = outcome
                     continue
-                for chunk in self._chunks(outcome, shape, as_text):
-                    matching = match_columns(self._contract, chunk.names)
-                    self._note_columns(outcome, matching, chunk.others.get(0, ()), by_path=_is_json(shape))
-                    self._collect(chunk, {number: outcome}, groups, by_path=_is_json(shape))
+                with closing(self._chunks(outcome, shape, as_text)) as chunks:
+                    for chunk in chunks:
+                        matching = match_columns(self._contract, chunk.names)
+                        self._note_columns(outcome, matching, chunk.others.get(0, ()), by_path=_is_json(shape))
+                        self._collect(chunk, {number: outcome}, groups, by_path=_is_json(shape))
                 self._told(outcome.original, outcome.rows_read)
             except FileRefused as error:
                 self._refuse_early(outcome, number, error, groups)
@@ -215,7 +218,7 @@ class BatchReader:
                 failed(number << FILE_SHIFT, error)
 
         with scratch_folder(self._settings.spill_dir) as scratch:
-            for chunk in read_documents(
+            pieces = read_documents(
                 self._con,
                 [(number << FILE_SHIFT, outcome.original.copy) for number, outcome in documents.items()],
                 sources=[column.source for column in self._contract.columns],
@@ -223,10 +226,13 @@ class BatchReader:
                 scratch=scratch,
                 failed=failed,
                 others=self._others,
-            ):
-                self._collect(chunk, documents, groups, by_path=True)
-                for number, others in chunk.others.items():
-                    noted(number, others)
+            )
+            with closing(pieces):
+                # Once every one of them was refused, nothing is left to collect.
+                for chunk in (chunk for chunk in pieces if documents):
+                    self._collect(chunk, documents, groups, by_path=True)
+                    for number, others in chunk.others.items():
+                        noted(number, others)
         for outcome in documents.values():
             self._told(outcome.original, outcome.rows_read)
 
@@ -350,7 +356,7 @@ class BatchReader:
         sources = [column.source for column in self._contract.columns]
         return sniff(outcome.original.copy, landing=self._contract.landing, names=sources)
 
-    def _chunks(self, outcome: FileOutcome, shape: FileFormat, select: Select) -> Iterator[Chunk]:
+    def _chunks(self, outcome: FileOutcome, shape: FileFormat, select: Select) -> Generator[Chunk]:
         return read_chunks(
             self._con,
             outcome.original.copy,

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -97,10 +98,12 @@ def read_file(
     columns = ", ".join(f"{quote_identifier(column.name)} {column.stored_type}" for column in contract.columns)
     provenance = "_batch BIGINT, _file VARCHAR, _sha256 VARCHAR, _row BIGINT, _ingested_at TIMESTAMPTZ"
     con.execute(f"CREATE OR REPLACE TEMP TABLE {FILE_ROWS} ({columns}{', _rescued VARCHAR' if judge.rescues else ''}, {provenance})")
-    for chunk in read_chunks(
+    pieces = read_chunks(
         con, path, select=select, file_format=shape, landing=contract.landing, columns=contract.columns, spill_dir=settings.spill_dir
-    ):
-        _keep(con, chunk, judge, origin, report)
+    )
+    with closing(pieces):
+        for chunk in pieces:
+            _keep(con, chunk, judge, origin, report)
     if select.matching is not None and not select.by_path:
         report.missing = tuple(column for column in select.matching.missing if column.name not in targets)
     return report

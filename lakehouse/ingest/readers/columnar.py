@@ -1,6 +1,6 @@
 """Parquet as text columns."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 import duckdb
@@ -16,7 +16,7 @@ _PIECE_ROWS = 2_000_000
 _MAGIC = b"PAR1"
 
 
-def read_parquet(con: duckdb.DuckDBPyConnection, path: Path, plain: Path, *, select: Select, scratch: Path) -> Iterator[Chunk]:
+def read_parquet(con: duckdb.DuckDBPyConnection, path: Path, plain: Path, *, select: Select, scratch: Path) -> Generator[Chunk]:
     """The rows of a Parquet file; nested values as JSON text, bytes as their escaped text.
 
     Raises:

@@ -7,7 +7,7 @@ the order of the rows inside a slice gives every record its number without a (se
 import csv
 import mmap
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -135,7 +135,7 @@ def read_delimited(
     select: Select,
     scratch: Path,
     slice_bytes: int = SLICE_BYTES,
-) -> Iterator[Chunk]:
+) -> Generator[Chunk]:
     """The records of a UTF-8 text, slice by slice, each through `select` while it is read.
 
     Raises:

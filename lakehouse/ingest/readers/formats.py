@@ -64,9 +64,8 @@ class StagedFile:
 
 
 def excerpt(text: str) -> str:
-    """The beginning of what a file holds, on one line and harmless to a terminal."""
-    shown = "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text[:_EXCERPT])
-    return shown[:_EXCERPT] + ("..." if max(len(text), len(shown)) > _EXCERPT else "")
+    """The beginning of what a file holds."""
+    return text[:_EXCERPT] + ("..." if len(text) > _EXCERPT else "")
 
 
 def refused(

@@ -2,7 +2,8 @@
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ def read_json(
     scratch: Path,
     others: Others = "ignore",
     slice_bytes: int = SLICE_BYTES,
-) -> Iterator[Chunk]:
+) -> Generator[Chunk]:
     """The records of a JSON text, each source a column of text; nested values as JSON text.
 
     `sources` are dotted paths, None finds them in the records; `records` is the dotted path of a document's list of records;
@@ -65,12 +66,13 @@ def read_json(
     else:
         lines = _document(con, path, plain, records, scratch)
     names = tuple(sources) if sources is not None else None
-    for table, rejects in lines:
-        if names is None:
-            names = _found_names(con, table)
-            if len(names) > MAX_COLUMNS:
-                raise refused(path, "has too many different keys", expected=f"at most {MAX_COLUMNS}", found=str(len(names)))
-        yield from _chunk(con, table, rejects, names=names, select=select, scratch=scratch, others=others)
+    with closing(lines):
+        for table, rejects in lines:
+            if names is None:
+                names = _found_names(con, table)
+                if len(names) > MAX_COLUMNS:
+                    raise refused(path, "has too many different keys", expected=f"at most {MAX_COLUMNS}", found=str(len(names)))
+            yield from _chunk(con, table, rejects, names=names, select=select, scratch=scratch, others=others)
 
 
 def read_documents(
@@ -82,7 +84,7 @@ def read_documents(
     scratch: Path,
     failed: Callable[[int, FileRefused], None],
     others: Others = "ignore",
-) -> Iterator[Chunk]:
+) -> Generator[Chunk]:
     """The records of many small documents at once; each comes with a number that its rows' numbers begin at.
 
     One that is no valid JSON is handed to `failed`, and the others are read.
@@ -105,33 +107,33 @@ def read_documents(
 
 def _line_pieces(
     con: duckdb.DuckDBPyConnection, path: Path, plain: Path, scratch: Path, slice_bytes: int
-) -> Iterator[tuple[str, list[Reject]]]:
+) -> Generator[tuple[str, list[Reject]]]:
     """Each slice's lines as a table (line, _row), and what is no text."""
     layout = Layout(("line",), 3 if _has_mark(plain) else 0)
     single = FileFormat("csv", delimiter=_NEVER, quote="", escape="", header=False)
     offset = blank = 0
-    for chunk in read_delimited(
-        con, path, plain, file_format=single, layout=layout, select=_lines, scratch=scratch, slice_bytes=slice_bytes
-    ):
-        table = new_name("lines")
-        # Blank lines are no records: the others are numbered without them.
-        numbered = f"SELECT line, _row - {blank} AS _row FROM {chunk.rows_sql}"
-        if _any_blank(con, chunk.rows_sql):
-            marked = f"SELECT *, {_BLANK} AS blank FROM {chunk.rows_sql}"
-            row = f"_row - count(*) FILTER (blank) OVER (ORDER BY _row) - {blank}"
-            numbered = f"SELECT line, {row} AS _row FROM ({marked}) QUALIFY NOT blank"
-        con.execute(f"CREATE TEMP TABLE {quote_identifier(table)} AS {numbered}")
-        rejects = [
-            Reject(reject.row - blank - _blank_before(con, chunk.rows_sql, reject.row), reject.record, reject.reason)
-            for reject in chunk.rejects
-        ]
-        kept = con.execute(f"SELECT count(*) FROM {quote_identifier(table)}").fetchone()
-        offset += chunk.rows + len(chunk.rejects)
-        blank += chunk.rows - (int(kept[0]) if kept else 0)
-        try:
-            yield table, rejects
-        finally:
-            drop(con, table)
+    pieces = read_delimited(con, path, plain, file_format=single, layout=layout, select=_lines, scratch=scratch, slice_bytes=slice_bytes)
+    with closing(pieces):
+        for chunk in pieces:
+            table = new_name("lines")
+            # Blank lines are no records: the others are numbered without them.
+            numbered = f"SELECT line, _row - {blank} AS _row FROM {chunk.rows_sql}"
+            if _any_blank(con, chunk.rows_sql):
+                marked = f"SELECT *, {_BLANK} AS blank FROM {chunk.rows_sql}"
+                row = f"_row - count(*) FILTER (blank) OVER (ORDER BY _row) - {blank}"
+                numbered = f"SELECT line, {row} AS _row FROM ({marked}) QUALIFY NOT blank"
+            con.execute(f"CREATE TEMP TABLE {quote_identifier(table)} AS {numbered}")
+            rejects = [
+                Reject(reject.row - blank - _blank_before(con, chunk.rows_sql, reject.row), reject.record, reject.reason)
+                for reject in chunk.rejects
+            ]
+            kept = con.execute(f"SELECT count(*) FROM {quote_identifier(table)}").fetchone()
+            offset += chunk.rows + len(chunk.rejects)
+            blank += chunk.rows - (int(kept[0]) if kept else 0)
+            try:
+                yield table, rejects
+            finally:
+                drop(con, table)
 
 
 def _lines(names: Sequence[str], relation: str, has_row: bool, /) -> str:
@@ -154,7 +156,7 @@ def _has_mark(plain: Path) -> bool:
 
 def _document(
     con: duckdb.DuckDBPyConnection, path: Path, plain: Path, records: str | None, scratch: Path
-) -> Iterator[tuple[str, list[Reject]]]:
+) -> Generator[tuple[str, list[Reject]]]:
     """The elements of an array, or the one object, as a table (line, _row)."""
     size = plain.stat().st_size
     if size > MAX_DOCUMENT_BYTES:
@@ -297,7 +299,7 @@ def _chunk(
     select: Select,
     scratch: Path,
     others: Others = "ignore",
-) -> Iterator[Chunk]:
+) -> Generator[Chunk]:
     kinds = new_name("kinds")
     # An object is a record; where there is no object at all, any value is a record of one column.
     con.execute(
@@ -426,9 +428,9 @@ def _collect(record: dict[str, Any], prefix: str, depth: int, found: dict[str, N
 
 
 def _distinct(names: Sequence[str]) -> tuple[str, ...]:
-    """Without names that DuckDB can't tell apart (case) or that are reserved; the first of them stays."""
+    """Without names that DuckDB can't tell apart (case), does not take (the empty one) or that are reserved; the first of equals stays."""
     kept: dict[str, str] = {}
     for name in names:
-        if name.casefold() not in {"_row", "__at", "rowid"} and "\0" not in name:
+        if name and name.casefold() not in {"_row", "__at", "rowid"} and "\0" not in name:
             kept.setdefault(name.casefold(), name)
     return tuple(kept.values())

@@ -1,123 +1,120 @@
-"""Excel and OpenDocument sheets, and PDF pages, as text columns."""
+"""Excel and OpenDocument sheets, and PDF pages, as text columns; a process of its own takes the files apart."""
 
 import csv
-from collections.abc import Iterator, Sequence
-from datetime import date, datetime, time, timedelta
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 import duckdb
 
-from lakehouse.errors import MissingExtra
+from lakehouse.errors import FileRefused, MissingExtra
+from lakehouse.ingest.readers import document_process
 from lakehouse.ingest.readers.chunks import Chunk, Select, create_in_order, drop, new_name, plain_csv, rejects_table
 from lakehouse.ingest.readers.delimited import clean_names
-from lakehouse.ingest.readers.formats import MAX_COLUMNS, MAX_DOCUMENT_BYTES, FileFormat, refused
+from lakehouse.ingest.readers.formats import MAX_COLUMNS, MAX_DOCUMENT_BYTES, MAX_RECORD_BYTES, FileFormat, refused
 from lakehouse.sql import quote_identifier
 
-Cell = int | float | str | bool | time | date | datetime | timedelta
+_FIX_BY_HAND = "Open and save it again, or deliver it as CSV or Parquet"
+
+
+@dataclass(frozen=True, slots=True)
+class _Cells:
+    """What the other process read: a CSV file of text, and how many cells its widest row has."""
+
+    path: Path
+    width: int
+
+    def rows(self) -> Iterator[list[str]]:
+        """Row by row, each as long as it is."""
+        csv.field_size_limit(MAX_RECORD_BYTES)
+        with self.path.open(encoding="utf-8", newline="") as file:
+            yield from csv.reader(file)
 
 
 def read_sheet(
     con: duckdb.DuckDBPyConnection, path: Path, plain: Path, *, file_format: FileFormat, select: Select, scratch: Path
-) -> Iterator[Chunk]:
+) -> Generator[Chunk]:
     """The rows of one sheet below its first row that isn't empty: the named sheet, or the first with data.
 
     Empty rows between others are rows of nothing: what they mean is the contract's to say.
 
     Raises:
-        FileRefused: damaged, protected by a password, or the sheet does not exist.
+        FileRefused: damaged, protected by a password, the sheet does not exist, or reading it would take the machine down.
     """
-    rows = _rows(path, plain, file_format.sheet)
-    if not rows:
-        raise refused(path, "no sheet holds data", fix="Deliver the file again")
-    header = [_text(cell) or "" for cell in rows[0]]
-    while header and not header[-1].strip() and all(len(row) < len(header) or row[len(header) - 1] == "" for row in rows[1:]):
-        header.pop()
-    if len(header) > MAX_COLUMNS:
-        raise refused(path, "has too many columns", expected=f"at most {MAX_COLUMNS}", found=str(len(header)))
-    width = len(header)
-    texts = ([_text(row[position]) if position < len(row) else None for position in range(width)] for row in rows[1:])
-    yield from _loaded(con, clean_names(header), texts, select, scratch)
-
-
-def _rows(path: Path, plain: Path, sheet: str | None) -> list[list[Cell]]:
-    from python_calamine import CalamineError, CalamineWorkbook, PasswordError, WorksheetNotFound
-
     if plain.stat().st_size > MAX_DOCUMENT_BYTES:
         raise refused(
             path, "is too large for a workbook", expected=f"at most {MAX_DOCUMENT_BYTES // (1024 * 1024)} MB", fix="Deliver it as CSV"
         )
+    cells = _taken_apart("sheet", path, plain, scratch, sheet=file_format.sheet)
     try:
-        with CalamineWorkbook.from_path(str(plain)) as workbook:
-            names = [sheet] if sheet is not None else workbook.sheet_names
-            for name in names:
-                if rows := _filled(workbook.get_sheet_by_name(name).to_python(skip_empty_area=True)):
-                    return rows
-            return []
-    except WorksheetNotFound as error:
-        raise refused(path, f"has no sheet {sheet!r}", fix="Correct lakehouse.sheet") from error
-    except PasswordError as error:
-        raise refused(path, "is protected by a password", fix="Deliver it without one") from error
-    except (CalamineError, OSError, ValueError) as error:
-        raise refused(path, f"is not a readable spreadsheet: {error}", fix="Save it again, or deliver it as CSV") from error
+        if cells.width > MAX_COLUMNS:
+            raise refused(path, "has too many columns", expected=f"at most {MAX_COLUMNS}", found=str(cells.width))
+        header = next(cells.rows())
+        while header and not header[-1].strip() and all(len(row) < len(header) or not row[len(header) - 1] for row in _below(cells)):
+            header.pop()
+        width = len(header)
+        texts = ([(row[position] or None) if position < len(row) else None for position in range(width)] for row in _below(cells))
+        yield from _loaded(con, clean_names(header), texts, select, scratch)
+    finally:
+        cells.path.unlink()
 
 
-def _filled(rows: list[list[Cell]]) -> list[list[Cell]]:
-    """From the first to the last row with a value: an empty row between them is a row."""
-    filled = [position for position, row in enumerate(rows) if any(cell != "" for cell in row)]
-    return rows[filled[0] : filled[-1] + 1] if filled else []
+def _below(cells: _Cells) -> Iterator[list[str]]:
+    rows = cells.rows()
+    next(rows)
+    return rows
 
 
-def _text(cell: Cell | None) -> str | None:
-    """A cell as it would stand in a CSV file."""
-    if cell is None or cell == "":
-        return None
-    if isinstance(cell, bool):
-        return "true" if cell else "false"
-    if isinstance(cell, float) and cell.is_integer() and abs(cell) < 1e15:
-        return str(int(cell))
-    if isinstance(cell, datetime):
-        is_date = (cell.hour, cell.minute, cell.second, cell.microsecond) == (0, 0, 0, 0)
-        return cell.date().isoformat() if is_date else cell.isoformat(sep=" ")
-    if isinstance(cell, date | time):
-        return cell.isoformat()
-    return str(cell)
-
-
-def read_pdf(con: duckdb.DuckDBPyConnection, path: Path, plain: Path, *, select: Select, scratch: Path) -> Iterator[Chunk]:
+def read_pdf(con: duckdb.DuckDBPyConnection, path: Path, plain: Path, *, select: Select, scratch: Path) -> Generator[Chunk]:
     """The pages of a PDF: their number and text.
 
     Raises:
         MissingExtra: pypdf is not installed.
-        FileRefused: damaged, or protected by a password.
+        FileRefused: damaged, protected by a password, or reading it would take the machine down.
     """
-    yield from _loaded(con, ("page", "text"), _pages(path, plain), select, scratch)
-
-
-def _pages(path: Path, plain: Path) -> list[list[str | None]]:
+    cells = _taken_apart("pdf", path, plain, scratch)
     try:
-        import logging
+        yield from _loaded(con, ("page", "text"), ([number, text or None] for number, text in cells.rows()), select, scratch)
+    finally:
+        cells.path.unlink()
 
-        from pypdf import PdfReader
-        from pypdf.errors import PyPdfError
-    except ImportError as error:
-        raise MissingExtra("PDF files", "need pypdf", fix="Install it with: pip install 'lakehouse[documents]'") from error
-    # pypdf reports each thing it repairs; the text is what counts.
-    logging.getLogger("pypdf").setLevel(logging.CRITICAL)
-    pages: list[list[str | None]] = []
-    try:
-        reader = PdfReader(plain)
-        if reader.is_encrypted and not reader.decrypt(""):
-            raise refused(path, "is protected by a password", fix="Deliver it without one")
-        for number, page in enumerate(reader.pages, start=1):
-            pages.append([str(number), page.extract_text().replace("\0", "")])
-    except PyPdfError as error:
-        raise refused(path, f"is not a readable PDF: {error}", fix="Save it again") from error
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError, AssertionError, ZeroDivisionError) as error:
-        # What pypdf raises by accident on damaged objects.
-        raise refused(path, f"is not a readable PDF: {type(error).__name__} {error}", fix="Save it again") from error
-    if not pages:
-        raise refused(path, "the PDF has no pages", fix="Save it again")
-    return pages
+
+def _taken_apart(kind: Literal["sheet", "pdf"], path: Path, plain: Path, scratch: Path, *, sheet: str | None = None) -> _Cells:
+    """Have the other process read the file.
+
+    Raises:
+        MissingExtra: its library is not installed.
+        FileRefused: the file can't be read, or the process did not survive it.
+    """
+    out = scratch / f"{new_name('cells')}.csv"
+    command = [sys.executable, "-I", document_process.__file__, kind, str(plain), str(out), sheet or ""]
+    # Libraries write their panics to stderr: what matters of them is that the process ended.
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL, check=False)
+    if done.returncode:
+        out.unlink(missing_ok=True)
+        raise _broken_down(path, done.returncode)
+    told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    if "width" in told:
+        return _Cells(out, told["width"])
+    out.unlink(missing_ok=True)
+    if "missing" in told:
+        raise MissingExtra("PDF files", f"need {told['missing']}", fix="Install it with: pip install 'lakehouse[documents]'")
+    raise refused(path, told["problem"], fix=told["fix"])
+
+
+def _broken_down(path: Path, code: int) -> FileRefused:
+    """What to say of a process that did not live to say it itself."""
+    memory = f"more than {document_process.MEMORY_BYTES // 1024**3} GB of memory"
+    if code in (-signal.SIGXCPU, -signal.SIGKILL):
+        return refused(path, "takes longer to read than any honest file of its size", fix=_FIX_BY_HAND)
+    if code == -signal.SIGABRT:
+        return refused(path, f"is damaged, or needs {memory} to be read (a cell far from the others is enough)", fix=_FIX_BY_HAND)
+    return refused(path, "is damaged: its reader broke down", found=f"exit code {code}", fix=_FIX_BY_HAND)
 
 
 def _loaded(
@@ -126,7 +123,7 @@ def _loaded(
     rows: "Iterator[list[str | None]] | Sequence[list[str | None]]",
     select: Select,
     scratch: Path,
-) -> Iterator[Chunk]:
+) -> Generator[Chunk]:
     path = scratch / f"{new_name('cells')}.csv"
     with path.open("w", encoding="utf-8", errors="replace", newline="") as file:
         writer = csv.writer(file, quoting=csv.QUOTE_ALL, lineterminator="\n")

@@ -1,8 +1,8 @@
 """Any file as rows of text: the one entry to the readers."""
 
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,7 +42,7 @@ def read_chunks(
     others: Others = "ignore",
     spill_dir: Path | None = None,
     slice_bytes: int = SLICE_BYTES,
-) -> Iterator[Chunk]:
+) -> Generator[Chunk]:
     """The file's records piece by piece, each piece in DuckDB; memory does not grow with the file.
 
     Args:
@@ -110,7 +110,7 @@ def _as_utf8(path: Path, plain: Path, shape: FileFormat, scratch: Path) -> Path:
     return target
 
 
-def _no_rows(con: duckdb.DuckDBPyConnection, names: Sequence[str], select: Select) -> Iterator[Chunk]:
+def _no_rows(con: duckdb.DuckDBPyConnection, names: Sequence[str], select: Select) -> Generator[Chunk]:
     """A header without records: an empty piece, so that the columns are known."""
     nothing = ", ".join(f"NULL::VARCHAR AS {quote_identifier(name)}" for name in names)
     rows = f"({select(names, f'(SELECT {nothing}, NULL::BIGINT AS _row WHERE false)', True)})"
@@ -137,13 +137,14 @@ def stage(
     con.execute(f"CREATE TEMP TABLE {rejects} (_row BIGINT, record VARCHAR, reason VARCHAR)")
     names: tuple[str, ...] = ()
     total = 0
-    for chunk in read_chunks(con, path, file_format=shape, landing=landing, columns=columns, spill_dir=spill_dir):
-        if not names:
-            names = chunk.names
-            con.execute(f"CREATE TEMP TABLE {relation} AS SELECT * FROM {chunk.rows_sql} WHERE false")
-        con.execute(f"INSERT INTO {relation} BY NAME SELECT * FROM {chunk.rows_sql}")
-        con.execute(f"INSERT INTO {rejects} SELECT * FROM {chunk.rejects_sql}")
-        total += chunk.rows + len(chunk.rejects)
+    with closing(read_chunks(con, path, file_format=shape, landing=landing, columns=columns, spill_dir=spill_dir)) as chunks:
+        for chunk in chunks:
+            if not names:
+                names = chunk.names
+                con.execute(f"CREATE TEMP TABLE {relation} AS SELECT * FROM {chunk.rows_sql} WHERE false")
+            con.execute(f"INSERT INTO {relation} BY NAME SELECT * FROM {chunk.rows_sql}")
+            con.execute(f"INSERT INTO {rejects} SELECT * FROM {chunk.rejects_sql}")
+            total += chunk.rows + len(chunk.rejects)
     if not names:
         raise refused(path, "holds no record", fix="Deliver the file again")
     return StagedFile(rows_name, names, total, rejects_name, shape)
