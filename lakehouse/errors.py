@@ -2,6 +2,7 @@
 
 DATA_DID_NOT_PASS = 1
 WRONG_USE = 2
+_MOST_SHOWN = 600
 
 
 class LakehouseError(Exception):
@@ -35,7 +36,7 @@ class LakehouseError(Exception):
 
     def _message(self) -> str:
         text = f"{self.subject}: {self.problem}"
-        details = [f"{label} {value}" for label, value in (("expected", self.expected), ("found", self.found)) if value]
+        details = [f"{label} {_shortened(value)}" for label, value in (("expected", self.expected), ("found", self.found)) if value]
         if details:
             text += f" ({'; '.join(details)})"
         if self.fix:
@@ -54,6 +55,11 @@ class LakehouseError(Exception):
             "fix": self.fix,
             "message": str(self),
         }
+
+
+def _shortened(value: str) -> str:
+    """What a file holds may be megabytes; the beginning says what it is, and as_dict has all of it."""
+    return value if len(value) <= _MOST_SHOWN else value[:_MOST_SHOWN] + "..."
 
 
 def _harmless(sign: str) -> str:

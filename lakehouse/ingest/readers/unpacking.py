@@ -1,9 +1,11 @@
 """Compressed files: what they really are by their first bytes, and unpacking them within limits."""
 
 import bz2
+import errno
 import gzip
 import io
 import lzma
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -20,6 +22,17 @@ from lakehouse.ingest.readers.formats import (
 )
 
 _BLOCK = 1024 * 1024
+_DAMAGED = (
+    EOFError,
+    zlib.error,
+    struct.error,
+    zipfile.BadZipFile,
+    gzip.BadGzipFile,
+    lzma.LZMAError,
+    UnicodeDecodeError,
+    NotImplementedError,
+    RuntimeError,
+)
 _OFFICE_MEMBERS = ("xl/workbook.xml", "xl/workbook.bin", "mimetype")
 
 
@@ -74,10 +87,11 @@ def opened(path: Path, compression: Compression) -> Iterator[IO[bytes]]:
         else:
             with path.open("rb") as stream:
                 yield stream
-    except (EOFError, zlib.error, zipfile.BadZipFile, gzip.BadGzipFile, lzma.LZMAError, NotImplementedError, RuntimeError) as error:
+    except _DAMAGED as error:
         raise refused(path, f"the {compression} stream can't be unpacked: {error}", fix="Deliver the file again") from error
     except OSError as error:
-        if error.errno is not None:
+        # A place in the archive that lies before its beginning is an invalid argument to the system.
+        if error.errno not in {None, errno.EINVAL}:
             raise
         raise refused(path, f"the {compression} stream can't be unpacked: {error}", fix="Deliver the file again") from error
 
