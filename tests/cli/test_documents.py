@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from lakehouse.tables import Lake
 from tests.cli.conftest import Outcome
 from tests.conftest import PROJECT
 
@@ -17,7 +18,7 @@ PREDICTIONS = "models.household_vulnerability_predictions"
 
 def _documented() -> dict[str, Any]:
     text = (PROJECT / "docs" / "cli.md").read_text("utf-8")
-    return {name: json.loads(body) for name, body in re.findall(r"```json ([a-z ]+)\n(.*?)```", text, re.DOTALL)}
+    return {name: json.loads(body) for name, body in re.findall(r"```json ([a-z -]+)\n(.*?)```", text, re.DOTALL)}
 
 
 DOCUMENTED = _documented()
@@ -36,6 +37,7 @@ def _shape(value: Any) -> Any:
             "baseline",
             "bad_by_kind",
             "source",
+            "tables",
             "warnings",
             "quarantine",
         )
@@ -73,6 +75,25 @@ def _same(name: str, printed: Any) -> None:
 )
 def test_reading_commands_print_what_is_documented(name: str, arguments: list[str], lakehouse: Run) -> None:
     _same(name, lakehouse(*arguments, "--json").json)
+
+
+def test_backup_commands_print_what_is_documented(small_lake: Lake, lakehouse: Run, tmp_path: Path) -> None:
+    place = tmp_path / "backups"
+    _same("backup", lakehouse("backup", place, "--json").json)
+    _same("backups", lakehouse("backups", place, "--json").json)
+    _same("prune-backups", lakehouse("prune-backups", place, "--keep-last", 1, "--json").json)
+    assert lakehouse("verify", "raw.household_survey").code == 0
+    next(path for path in Path(small_lake.uri).rglob("*.parquet") if "raw" in path.parts).write_bytes(b"")
+    damaged = lakehouse("verify", "raw.household_survey", "--backup", place, "--json")
+    assert damaged.code == 1
+    _same("verify", damaged.json)
+    _same("restore-backup only", lakehouse("restore-backup", place, "--only", "raw.household_survey", "--json").json)
+    assert lakehouse("verify", "raw.household_survey").code == 0
+    _same("restore-backup", lakehouse("restore-backup", place, "--to", tmp_path / "other", "--json").json)
+    assert lakehouse("restore-backup", place).code == 2
+    assert lakehouse("restore-backup", place, "--at", "yesterday").code == 2
+    assert lakehouse("backups", tmp_path / "nowhere").code == 0
+    assert lakehouse("backup").code == 2
 
 
 def test_the_ways_in_print_what_is_documented(lakehouse: Run, tmp_path: Path) -> None:

@@ -1,0 +1,148 @@
+"""What lies across tables and beside them: rows of files, originals, databases, registered models."""
+
+import sqlite3
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterable, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from lakehouse.errors import LakehouseError
+from lakehouse.ingest.dead import counted_condition
+from lakehouse.ingest.known import files_of
+from lakehouse.recovery.databases import is_sqlite, sqlite_problem
+from lakehouse.recovery.findings import Advice, Failure
+from lakehouse.settings import Settings
+from lakehouse.tables import CommitInfo, Lake
+from lakehouse.tables.stored import StoredFile
+
+# What comes of reading a zip of JSON and arrays in which any byte may have changed.
+_WHAT_DAMAGE_RAISES = (
+    ArithmeticError, AttributeError, EOFError, ImportError, LookupError, OSError, RuntimeError, TypeError, ValueError,
+    struct.error, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+_ADDING = {"append", "add_columns", "add_feature", "compact", "OPTIMIZE"}
+
+
+def check_conservation(lake: Lake, dataset: str) -> list[Failure]:
+    """For every file that was ever ingested: rows read = rows in raw + rows that wait in quarantine or were discarded there.
+
+    Where rows were taken out of raw on purpose (deleted, erased, restored to an earlier version), only more rows than were read
+    are a failure.
+    """
+    raw, refused = f"raw.{dataset}", f"quarantine.{dataset}"
+    commits = lake.history(raw)
+    read: dict[str, int] = {}
+    names: dict[str, str] = {}
+    for commit in commits:
+        for file in files_of(commit):
+            if "rows_read" in file:
+                read[str(file["sha256"])] = int(file["rows_read"])
+                names[str(file["sha256"])] = str(file.get("file", file["sha256"]))
+    if not read:
+        return []
+    con = lake.open_connection()
+    try:
+        held = _counts(con, f"SELECT _sha256, count(*) FROM ({lake.scan_sql(raw, con=con)}) GROUP BY 1") if _has(lake, raw) else {}
+        waiting: dict[str, int] = {}
+        if _has(lake, refused):
+            counts = counted_condition(commits, lake.history(refused))
+            rows = f"SELECT _sha256, count(*) FROM ({lake.scan_sql(refused, con=con)}) WHERE ({counts}) AND status <> 'replayed' GROUP BY 1"
+            waiting = _counts(con, rows)
+    finally:
+        con.close()
+    return list(_compare(raw, read, names, held, waiting, is_shrunk=_is_shrunk(commits)))
+
+
+def _has(lake: Lake, table: str) -> bool:
+    return lake.exists(table) and "_sha256" in lake.schema(table)
+
+
+def _counts(con: duckdb.DuckDBPyConnection, sql: str) -> dict[str, int]:
+    return {str(sha256): int(count) for sha256, count in con.execute(sql).fetchall()}
+
+
+def _is_shrunk(commits: Iterable[CommitInfo]) -> bool:
+    return any(commit.operation not in _ADDING and commit.version > 0 for commit in commits)
+
+
+def _compare(
+    raw: str, read: Mapping[str, int], names: Mapping[str, str], held: Mapping[str, int], waiting: Mapping[str, int], *, is_shrunk: bool
+) -> Iterable[Failure]:
+    for sha256, expected in read.items():
+        found = held.get(sha256, 0) + waiting.get(sha256, 0)
+        if found == expected or (found < expected and is_shrunk):
+            continue
+        problem = f"{names[sha256]} ({sha256[:12]}) had {expected} rows: {held.get(sha256, 0)} are in raw and {waiting.get(sha256, 0)} in quarantine"
+        fix = f"Look at lakehouse history {raw}, and restore the version before the rows went: lakehouse restore {raw}"
+        yield Failure("rows_are_conserved", raw, problem, fix)
+
+
+def check_originals(lake: Lake, listed: Mapping[str, StoredFile], datasets: Iterable[str], advice: Advice) -> list[Failure]:
+    """Every original that raw's log names is there."""
+    failures: list[Failure] = []
+    for dataset in datasets:
+        for commit in lake.history(f"raw.{dataset}"):
+            for file in files_of(commit):
+                place = str(file.get("archive") or "")
+                if place and place not in listed:
+                    path = f"tables/{place}"
+                    problem = f"the original of {file.get('file')} is gone"
+                    failures.append(Failure("originals_are_there", "originals", problem, advice.for_file(path), path, str(commit.version)))
+    return failures
+
+
+def check_databases(files: Iterable[tuple[str, Path]]) -> list[Failure]:
+    """Every SQLite database of the home is in order."""
+    failures: list[Failure] = []
+    for path, place in files:
+        problem = sqlite_problem(place) if is_sqlite(place) else ("is no SQLite database" if place.stat().st_size else None)
+        if problem is not None:
+            fix = f"Restore it from a backup: lakehouse restore-backup PLACE --only {path.split('/')[1]}"
+            failures.append(Failure("databases_are_in_order", path.split("/")[1], problem, fix, path))
+    return failures
+
+
+def check_models(settings: Settings, database: Path | None) -> list[Failure]:
+    """Every registered model loads, and is the one that was registered."""
+    from lakehouse.learning.fingerprint import model_digest
+    from lakehouse.learning.registry import Registry
+
+    versions = _model_versions(database) if database is not None and database.is_file() else []
+    failures: list[Failure] = []
+    registry = Registry(settings)
+    for name, version, noted in versions:
+        subject = f"model {name}@{version}"
+        fix = f"Restore the registry from a backup (lakehouse restore-backup PLACE --only registry), or lakehouse train {name} --force"
+        try:
+            model = registry.load(name, version)
+            digest = model_digest(model.pipeline)
+        except LakehouseError as error:
+            failures.append(Failure("models_load", "registry", f"{subject} {error.problem}: {error.found}", fix))
+            continue
+        except _WHAT_DAMAGE_RAISES as error:
+            failures.append(Failure("models_load", "registry", f"{subject} can't be loaded: {type(error).__name__}: {error}", fix))
+            continue
+        if digest != model.spec.digest or (noted and digest != noted):
+            failures.append(Failure("models_are_those_registered", "registry", f"{subject} is another model than was registered", fix))
+    return failures
+
+
+def _model_versions(database: Path) -> list[tuple[str, str, str]]:
+    """Name, version and noted digest of every model that this project registered."""
+    sql = """
+        SELECT v.name, v.version, t.value FROM model_versions v
+        JOIN model_version_tags t ON t.name = v.name AND t.version = v.version AND t.key = 'lakehouse.model_digest'
+        WHERE v.current_stage IS NULL OR v.current_stage <> 'Deleted_Internal' ORDER BY v.name, v.version
+    """
+    try:
+        with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as con:
+            found: list[Any] = con.execute(sql).fetchall()
+    except sqlite3.Error:
+        # The database check has said so.
+        return []
+    return [(str(name), str(version), str(noted)) for name, version, noted in found]
