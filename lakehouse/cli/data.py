@@ -14,6 +14,7 @@ from lakehouse.cli.screen import Screen, human_size, json_value
 from lakehouse.errors import DATA_DID_NOT_PASS, QueryError, SourceError
 
 _SHOWN_ROWS = 50
+_SHOWN_VERSIONS = 100
 
 
 def register(app: typer.Typer) -> None:
@@ -80,7 +81,8 @@ def query(
     *,
     sql: Annotated[str, typer.Argument(help='One SELECT; tables are layer.name. "-" reads it from stdin.')],
     as_of: Annotated[
-        list[str] | None, typer.Option("--as-of", help="table@version or table@instant; may be repeated.", autocompletion=table_names)
+        list[str] | None,
+        typer.Option("--as-of", help="table@version, table@instant or table@tag; may be repeated.", autocompletion=table_names),
     ] = None,
     limit: Annotated[int | None, typer.Option("--limit", min=0, help="At most this many rows (50 on a terminal, else all).")] = None,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
@@ -208,7 +210,12 @@ def history(
     from lakehouse.pipeline.overview import table_history
     from lakehouse.pipeline.workspace import Workspace
 
-    commits = table_history(Workspace.load().lake, table, limit=limit)
+    lake = Workspace.load().lake
+    shown = limit if limit is not None or screen.json else _SHOWN_VERSIONS
+    commits = table_history(lake, table, limit=shown)
+    tags: dict[int, list[str]] = {}
+    for tag in lake.tags(table):
+        tags.setdefault(tag.version, []).append(tag.name)
     document = {
         "table": table,
         "versions": [
@@ -222,6 +229,8 @@ def history(
                 "inputs": dict(one.stamp.inputs) if one.stamp else {},
                 "code": one.stamp.code if one.stamp else None,
                 "source": one.stamp.source if one.stamp else None,
+                "restored": one.restored,
+                "tags": tags.get(one.version, []),
             }
             for one in commits
         ],
@@ -237,12 +246,17 @@ def history(
             ("operation", "left"),
             ("rows", "right"),
             ("from", "left"),
+            ("tags", "left"),
         ):
             grid.add_column(name, justify=justify, overflow="fold")  # pyright: ignore[reportArgumentType]
         for one in commits:
             inputs = ", ".join(f"{name}@{version}" for name, version in one.stamp.inputs.items()) if one.stamp else ""
+            inputs = f"version {one.restored}" if one.restored is not None else inputs
+            named = ", ".join(tags.get(one.version, ()))
             rows = "" if one.rows is None else f"{one.rows:,}"
-            grid.add_row(str(one.version), f"{one.timestamp:%Y-%m-%d %H:%M:%S}", one.operation, rows, inputs)
+            grid.add_row(str(one.version), f"{one.timestamp:%Y-%m-%d %H:%M:%S}", one.operation, rows, inputs, named)
         out.print(grid)
+        if limit is None and len(commits) == _SHOWN_VERSIONS:
+            screen.say(f"The newest {_SHOWN_VERSIONS} versions; --limit N shows N")
 
     screen.emit(document, show)

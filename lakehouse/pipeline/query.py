@@ -4,14 +4,15 @@ import difflib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 import duckdb
 
-from lakehouse.errors import QueryError
+from lakehouse.errors import QueryError, TableError
 from lakehouse.sql import quote_literal
 from lakehouse.tables import Lake, Session, TableName
+from lakehouse.tables.tags import parse_point
+from lakehouse.tables.versions import AsOf
 
 _READ_ONLY = frozenset({"SELECT", "EXPLAIN"})
 _EXPLAIN = re.compile(r"^\s*explain(\s+analyze)?\s*(\([^)]*\))?", re.IGNORECASE)
@@ -36,15 +37,15 @@ class QueryResult:
     versions: Mapping[str, int]
 
 
-def parse_as_of(items: Sequence[str]) -> dict[str, int | datetime]:
-    """Read `table@3` and `table@2026-01-01T00:00:00Z` into a version or an instant per table.
+def parse_as_of(items: Sequence[str]) -> dict[str, AsOf]:
+    """Read `table@3`, `table@2026-01-01T00:00:00Z` and `table@approved` into a version, an instant or a tag per table.
 
     An instant without an offset is UTC.
 
     Raises:
-        QueryError: an item is neither, or names a table twice.
+        QueryError: an item is none of them, or names a table twice.
     """
-    points: dict[str, int | datetime] = {}
+    points: dict[str, AsOf] = {}
     for item in items:
         name, at, point = item.partition("@")
         if not at or not name or not point:
@@ -52,14 +53,10 @@ def parse_as_of(items: Sequence[str]) -> dict[str, int | datetime]:
         table = str(TableName.parse(name))
         if table in points:
             raise QueryError(f"--as-of {item}", f"{table} is given twice", fix="Give one version per table")
-        if point.isdecimal():
-            points[table] = int(point)
-            continue
         try:
-            moment = datetime.fromisoformat(point)
-        except ValueError as error:
+            points[table] = parse_point(point)
+        except TableError as error:
             raise _bad_as_of(item) from error
-        points[table] = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     return points
 
 
@@ -67,11 +64,12 @@ def _bad_as_of(item: str) -> QueryError:
     return QueryError(
         f"--as-of {item}",
         "is not a table and a point in its history",
-        expected="table@version or table@instant, such as analytics.x@3 or analytics.x@2026-01-31T12:00",
+        expected="table@version, table@instant or table@tag, such as analytics.x@3, analytics.x@2026-01-31T12:00 or analytics.x@approved",
+        fix="lakehouse history TABLE lists versions, lakehouse tag list the tags",
     )
 
 
-def query(lake: Lake, sql: str, *, as_of: Mapping[str, int | datetime] | None = None, limit: int | None = None) -> QueryResult:
+def query(lake: Lake, sql: str, *, as_of: Mapping[str, AsOf] | None = None, limit: int | None = None) -> QueryResult:
     """Run one SELECT over the tables it names; it can read nothing else and change nothing.
 
     Raises:

@@ -198,6 +198,10 @@ class Snapshot:
             for vector in vectors
         }
 
+    def files_with_dead_rows(self) -> set[str]:
+        """Addresses of files some of whose rows are deleted by deletion vectors."""
+        return {uri for uri, rows in self._dead_rows().items() if rows} if "deletionVectors" in self.features else set()
+
     @property
     def has_dead_rows(self) -> bool:
         """True if some rows of its files are deleted by deletion vectors."""
