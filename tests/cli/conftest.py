@@ -50,7 +50,14 @@ def small_lake(settings: Settings) -> Lake:
             source = {
                 "batch": batch,
                 "files": [
-                    {"file": f"wave_{batch}.csv", "sha256": f"{batch}" * 64, "rows_read": 11, "rows_accepted": 10, "rows_quarantined": 1}
+                    {
+                        "file": f"wave_{batch}.csv",
+                        "sha256": f"{batch}" * 64,
+                        "bytes": 9,
+                        "rows_read": 11,
+                        "rows_accepted": 10,
+                        "rows_quarantined": 1,
+                    }
                 ],
             }
             transaction = Transaction("ingest.household_survey", batch)
