@@ -4,6 +4,7 @@ Quarantine comes first, raw second; the raw commit is the moment the batch count
 quarantined rows that raw's log does not know; `dead` removes them.
 """
 
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -125,7 +126,8 @@ class Batch:
             }
             for outcome in accepted
         ]
-        return {"batch": number, "files": files}
+        # The attempt tells the commits of this batch from those of another that chose the same number.
+        return {"batch": number, "attempt": uuid.uuid4().hex, "files": files}
 
     @staticmethod
     def _rows_sql(pieces: PiecewiseAppend, written: Sequence[Written]) -> str:

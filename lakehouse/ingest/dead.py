@@ -1,37 +1,28 @@
-"""Quarantined rows that do not count: their batch died before its raw commit, or is still under way.
+"""Quarantined rows that do not count: their batch died before its raw commit, or is still under way; or a later batch decided on them.
 
 Raw takes a batch only on condition that no other came in between. So once raw's newest batch has the number of a quarantined one,
-or a later one, that batch is decided: its files are in raw's log under this number, or its rows are dead. The number alone does
-not tell: two processes may choose the same one, and a batch without bad rows writes nothing to quarantine.
+or a later one, that batch is decided: it counts if raw's log has it under this number with the same mark, or its rows are dead. The
+number alone does not tell: two processes may choose the same one, and a batch without bad rows writes nothing to quarantine.
+
+A batch that decides on rows of earlier ones (a replay, a discard, a file that replaces another) writes them again as they are now;
+the newest that counts is the row. The older ones are removed once the batch is in raw, by its process or by whoever comes next.
 """
 
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable
 
 import duckdb
 
 from lakehouse.contracts import DatasetContract
 from lakehouse.ingest.batch import app_id
-from lakehouse.ingest.known import KnownFiles, batch_of, files_of
-from lakehouse.sql import quote_literal
+from lakehouse.ingest.known import KnownFiles, batch_of, changes_of, mark_of
 from lakehouse.tables import CommitInfo, Lake, Stamp, in_force
+from lakehouse.tables.writing import inner
+
+_MOVED = "__moved_rows"
 
 
-@dataclass(frozen=True, slots=True)
-class DeadBatch:
-    """Files whose rows were quarantined under a number and never reached raw under it."""
-
-    number: int
-    digests: tuple[str, ...]
-
-    @property
-    def condition(self) -> str:
-        """SQL that holds for its rows in the quarantine table."""
-        return f"(_batch = {self.number} AND _sha256 IN ({', '.join(quote_literal(digest) for digest in self.digests)}))"
-
-
-def remove_dead(lake: Lake, con: duckdb.DuckDBPyConnection, contract: DatasetContract, known: KnownFiles, *, run: str) -> list[DeadBatch]:
-    """Remove the quarantined rows of decided batches that raw does not know, whichever process left them.
+def remove_dead(lake: Lake, con: duckdb.DuckDBPyConnection, contract: DatasetContract, known: KnownFiles, *, run: str) -> list[int]:
+    """Remove the quarantined rows that no longer count, whichever process left them; returns the numbers of the dead batches.
 
     Looks at the commits to quarantine since the last look, so it costs as much as there is new.
 
@@ -48,7 +39,8 @@ def remove_dead(lake: Lake, con: duckdb.DuckDBPyConnection, contract: DatasetCon
     if decided is None:
         return []
     known.catch_up()
-    dead: list[DeadBatch] = []
+    dead: list[int] = []
+    moving: list[int] = []
     looked_at: CommitInfo | None = None
     for commit in commits:
         number = batch_of(commit)
@@ -57,47 +49,50 @@ def remove_dead(lake: Lake, con: duckdb.DuckDBPyConnection, contract: DatasetCon
         looked_at = commit
         if number is None:
             continue
-        digests = [str(file["sha256"]) for file in files_of(commit)]
-        counted = {digest for digest, file in known.known(digests).items() if file.batch == number}
-        lost = tuple(digest for digest in digests if digest not in counted)
-        if lost:
-            dead.append(DeadBatch(number, lost))
-    if dead:
-        numbers = [batch.number for batch in dead]
-        lake.delete(
-            con,
-            contract.quarantine,
-            " OR ".join(batch.condition for batch in dead),
-            within={"_batch": (min(numbers), max(numbers))},
-            stamp=Stamp(asset=contract.quarantine, run=run, code="remove dead batches"),
-        )
+        if known.mark_of_batch(number) != mark_of(commit):
+            dead.append(number)
+        elif changes_of(commit):
+            moving.append(number)
+    _remove(lake, con, contract, dead, moving, run=run)
     if looked_at is not None:
         known.remember_look(looked_at)
     return dead
 
 
+def _remove(lake: Lake, con: duckdb.DuckDBPyConnection, contract: DatasetContract, dead: list[int], moving: list[int], *, run: str) -> None:
+    conditions: list[str] = []
+    if dead:
+        conditions.append(f"_batch IN ({_numbers(dead)})")
+    if moving:
+        scan = lake.scan_sql(contract.quarantine, con=con)
+        con.execute(
+            f"CREATE OR REPLACE TEMP TABLE {_MOVED} AS SELECT _sha256, _row, max(_batch) AS newest FROM {inner(scan)} "
+            f"WHERE _batch IN ({_numbers(moving)}) GROUP BY _sha256, _row"
+        )
+        conditions.append(f"EXISTS (SELECT 1 FROM {_MOVED} m WHERE m._sha256 = t._sha256 AND m._row = t._row AND t._batch < m.newest)")
+    if conditions:
+        lake.delete(
+            con,
+            contract.quarantine,
+            " OR ".join(conditions),
+            within={"_batch": (0 if moving else min(dead), max(dead + moving))},
+            stamp=Stamp(asset=contract.quarantine, run=run, code="remove what no longer counts"),
+        )
+
+
 def counted_condition(raw: Iterable[CommitInfo], quarantine: Iterable[CommitInfo]) -> str:
-    """SQL that holds for the rows of a quarantine table that count, whatever is still to be removed.
+    """SQL that holds for the rows of a quarantine table whose batch counts, whatever is still to be removed.
 
     Args:
         raw: the log of the raw table, newest first.
         quarantine: the log of the quarantine table.
     """
-    known: dict[int, Collection[str]] = {
-        number: {str(file.get("sha256")) for file in files_of(commit)}
-        for commit in in_force(raw)
-        if (number := batch_of(commit)) is not None
+    marks = {number: mark_of(commit) for commit in in_force(raw) if (number := batch_of(commit)) is not None}
+    others = {
+        number for commit in quarantine if (number := batch_of(commit)) is not None and number in marks and marks[number] != mark_of(commit)
     }
-    batches = ", ".join(str(number) for number in sorted(known))
-    others = [
-        DeadBatch(number, lost)
-        for commit in quarantine
-        if (number := batch_of(commit)) is not None and number in known and (lost := _unknown(commit, known[number]))
-    ]
-    also = "".join(f" AND NOT {batch.condition}" for batch in others)
-    return f"_batch IN ({batches or 'NULL'}){also}"
+    return f"_batch IN ({_numbers(marks.keys() - others) or 'NULL'})"
 
 
-def _unknown(commit: CommitInfo, digests: Collection[str]) -> tuple[str, ...]:
-    files: list[Mapping[str, object]] = list(files_of(commit))
-    return tuple(digest for file in files if (digest := str(file.get("sha256"))) not in digests)
+def _numbers(batches: Iterable[int]) -> str:
+    return ", ".join(str(number) for number in sorted(batches))

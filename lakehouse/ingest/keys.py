@@ -44,6 +44,15 @@ class KeyWatch:
             return None
         return table
 
+    def know(self, rows_sql: str) -> None:
+        """Rows that are accepted already: whichever of the next pieces has one of their keys repeats it."""
+        for rule in self._rules:
+            first = quote_identifier(rule.columns[0])
+            found = self._con.execute(f"SELECT min({first}), max({first}) FROM {rows_sql} WHERE {_filled(rule)}").fetchone()
+            if found is not None and found[0] is not None:
+                self._ranges.setdefault(rule.id, []).append((found[0], found[1]))
+                self._remember(rule, rows_sql, None)
+
     def close(self) -> None:
         """Drop what was made."""
         for name in (*self._tables, *self._seen.values()):

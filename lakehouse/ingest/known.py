@@ -4,6 +4,8 @@ The truth is the log of the raw table (`lakehouse.source` of its commits). The i
 that looking costs as much as there are new commits, however many files there have been. It can be deleted at any time.
 """
 
+import hashlib
+import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -18,27 +20,44 @@ from lakehouse.tables import CommitInfo, Lake, in_force
 from lakehouse.tables.log import CommitLog
 from lakehouse.tables.names import TableName
 
+# Another number makes the index be made anew: it held less before.
+_FORMAT = 2
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS progress (raw TEXT PRIMARY KEY, version INTEGER NOT NULL, mark TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS looks (quarantine TEXT PRIMARY KEY, version INTEGER NOT NULL, mark TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS restores (raw TEXT PRIMARY KEY, version INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS ingested (raw TEXT, sha256 TEXT, batch INTEGER NOT NULL, rows_read INTEGER, rows_accepted INTEGER,
-    rows_quarantined INTEGER, PRIMARY KEY (raw, sha256)) WITHOUT ROWID;
+    rows_quarantined INTEGER, file TEXT, archive TEXT, replaced_by TEXT, PRIMARY KEY (raw, sha256)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS batches (raw TEXT, batch INTEGER, mark TEXT NOT NULL, PRIMARY KEY (raw, batch)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS refused (raw TEXT, sha256 TEXT, contract TEXT, error TEXT, PRIMARY KEY (raw, sha256)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS digests (path TEXT PRIMARY KEY, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
     sha256 TEXT NOT NULL) WITHOUT ROWID;
 """
 
 
+_FILE_COLUMNS = "sha256, batch, rows_read, rows_accepted, rows_quarantined, file, archive, replaced_by"
+# What prepares a table for rows carries the stamp of the rows, but has none of them.
+_PREPARING = frozenset({"add_columns", "add_feature"})
+
+
 @dataclass(frozen=True, slots=True)
 class KnownFile:
-    """A content that is in raw."""
+    """A content that was ingested, with its numbers as they were then.
+
+    Attributes:
+        file: the name it arrived under.
+        archive: where its bytes are, relative to the root.
+        replaced_by: digest of the content that took its place; none of its rows counts since then.
+    """
 
     sha256: str
     batch: int
     rows_read: int
     rows_accepted: int
     rows_quarantined: int
+    file: str = ""
+    archive: str | None = None
+    replaced_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,15 +72,22 @@ class SeenFile:
 
 def files_of(commit: CommitInfo) -> list[Mapping[str, Any]]:
     """The files a raw commit accounts for."""
-    source = commit.stamp.source if commit.stamp is not None else None
-    files: Any = (source or {}).get("files", [])
-    return list(files)
+    return _listed(commit, "files")
+
+
+def replaced_of(commit: CommitInfo) -> list[Mapping[str, Any]]:
+    """The files whose rows a raw commit took out, each with the digest (`by`) of the one that took its place."""
+    return _listed(commit, "replaced")
+
+
+def changes_of(commit: CommitInfo) -> list[Mapping[str, Any]]:
+    """What a commit did to quarantined rows of earlier batches, by file: how many it accepted, discarded or left waiting."""
+    return _listed(commit, "changes")
 
 
 def batch_of(commit: CommitInfo) -> int | None:
     """The batch a raw commit made, None for commits of other kinds."""
-    source = commit.stamp.source if commit.stamp is not None else None
-    batch = (source or {}).get("batch")
+    batch = _source(commit).get("batch")
     return int(str(batch)) if batch is not None else None
 
 
@@ -69,6 +95,23 @@ def number_of(commit: CommitInfo) -> int | None:
     """The number that a raw commit took: a batch's own, or the one that a restore made unusable."""
     restored: Any = ((commit.stamp.source if commit.stamp is not None else None) or {}).get("restored")
     return int(restored["number"]) if commit.restored is not None and restored else batch_of(commit)
+
+
+def mark_of(commit: CommitInfo) -> str:
+    """What the two commits of one batch have in common, and those of no other."""
+    source = _source(commit)
+    return str(source.get("attempt") or hashlib.sha256(json.dumps(source, sort_keys=True).encode()).hexdigest())
+
+
+def _source(commit: CommitInfo) -> Mapping[str, Any]:
+    if commit.stamp is None or commit.stamp.source is None or commit.operation in _PREPARING:
+        return {}
+    return commit.stamp.source
+
+
+def _listed(commit: CommitInfo, name: str) -> list[Mapping[str, Any]]:
+    listed: Any = _source(commit).get(name, [])
+    return list(listed)
 
 
 class KnownFiles:
@@ -90,8 +133,21 @@ class KnownFiles:
             database.execute("PRAGMA journal_mode=WAL")
             # Losing the index costs reading the log again.
             database.execute("PRAGMA synchronous=OFF")
-            database.executescript(_SCHEMA)
+            self._prepare(database)
             yield database
+
+    @staticmethod
+    def _prepare(database: sqlite3.Connection) -> None:
+        if database.execute("PRAGMA user_version").fetchone() == (_FORMAT,):
+            return
+        database.execute("BEGIN IMMEDIATE")
+        if database.execute("PRAGMA user_version").fetchone() != (_FORMAT,):
+            for table in ("ingested", "progress"):
+                database.execute(f"DROP TABLE IF EXISTS {table}")
+            for statement in filter(str.strip, _SCHEMA.split(";")):
+                database.execute(statement)
+            database.execute(f"PRAGMA user_version = {_FORMAT}")
+        database.execute("COMMIT")
 
     def catch_up(self) -> None:
         """Read what was committed to raw since the last look."""
@@ -112,11 +168,6 @@ class KnownFiles:
             is_restored = any(commit.restored is not None for commit in commits)
             if is_restored:
                 commits = list(in_force(self._raw_log.commits(versions[::-1])))
-            rows = [
-                (self._raw, file["sha256"], batch_of(commit), file["rows_read"], file["rows_accepted"], file["rows_quarantined"])
-                for commit in commits
-                for file in files_of(commit)
-            ]
             database.execute("BEGIN IMMEDIATE")
             if self._progress(database) != seen:
                 database.execute("ROLLBACK")
@@ -125,7 +176,8 @@ class KnownFiles:
                 self._forget(database)
                 restore = next(commit.version for commit in commits if commit.restored is not None)
                 database.execute("INSERT INTO restores VALUES (?, ?)", (self._raw, restore))
-            database.executemany("INSERT OR REPLACE INTO ingested VALUES (?, ?, ?, ?, ?, ?)", rows)
+            for commit in reversed(commits):
+                self._index(database, commit)
             database.execute("INSERT OR REPLACE INTO progress VALUES (?, ?, ?)", (self._raw, commits[0].version, _mark(commits[0])))
             database.execute("COMMIT")
         return True
@@ -133,6 +185,22 @@ class KnownFiles:
     def _progress(self, database: sqlite3.Connection) -> int:
         row = database.execute("SELECT version FROM progress WHERE raw = ?", (self._raw,)).fetchone()
         return -1 if row is None else int(row[0])
+
+    def _index(self, database: sqlite3.Connection, commit: CommitInfo) -> None:
+        batch = batch_of(commit)
+        if batch is None:
+            return
+        database.execute("INSERT OR REPLACE INTO batches VALUES (?, ?, ?)", (self._raw, batch, mark_of(commit)))
+        rows = [
+            (
+                self._raw, file["sha256"], batch, file["rows_read"], file["rows_accepted"], file["rows_quarantined"],
+                file.get("file", ""), file.get("archive"),
+            )
+            for file in files_of(commit)
+        ]  # fmt: skip
+        database.executemany("INSERT OR REPLACE INTO ingested VALUES (?, ?, ?, ?, ?, ?, ?, ?, NULL)", rows)
+        gone = [(file["by"], self._raw, file["sha256"]) for file in replaced_of(commit)]
+        database.executemany("UPDATE ingested SET replaced_by = ? WHERE raw = ? AND sha256 = ?", gone)
 
     def _seen(self, database: sqlite3.Connection, newest: int) -> int:
         """The version up to which the index is right; -1 where the table is not the one that was indexed."""
@@ -148,6 +216,7 @@ class KnownFiles:
 
     def _forget(self, database: sqlite3.Connection) -> None:
         database.execute("DELETE FROM ingested WHERE raw = ?", (self._raw,))
+        database.execute("DELETE FROM batches WHERE raw = ?", (self._raw,))
         database.execute("DELETE FROM progress WHERE raw = ?", (self._raw,))
         database.execute("DELETE FROM restores WHERE raw = ?", (self._raw,))
 
@@ -181,12 +250,27 @@ class KnownFiles:
         with self._database() as database:
             for digest in set(digests):
                 row = database.execute(
-                    "SELECT sha256, batch, rows_read, rows_accepted, rows_quarantined FROM ingested WHERE raw = ? AND sha256 = ?",
+                    f"SELECT {_FILE_COLUMNS} FROM ingested WHERE raw = ? AND sha256 = ?",
                     (self._raw, digest),
                 ).fetchone()
                 if row is not None:
                     found[digest] = KnownFile(*row)
         return found
+
+    def files(self, *, name: str | None = None) -> list[KnownFile]:
+        """Every content that was ingested (under a name), in the order of arrival, after `catch_up`."""
+        with self._database() as database:
+            rows = database.execute(
+                f"SELECT {_FILE_COLUMNS} FROM ingested WHERE raw = ? AND file = coalesce(?, file) ORDER BY batch, file, sha256",
+                (self._raw, name),
+            ).fetchall()
+        return [KnownFile(*row) for row in rows]
+
+    def mark_of_batch(self, batch: int) -> str | None:
+        """What identifies raw's commit of a batch, None where raw has no such batch; after `catch_up`."""
+        with self._database() as database:
+            row = database.execute("SELECT mark FROM batches WHERE raw = ? AND batch = ?", (self._raw, batch)).fetchone()
+        return None if row is None else str(row[0])
 
     def refused(self, digests: Iterable[str]) -> dict[str, str]:
         """Errors of contents that this very contract has refused."""

@@ -46,6 +46,10 @@ _GROUP_BYTES = 32 * 1024 * 1024
 _ROW_MASK = (1 << FILE_SHIFT) - 1
 _ORIGIN = "_batch BIGINT, _file VARCHAR, _sha256 VARCHAR, _row BIGINT, _ingested_at TIMESTAMPTZ"
 
+# What is decided on a quarantined row later: ingestion is the first attempt.
+_DECISION = "attempts INTEGER DEFAULT 1, changed_at TIMESTAMPTZ, changed_by VARCHAR, history VARCHAR, _arrival BIGINT"
+_BAD_COLUMNS = "_batch, _file, _sha256, _row, _ingested_at, record, level, rules, reasons, status"
+
 Told = Callable[[Original, int], None]
 
 
@@ -122,7 +126,7 @@ class BatchReader:
 
     def read(self, originals: Sequence[Original]) -> None:
         """Read every file; a file that is refused leaves nothing behind, and `outcomes` says why."""
-        self._prepare()
+        self.prepare()
         self.outcomes = [FileOutcome(original) for original in originals]
         together: list[FileOutcome] = []
         room = _GROUP_BYTES
@@ -138,14 +142,51 @@ class BatchReader:
             room -= size
         self._together(together)
 
-    def _prepare(self) -> None:
+    def prepare(self) -> None:
+        """Make the two tables, empty."""
         if self._key is not None:
             install(self._con, self._key)
         columns = ", ".join(f"{quote_identifier(column.name)} {column.stored_type}" for column in self._contract.columns)
         rescued = ", _rescued VARCHAR" if self._judge.rescues else ""
         self._con.execute(f"CREATE OR REPLACE TEMP TABLE {GOOD_TABLE} ({columns}{rescued}, {_ORIGIN})")
         kept = "record VARCHAR, level VARCHAR, rules VARCHAR[], reasons VARCHAR[], status VARCHAR"
-        self._con.execute(f"CREATE OR REPLACE TEMP TABLE {BAD_TABLE} ({_ORIGIN}, {kept})")
+        self._con.execute(f"CREATE OR REPLACE TEMP TABLE {BAD_TABLE} ({_ORIGIN}, {kept}, {_DECISION})")
+
+    # ---- rows that were read before
+
+    def judge_again(self, groups: Sequence[tuple[Sequence[str], str]], files: str, *, accepted_sql: str | None) -> None:
+        """Judge rows of quarantine, each by the SELECT that judged it first.
+
+        Args:
+            groups: the names of text columns, and a table that has them and `_row` with the file's number in its upper bits.
+            files: a table that numbers the files: __number, __name, __digest.
+            accepted_sql: rows of these files that raw has, with such a `_row`: their keys are taken.
+        """
+        judged = new_name("judged")
+        selects = [
+            self._judge.sql(match_columns(self._contract, names), names, quote_identifier(table), has_row=True) for names, table in groups
+        ]
+        watch = KeyWatch(self._con, self._contract, is_one_piece=True)
+        try:
+            self._con.execute(f"CREATE TEMP TABLE {quote_identifier(judged)} AS {' UNION ALL BY NAME '.join(selects)}")
+            if accepted_sql is not None:
+                watch.know(accepted_sql)
+            rows = self._count(f"SELECT count(*) FROM {quote_identifier(judged)}")
+            if rows:
+                repeated = watch.repeated(f"(SELECT {self._as_in_raw()} FROM {quote_identifier(judged)})")
+                self._keep(f"(SELECT * FROM {quote_identifier(judged)})", rows, repeated, self._origin_of_many(files))
+        finally:
+            watch.close()
+            self._con.execute(f"DROP TABLE IF EXISTS {quote_identifier(judged)}")
+
+    def _as_in_raw(self) -> str:
+        """Every column, protected ones as raw has them: only so can their values be compared with raw's."""
+        protected = [
+            f"{protect_sql(quote_identifier(column.name), column.protection, self._key)} AS {quote_identifier(column.name)}"
+            for column in self._contract.columns
+            if column.protected and self._key is not None
+        ]
+        return f"* REPLACE ({', '.join(protected)})" if protected else "*"
 
     # ---- one large file
 
@@ -413,7 +454,7 @@ class BatchReader:
             )
         levels = worst_level_sql("list_transform(__broken, lambda __one: __one.level)")
         made = self._con.execute(
-            f"INSERT INTO {BAD_TABLE} SELECT {columns}, __shown, {levels}, list_transform(__broken, lambda __one: __one.rule), "
+            f"INSERT INTO {BAD_TABLE} ({_BAD_COLUMNS}) SELECT {columns}, __shown, {levels}, list_transform(__broken, lambda __one: __one.rule), "
             f"list_transform(__broken, lambda __one: __one.reason), 'waiting' FROM {inner}{join}"
         ).fetchone()
         return int(made[0]) if made else 0
@@ -424,7 +465,7 @@ class BatchReader:
             return
         record = protect_sql("record", "encrypt", self._key) if self._key is not None else "record"
         self._con.execute(
-            f"INSERT INTO {BAD_TABLE} SELECT {origin[0]}, {record}, 'structural', [{quote_literal(SHAPE_RULE)}], "
+            f"INSERT INTO {BAD_TABLE} ({_BAD_COLUMNS}) SELECT {origin[0]}, {record}, 'structural', [{quote_literal(SHAPE_RULE)}], "
             f"['the record ' || reason], 'waiting' FROM {chunk.rejects_sql}{origin[1]}"
         )
 

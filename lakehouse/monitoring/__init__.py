@@ -5,16 +5,18 @@ from lakehouse.monitoring.distributions import Spread, prediction_spread
 from lakehouse.monitoring.performance import Performance, measure_performance
 from lakehouse.monitoring.quality import QualityScore, latest_quality, score_dataset
 from lakehouse.monitoring.storage import StorageReport, TableSize, keep_house
-from lakehouse.monitoring.volumes import BatchVolume, batch_volumes
+from lakehouse.monitoring.volumes import BatchVolume, DatasetVolume, batch_volumes, dataset_volume
 
 __all__ = [
     "BatchVolume",
+    "DatasetVolume",
     "Performance",
     "QualityScore",
     "Spread",
     "StorageReport",
     "TableSize",
     "batch_volumes",
+    "dataset_volume",
     "keep_house",
     "latest_quality",
     "measure_performance",

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
+from lakehouse.ingest.known import batch_of, changes_of, files_of, replaced_of
 from lakehouse.tables import Lake, in_force
 
 
@@ -31,14 +32,15 @@ def batch_volumes(lake: Lake, dataset: str, *, limit: int | None = None) -> list
         return []
     volumes: list[BatchVolume] = []
     for commit in in_force(lake.history(table, limit=limit)):
-        source = (commit.stamp.source if commit.stamp else None) or {}
-        listed = source.get("files")
-        if not isinstance(listed, list):
+        listed = files_of(commit)
+        # Decisions on quarantined rows are batches, too, but bring nothing.
+        if not listed:
             continue
+        batch = batch_of(commit)
         volumes.append(
             BatchVolume(
                 version=commit.version,
-                batch=int(str(source.get("batch", commit.version))),
+                batch=commit.version if batch is None else batch,
                 committed_at=commit.timestamp,
                 files=len(listed),
                 rows_read=sum(int(entry["rows_read"]) for entry in listed),
@@ -47,3 +49,34 @@ def batch_volumes(lake: Lake, dataset: str, *, limit: int | None = None) -> list
             )
         )
     return volumes[::-1]
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetVolume:
+    """All that was ever ingested into a dataset and decided since, as raw's log tells it.
+
+    Attributes:
+        rows_accepted: in raw, those that were replayed included and those of replaced files not.
+        rows_quarantined: not in raw: they wait, were discarded, or their file was replaced.
+        rows_replaced: of these, those that were in raw until their file was replaced.
+    """
+
+    rows_read: int = 0
+    rows_accepted: int = 0
+    rows_quarantined: int = 0
+    rows_replaced: int = 0
+
+
+def dataset_volume(lake: Lake, dataset: str) -> DatasetVolume:
+    """The sums over a dataset's log; nothing but zeros if it was never ingested."""
+    table = f"raw.{dataset}"
+    commits = list(in_force(lake.history(table))) if lake.exists(table) else []
+    files = [entry for commit in commits for entry in files_of(commit)]
+    replayed = sum(int(entry.get("accepted", 0)) for commit in commits for entry in changes_of(commit))
+    replaced = sum(int(entry["rows_accepted"]) for commit in commits for entry in replaced_of(commit))
+    return DatasetVolume(
+        rows_read=sum(int(entry["rows_read"]) for entry in files),
+        rows_accepted=sum(int(entry["rows_accepted"]) for entry in files) + replayed - replaced,
+        rows_quarantined=sum(int(entry["rows_quarantined"]) for entry in files) - replayed + replaced,
+        rows_replaced=replaced,
+    )

@@ -10,31 +10,51 @@ from typing import Any
 
 from lakehouse.contracts import DatasetContract
 from lakehouse.errors import QueryError
-from lakehouse.ingest.dead import counted_condition
-from lakehouse.sql import quote_identifier, quote_literal
-from lakehouse.tables import Lake, Session
+from lakehouse.ingest.waiting import Selection, current_rows_sql
+from lakehouse.tables import Lake, TableName
+
+WAITING = Selection()
+ANY = Selection(status=None)
+_ROWS = "__quarantined"
 
 
 @dataclass(frozen=True, slots=True)
 class RuleCount:
-    """Rows that broke one rule, and one reason as it was given."""
+    """Rows that broke one rule, and one reason as it was given; `oldest` is when the first of them arrived."""
 
     rule: str
     rows: int
     example: str | None
+    oldest: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class QuarantineCount:
-    """Quarantined rows of one dataset. A row that broke several rules counts once here and under each rule."""
+    """Quarantined rows of one dataset. A row that broke several rules counts once here and under each rule.
+
+    Attributes:
+        rows: those that were asked for: where nothing else is said, those that wait.
+        oldest: when the first of them arrived.
+        replayed: rows that a later contract or a correction brought into raw.
+        discarded: rows that somebody decided to leave out.
+    """
 
     rows: int
     rules: tuple[RuleCount, ...]
+    oldest: datetime | None = None
+    replayed: int = 0
+    discarded: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class QuarantinedRow:
-    """One row as it arrived, and why it was not accepted."""
+    """One row as it is now, and why it was not accepted.
+
+    Attributes:
+        record: as it arrived, or as somebody corrected it, by the names of the file; text for a line that was no row.
+        attempts: how often it was judged, ingestion included.
+        history: what was decided, oldest first: at, by, run, batch, action, note, before, after.
+    """
 
     file: str
     sha256: str
@@ -46,25 +66,36 @@ class QuarantinedRow:
     reasons: tuple[str, ...]
     status: str
     record: Any
+    attempts: int = 1
+    changed_at: datetime | None = None
+    changed_by: str | None = None
+    history: tuple[Mapping[str, Any], ...] = ()
 
 
-def count_by_rule(lake: Lake) -> Mapping[str, QuarantineCount]:
-    """Quarantined rows of every dataset that has any, by rule, most frequent first."""
+def count_by_rule(lake: Lake, selection: Selection = WAITING, *, dataset: str | None = None) -> Mapping[str, QuarantineCount]:
+    """Quarantined rows of every dataset (or of one) that has any, by rule, most frequent first."""
     counts: dict[str, QuarantineCount] = {}
-    for table in lake.tables():
-        if table.layer != "quarantine":
+    tables = [TableName("quarantine", dataset)] if dataset else [table for table in lake.tables() if table.layer == "quarantine"]
+    for table in tables:
+        if not lake.exists(table):
             continue
-        with _session(lake, table.name) as session:
-            source = _valid_rows(lake, table.name)
-            total = session.con.execute(f"SELECT count(*) FROM {source}").fetchone()
-            if not total or not total[0]:
+        con = lake.open_connection()
+        try:
+            con.execute(f"CREATE TEMP VIEW {_ROWS} AS {current_rows_sql(lake, table.name, con=con)}")
+            found = con.execute(
+                f"SELECT count_if({selection.condition}), min(_ingested_at) FILTER ({selection.condition}), "
+                f"count_if(status = 'replayed'), count_if(status = 'discarded'), count(*) FROM {_ROWS}"
+            ).fetchone()
+            if not found or not found[4]:
                 continue
-            rules = session.con.execute(
-                "SELECT rule, count(*), arg_min(reason, (_batch, _file, _row)) FROM "
-                f"(SELECT _batch, _file, _row, unnest(rules) AS rule, unnest(reasons) AS reason FROM {source}) "
+            rules = con.execute(
+                "SELECT rule, count(*), arg_min(reason, (_batch, _file, _row)), min(_ingested_at) FROM (SELECT _batch, _file, _row, "
+                f"_ingested_at, unnest(rules) AS rule, unnest(reasons) AS reason FROM {_ROWS} WHERE {selection.condition}) "
                 "GROUP BY rule ORDER BY 2 DESC, 1"
             ).fetchall()
-        counts[table.name] = QuarantineCount(total[0], tuple(RuleCount(*row) for row in rules))
+        finally:
+            con.close()
+        counts[table.name] = QuarantineCount(found[0], tuple(RuleCount(*row) for row in rules), *found[1:4])
     return counts
 
 
@@ -76,7 +107,7 @@ def check_rule(lake: Lake, contract: DatasetContract, rule: str) -> None:
     """
     from lakehouse.ingest.limits import rule_ids
 
-    counted = count_by_rule(lake).get(contract.name)
+    counted = count_by_rule(lake, ANY, dataset=contract.name).get(contract.name)
     broken = [one.rule for one in counted.rules] if counted else []
     known = list(dict.fromkeys([*broken, *rule_ids(contract)]))
     if rule in known:
@@ -91,35 +122,26 @@ def check_rule(lake: Lake, contract: DatasetContract, rule: str) -> None:
     )
 
 
-def quarantined_rows(lake: Lake, dataset: str, *, rule: str | None, file: str | None, limit: int) -> list[QuarantinedRow]:
+def quarantined_rows(lake: Lake, dataset: str, *, selection: Selection = ANY, limit: int) -> list[QuarantinedRow]:
     """Quarantined rows of a dataset, newest batch first, in file order."""
     if not lake.exists(f"quarantine.{dataset}"):
         return []
-    conditions = ["true"]
-    if rule is not None:
-        conditions.append(f"list_contains(rules, {quote_literal(rule)})")
-    if file is not None:
-        conditions.append(f"_file = {quote_literal(file)}")
-    with _session(lake, dataset) as session:
-        rows = session.con.execute(
-            "SELECT _file, _sha256, _row, _batch, _ingested_at, level, rules, reasons, status, record "
-            f"FROM {_valid_rows(lake, dataset)} WHERE {' AND '.join(conditions)} ORDER BY _batch DESC, _file, _row LIMIT {int(limit)}"
+    con = lake.open_connection()
+    try:
+        rows = con.execute(
+            "SELECT _file, _sha256, _row, _batch, _ingested_at, level, rules, reasons, status, record, attempts, changed_at, changed_by, "
+            f"history FROM ({current_rows_sql(lake, dataset, con=con)}) WHERE {selection.condition} "
+            f"ORDER BY _batch DESC, _file, _row LIMIT {int(limit)}"
         ).fetchall()
+    finally:
+        con.close()
     return [
-        QuarantinedRow(file, digest, row, batch, at, level, tuple(rules or ()), tuple(reasons or ()), status, _parsed(record))
-        for file, digest, row, batch, at, level, rules, reasons, status, record in rows
-    ]
-
-
-def _session(lake: Lake, dataset: str) -> Session:
-    return lake.connect([f"quarantine.{dataset}"])
-
-
-def _valid_rows(lake: Lake, dataset: str) -> str:
-    """The rows that count; a batch that died before its raw commit, or is under way, may lie between them."""
-    raw, quarantine = f"raw.{dataset}", f"quarantine.{dataset}"
-    counted = counted_condition(lake.history(raw) if lake.exists(raw) else (), lake.history(quarantine))
-    return f"(SELECT * FROM quarantine.{quote_identifier(dataset)} WHERE {counted})"
+        QuarantinedRow(
+            file, digest, row, batch, at, level, tuple(rules or ()), tuple(reasons or ()), status, _parsed(record),
+            attempts, changed_at, changed_by, tuple(_parsed(history) or ()),
+        )
+        for file, digest, row, batch, at, level, rules, reasons, status, record, attempts, changed_at, changed_by, history in rows
+    ]  # fmt: skip
 
 
 def _parsed(record: str | None) -> Any:

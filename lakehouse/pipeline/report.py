@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class DatasetTotals:
-    """Rows of all files ever ingested into a dataset: rows read = accepted + quarantined."""
+    """Rows of all files ever ingested into a dataset, as they are now: rows read = accepted + quarantined (waiting or discarded)."""
 
     rows_read: int = 0
     rows_accepted: int = 0
@@ -128,16 +128,12 @@ def model_outcome(report: "TrainReport") -> ModelOutcome:
 
 def dataset_totals(lake: Lake, dataset: str) -> DatasetTotals | None:
     """Totals over every file in the raw table's log, which is the truth; None if the dataset was never ingested."""
-    from lakehouse.monitoring import batch_volumes
+    from lakehouse.monitoring import dataset_volume
 
     if not lake.exists(f"raw.{dataset}"):
         return None
-    volumes = batch_volumes(lake, dataset)
-    return DatasetTotals(
-        rows_read=sum(one.rows_read for one in volumes),
-        rows_accepted=sum(one.rows_accepted for one in volumes),
-        rows_quarantined=sum(one.rows_quarantined for one in volumes),
-    )
+    volume = dataset_volume(lake, dataset)
+    return DatasetTotals(volume.rows_read, volume.rows_accepted, volume.rows_quarantined)
 
 
 def recorded_checks(lake: Lake, dataset: str) -> list[CheckOutcome]:

@@ -20,7 +20,7 @@ from lakehouse.errors import FileRefused, LakehouseError, TableNotFound
 from tests.cli.conftest import Outcome
 
 EXECUTABLE = [sys.executable, "-c", "from lakehouse.cli.main import main; main()"]
-GROUPS = {"quarantine": ("list", "show"), "sample": ("households", "commits")}
+GROUPS = {"quarantine": ("list", "show", "edit", "replay", "discard"), "sample": ("households", "commits")}
 SINGLE = ("demo", "add", "ingest", "run", "query", "tables", "history", "train", "predict", "lineage", "doctor", "dev")
 COMMANDS = [(name,) for name in SINGLE] + [(group, name) for group, names in GROUPS.items() for name in names]
 

@@ -1,0 +1,171 @@
+"""Decisions on quarantined rows: replayed, discarded. Each is a batch, and counts by the same two commits as one of ingestion.
+
+1. The rows that are decided on are chosen among those that count up to raw's newest batch.
+2. They are written to quarantine once more, as they are now, under the next batch number.
+3. Accepted rows are committed to raw under this number, with their origin; a discard commits none. **The raw commit is the moment the
+   decision counts**; it is made only if no batch came in since the first step. Otherwise: back to the first step.
+4. The rows as they were before are removed from quarantine.
+
+Who dies before 3 has decided nothing: what it wrote is removed by whoever comes next. Who dies after 3 has decided everything, and 4
+is done by whoever comes next. Two decisions on one row exclude each other, and so do a decision and an ingestion that replaces its file.
+"""
+
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+import duckdb
+
+from lakehouse.contracts import DatasetContract
+from lakehouse.crashpoints import Point, reached
+from lakehouse.errors import ConcurrentWrite
+from lakehouse.ingest.batch import app_id
+from lakehouse.ingest.dead import remove_dead
+from lakehouse.ingest.errors import Superseded
+from lakehouse.ingest.known import KnownFiles
+from lakehouse.ingest.pieces import PiecewiseAppend
+from lakehouse.ingest.restoring import follow_restore
+from lakehouse.ingest.waiting import Selection, current_rows_sql
+from lakehouse.sql import quote_literal
+from lakehouse.tables import Lake, Stamp, Transaction
+from lakehouse.tables.writing import Written, inner
+
+EVENTS_TABLE = "__decided_rows"
+_CURRENT = "__current_rows"
+_MAX_ATTEMPTS = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Author:
+    """Who decides, in which run, when, and why if they say so."""
+
+    name: str
+    run: str
+    now: datetime
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """What a decision came to: rows in EVENTS_TABLE, data files of raw, and what the commits say of each file."""
+
+    written: list[Written]
+    changes: list[dict[str, object]]
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A decision that counts: its batch and raw's version with it."""
+
+    batch: int
+    version: int
+
+
+Decide = Callable[[duckdb.DuckDBPyConnection, int, PiecewiseAppend], "Decided | None"]
+
+
+def decide(lake: Lake, contract: DatasetContract, known: KnownFiles, decide_rows: Decide, *, author: Author) -> Decision | None:
+    """Choose, decide and commit, until no other batch came in between; None where there was nothing to decide.
+
+    Args:
+        lake: holds raw and quarantine.
+        contract: of the dataset.
+        known: the index of its log.
+        decide_rows: fills EVENTS_TABLE under the given batch number, from rows that `choose_rows` gives.
+        author: recorded in the commits.
+
+    Raises:
+        ConcurrentWrite: other processes wrote to the dataset without pause.
+    """
+    for _ in range(_MAX_ATTEMPTS):
+        con = lake.open_connection()
+        try:
+            after = lake.transaction(contract.raw, app_id(contract))
+            known.catch_up()
+            if after is None:
+                return None
+            if known.is_restored():
+                follow_restore(lake, contract, run=author.run)
+            number = 1 + max(after, lake.transaction(contract.quarantine, app_id(contract)) or 0)
+            pieces = PiecewiseAppend(lake, contract.raw, app_id=app_id(contract), after=after)
+            _choose_from(lake, con, contract, after=after)
+            decided = decide_rows(con, number, pieces)
+            if decided is None:
+                return None
+            made = _commit(lake, con, contract, decided, number=number, pieces=pieces, author=author)
+            reached(Point.MID_REPLAY)
+            remove_dead(lake, con, contract, known, run=author.run)
+            return made
+        except Superseded:
+            continue
+        finally:
+            con.close()
+    raise ConcurrentWrite(
+        contract.raw,
+        f"was changed by other processes {_MAX_ATTEMPTS} times in a row; nothing was decided",
+        fix="Run again when fewer processes write to it",
+    )
+
+
+def choose_rows(con: duckdb.DuckDBPyConnection, table: str, selection: Selection, *, also: str = "true") -> int:
+    """Make a table of the rows that a selection means; inside of `decide_rows` only. Returns their number."""
+    made = con.execute(
+        f"CREATE OR REPLACE TEMP TABLE {table} AS SELECT * FROM {_CURRENT} WHERE {selection.condition} AND ({also})"
+    ).fetchone()
+    return int(made[0]) if made else 0
+
+
+def _choose_from(lake: Lake, con: duckdb.DuckDBPyConnection, contract: DatasetContract, *, after: int) -> None:
+    con.execute(f"CREATE OR REPLACE TEMP VIEW {_CURRENT} AS {current_rows_sql(lake, contract.name, con=con, up_to=after)}")
+
+
+def _commit(
+    lake: Lake,
+    con: duckdb.DuckDBPyConnection,
+    contract: DatasetContract,
+    decided: Decided,
+    *,
+    number: int,
+    pieces: PiecewiseAppend,
+    author: Author,
+) -> Decision:
+    source = {"batch": number, "attempt": uuid.uuid4().hex, "by": author.name, "note": author.note, "changes": decided.changes}
+    stamp = Stamp(asset=contract.quarantine, run=author.run, code=contract.digest, source=source)
+    try:
+        made = lake.append(
+            con, contract.quarantine, f"SELECT * FROM {EVENTS_TABLE}", stamp=stamp, transaction=Transaction(app_id(contract), number)
+        )
+        if made.skipped:
+            raise Superseded(contract.quarantine)
+        reached(Point.QUARANTINE_COMMITTED)
+        commit = pieces.commit(
+            con,
+            decided.written,
+            empty_sql=f"SELECT * FROM {inner(lake.scan_sql(contract.raw, con=con))} WHERE false",
+            batch=number,
+            stamp=Stamp(asset=contract.raw, run=author.run, code=contract.digest, source=source),
+        )
+    except BaseException:
+        pieces.discard(decided.written)
+        raise
+    return Decision(number, commit.version)
+
+
+def history_sql(author: Author, *, batch: int, action: str, before: str = "NULL", after: str = "NULL", history: str = "history") -> str:
+    """SQL of a row's history with one entry more: who did what when, and what they changed.
+
+    Args:
+        author: who.
+        batch: the decision's.
+        action: what, as SQL.
+        before: SQL of a JSON object of the changed values as they were, by column.
+        after: the same as they are now.
+        history: the column.
+    """
+    entry = (
+        f"json_object('at', {quote_literal(author.now.isoformat())}, 'by', {quote_literal(author.name)}, "
+        f"'run', {quote_literal(author.run)}, 'batch', {batch}, 'action', {action}, "
+        f"'note', {quote_literal(author.note or None)}, 'before', CAST({before} AS JSON), 'after', CAST({after} AS JSON))::VARCHAR"
+    )
+    return f"CASE WHEN {history} IS NULL THEN '[' || {entry} || ']' ELSE left({history}, -1) || ',' || {entry} || ']' END"
