@@ -131,6 +131,7 @@ def archive_of(*names: str) -> bytes:
         ("no.parquet", b"PAR1 nothing here", "not a complete Parquet file"),
         ("no.xlsx", b"PK\x03\x04 nothing", "not a readable spreadsheet"),
         ("no.pdf", b"%PDF-1.7 nothing", "not a readable PDF"),
+        ("noise.csv", bytes(range(256)) * 40, "is not text"),
     ],
 )
 def test_what_cannot_be_read_is_named_with_its_cause(

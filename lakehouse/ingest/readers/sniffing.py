@@ -60,6 +60,9 @@ _NUMBER = re.compile(r"^[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?$")
 _DATE = re.compile(r"^\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}([ T]\d{1,2}:\d{2}.*)?$")
 _YEAR = re.compile(r"^(1[5-9]|20)\d\d$")
 _SAMPLE_RECORDS = 1000
+# All but NUL, tab, line ends, form feed, escape (ISO-2022) and the separators that data files are cut by (\x01, \x1c to \x1f).
+_CONTROL_BYTES = re.compile(rb"[\x02-\x08\x0b\x0e-\x1a]")
+_DELIVER_AS_TEXT = "Deliver it as text, or under the ending of what it is (.parquet, .xlsx, .gz)"
 
 
 def sniff(path: Path, *, landing: "Landing | None" = None, names: Sequence[str] = ()) -> FileFormat:
@@ -86,6 +89,8 @@ def sniff(path: Path, *, landing: "Landing | None" = None, names: Sequence[str] 
     kind = _format(path, start, landing)
     if kind in {"parquet", "excel", "pdf"}:
         return FileFormat(kind, compression, sheet=landing.sheet if landing else None)
+    if kind == "csv" and _is_binary(start):
+        raise refused(path, "is not text", found=f"control characters such as {_CONTROL_BYTES.findall(start)[0]!r}", fix=_DELIVER_AS_TEXT)
     encoding = detect_encoding(path, start, landing.encodings if landing else (), legacy=kind == "csv")
     text = start.decode(encoding, "replace").removeprefix("\ufeff")
     if len(start) == SAMPLE_BYTES:
@@ -93,6 +98,11 @@ def sniff(path: Path, *, landing: "Landing | None" = None, names: Sequence[str] 
     if kind in {"json", "ndjson"}:
         return FileFormat(kind, compression, encoding)
     return _dialect(path, text, FileFormat("csv", compression, encoding), landing, names)
+
+
+def _is_binary(start: bytes) -> bool:
+    """Whether more than one byte in fifty is a control character that no text of any encoding has so many of (NUL: UTF-16 has)."""
+    return len(_CONTROL_BYTES.findall(start)) * 50 > len(start)
 
 
 def _format(path: Path, start: bytes, landing: "Landing | None") -> Format:  # noqa: PLR0911
