@@ -24,8 +24,8 @@ from lakehouse.tables.types import TableColumn, fits
 CHANGE_COLUMN = "_change"
 """Of an exported difference: added, removed, changed_from or changed_to."""
 # Below it, finding the parts that differ first costs more than it saves.
-_DIGEST_ROWS = 300_000
-_DIGEST_BITS = 17
+_DIGEST_ROWS = 20_000
+_DIGEST_BITS = 16
 _NUMBER = re.compile(r"byte|short|integer|long|float|double|decimal")
 _OUT_FORMATS = {".parquet": "FORMAT parquet, COMPRESSION zstd", ".csv": "FORMAT csv, HEADER"}
 

@@ -53,7 +53,8 @@ class Stamp:
         return cls(
             asset=str(metadata["lakehouse.asset"]),
             run=str(metadata.get("lakehouse.run", "")),
-            inputs=json.loads(metadata.get("lakehouse.inputs") or "{}"),
+            # A long log is mostly batches, which have none.
+            inputs=json.loads(inputs) if (inputs := metadata.get("lakehouse.inputs") or "{}") != "{}" else {},
             code=str(metadata.get("lakehouse.code", "")),
             source=json.loads(source) if source else None,
         )
