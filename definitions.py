@@ -4,6 +4,7 @@ import dagster as dg
 
 from assets.datasets import build_dataset_assets, landing_spec
 from assets.jobs import build_jobs, executor
+from assets.maintenance import build_maintenance_assets
 from assets.models import build_model_assets
 from assets.monitoring import build_monitoring_assets
 from assets.transform import build_dbt_assets
@@ -32,6 +33,7 @@ def build_definitions(settings: Settings) -> dg.Definitions:
             *dbt_assets,
             *(asset for model in models for asset in build_model_assets(model, contracts)),
             *build_monitoring_assets(contracts),
+            *build_maintenance_assets(),
         ],
         jobs=build_jobs(table_checks=[check for step in (*dataset_assets, *dbt_assets) for check in step.check_keys]),
         schedules=build_schedules(settings),

@@ -1,4 +1,4 @@
-"""The jobs: everything, and three that look after what is there."""
+"""The jobs: everything, and some that look after what is there."""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
@@ -17,6 +17,7 @@ MAIN_JOB = "main"
 QUALITY_JOB = "quality"
 PERFORMANCE_JOB = "model_performance"
 ARCHIVE_JOB = "archive"
+COMPACTION_JOB = "compaction"
 
 _NOT_DATA = dg.AssetSelection.groups(MONITORING_GROUP, MAINTENANCE_GROUP)
 
@@ -36,7 +37,7 @@ def data_downstream_of(*tables: str) -> dg.AssetSelection:
 
 
 def build_jobs(*, table_checks: Iterable[dg.AssetCheckKey]) -> list["UnresolvedAssetJobDefinition"]:
-    """The four jobs.
+    """The jobs.
 
     Args:
         table_checks: checks that can be asked without making the table again: those of the contracts and the dbt tests.
@@ -60,8 +61,12 @@ def build_jobs(*, table_checks: Iterable[dg.AssetCheckKey]) -> list["UnresolvedA
         ),
         dg.define_asset_job(
             ARCHIVE_JOB,
-            selection=dg.AssetSelection.groups(MAINTENANCE_GROUP),
-            description="Checkpoints the logs of all tables, removes what crashed processes left in the spill folder, and reports sizes. "
-            "Removes no version and no data.",
+            selection=dg.AssetSelection.assets(asset_key("monitoring.vacuum"), asset_key("monitoring.storage")),
+            description="Removes versions that are old and that nothing points to, and what crashed processes left; then reports sizes.",
+        ),
+        dg.define_asset_job(
+            COMPACTION_JOB,
+            selection=dg.AssetSelection.assets(asset_key("monitoring.compaction")),
+            description="Joins small files, sorts rows as the contracts say, and checkpoints the logs. Changes no row and no result.",
         ),
     ]

@@ -123,6 +123,7 @@ def _model_performance(contracts: Contracts) -> dg.AssetsDefinition:
 def _storage() -> dg.AssetsDefinition:
     @dg.asset(
         key=asset_key(STORAGE_TABLE),
+        deps=[asset_key("monitoring.vacuum")],
         group_name=MAINTENANCE_GROUP,
         kinds={"monitoring", "deltalake"},
         tags={"layer": "monitoring"},

@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from assets.jobs import ARCHIVE_JOB, MAIN_JOB, PERFORMANCE_JOB, QUALITY_JOB
+from assets.jobs import ARCHIVE_JOB, COMPACTION_JOB, MAIN_JOB, PERFORMANCE_JOB, QUALITY_JOB
 from lakehouse.settings import Settings
 
 
@@ -13,6 +13,7 @@ def build_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
         QUALITY_JOB: settings.schedule_quality,
         PERFORMANCE_JOB: settings.schedule_performance,
         ARCHIVE_JOB: settings.schedule_archive,
+        COMPACTION_JOB: settings.schedule_compaction,
     }
     return [
         dg.ScheduleDefinition(

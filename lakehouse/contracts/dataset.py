@@ -109,7 +109,8 @@ class _Reader:
         rules, statistical = self._rules(schema, columns, by_name)
         event = custom.get("eventTimestamp")
         entity = _listed(custom.get("entity"))
-        for label, names in (("entity", entity), ("eventTimestamp", _listed(event))):
+        cluster_by = _listed(custom.get("clusterBy"))
+        for label, names in (("entity", entity), ("eventTimestamp", _listed(event)), ("clusterBy", cluster_by)):
             for missing in (one for one in names if one not in by_name):
                 raise self.error(("customProperties",), f"{label} names no column", expected=f"one of {', '.join(by_name)}", found=missing)
         quarantine = custom.get("quarantine")
@@ -134,6 +135,7 @@ class _Reader:
             landing=landing,
             schema_changes=self._schema_changes(custom),
             null_values=null_values,
+            cluster_by=cluster_by,
             tags=_listed(self.parsed.get("tags")),
             digest=documents.digest(self.parsed),
             path=self.path,

@@ -211,6 +211,7 @@ class DatasetContract:
         entity: columns that say who or what a row is about.
         event_timestamp: column that says when it happened.
         quarantine_limit_percent: above this share of bad rows the whole file is refused.
+        cluster_by: columns that its tables are filtered by: compaction sorts their rows by these.
         digest: sha256 of the parsed document: comments and the order of keys don't change it.
     """
 
@@ -231,6 +232,7 @@ class DatasetContract:
     landing: Landing = field(default_factory=Landing)
     schema_changes: SchemaChanges = field(default_factory=SchemaChanges)
     null_values: tuple[str, ...] = ()
+    cluster_by: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
     digest: str = ""
     path: Path | None = None

@@ -47,7 +47,7 @@ def keep_house(lake: Lake, *, spill_dir: Path, run: str, now: datetime) -> Stora
     sizes = [_measure(lake, table) for table in tables]
     for table in tables:
         # A checkpoint saves readers the replay of every commit since the last one; it deletes none of them.
-        lake.snapshot(table).delta.create_checkpoint()
+        lake.checkpoint(table)
     commit = _record(lake, sizes, run=run, now=now) if sizes else None
     return StorageReport(tuple(sizes), checkpoints=len(tables), spill_removed_bytes=max(freed, 0), commit=commit)
 

@@ -8,9 +8,10 @@ The files are written first, which may take long; then one commit swaps them in.
 swap is made on its version. One that took away a file that was being compacted does: then the plan is made anew.
 """
 
+import hashlib
 import time
 import uuid
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
@@ -80,16 +81,13 @@ class Compaction:
     skipped: bool = True
 
 
-def plan_groups(
-    files: Sequence[DataFile], *, target_bytes: int, cluster_by: Sequence[str] = (), clustered: Collection[str] = frozenset()
-) -> list[Group]:
+def plan_groups(files: Sequence[DataFile], *, target_bytes: int, cluster_by: Sequence[str] = ()) -> list[Group]:
     """Which files to rewrite together.
 
     Args:
         files: of one version.
         target_bytes: files of at least half of it are left alone; no group is larger, but for one that is sorted.
-        cluster_by: sort the partitions that have got enough rows that are not sorted yet.
-        clustered: paths of files that are sorted by just these columns.
+        cluster_by: sort the partitions that have got enough rows that are not sorted by just these columns yet.
     """
     partitions: dict[tuple[tuple[str, str | None], ...], list[DataFile]] = {}
     for file in files:
@@ -97,12 +95,19 @@ def plan_groups(
     groups: list[Group] = []
     for key in sorted(partitions, key=str):
         there = sorted(partitions[key], key=lambda file: (file.facts.get("modification_time") or 0, file.path))
-        unsorted = [file for file in there if file.path not in clustered]
+        unsorted = [file for file in there if not PurePosixPath(file.path).name.startswith(file_prefix(cluster_by))]
         if cluster_by and sum(file.size for file in unsorted) > _UNSORTED_SHARE * sum(file.size for file in there):
             groups.append(Group(tuple(there), is_sorted=True))
             continue
         groups += _packed(unsorted if cluster_by else there, target_bytes)
     return groups
+
+
+def file_prefix(cluster_by: Sequence[str]) -> str:
+    """What the name of a file begins with: it says by which columns a whole partition was sorted, for the next compaction to know."""
+    if not cluster_by:
+        return "part-"
+    return f"part-{hashlib.sha256(chr(0).join(cluster_by).casefold().encode()).hexdigest()[:12]}-"
 
 
 def _packed(files: Sequence[DataFile], target_bytes: int) -> Iterator[Group]:
@@ -261,7 +266,9 @@ def _write(
             scan = snapshot.scan_sql(con, files=[file.uri for file in group.files])
             queries = _sorted_slices(con, scan, group, cluster_by, target_bytes=target_bytes) if group.is_sorted else [scan]
             for query in queries:
-                action = _copy_file(con, query, writer, snapshot, group.files[0])
+                action = _copy_file(
+                    con, query, writer=writer, snapshot=snapshot, group=group, prefix=file_prefix(cluster_by if group.is_sorted else ())
+                )
                 if action is not None:
                     actions.append(action)
                     paths.append(_place(writer, action.path))
@@ -302,10 +309,13 @@ def cluster_sql(sql: str, cluster_by: Sequence[str]) -> str:
     return f"SELECT * EXCLUDE ({hidden}) FROM (SELECT *, {', '.join(ranks)} FROM {inner(sql)}) ORDER BY {order}"
 
 
-def _copy_file(con: duckdb.DuckDBPyConnection, sql: str, writer: TableWriter, snapshot: Snapshot, like: DataFile) -> AddAction | None:
-    """Write the query's rows as one file beside `like`, in the same partition; None if there are no rows."""
+def _copy_file(
+    con: duckdb.DuckDBPyConnection, sql: str, *, writer: TableWriter, snapshot: Snapshot, group: Group, prefix: str
+) -> AddAction | None:
+    """Write the query's rows as one file beside those of the group, in the same partition; None if there are no rows."""
+    like = group.files[0]
     in_file = [column for column in snapshot.columns if column.name not in snapshot.partition_by]
-    path = str(PurePosixPath(like.path).with_name(f"part-{uuid.uuid4()}.parquet"))
+    path = str(PurePosixPath(like.path).with_name(f"{prefix}{uuid.uuid4()}.parquet"))
     place = _place(writer, path)
     query = f"SELECT {quote_identifiers(column.name for column in in_file)} FROM {inner(sql)}"
     target = quote_literal(writer.storage.address(place))

@@ -23,6 +23,14 @@ _guard = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
+class Spill:
+    """What dead processes have left: files and their size."""
+
+    files: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class _Owned:
     """A folder of this process, and the lock that says so."""
 
@@ -86,6 +94,26 @@ def _give_up_all() -> None:
         if owned.process == os.getpid():
             owned.give_up()
     _owned.clear()
+
+
+def stale_spill(spill_dir: Path) -> Spill:
+    """What `remove_stale_spill` would remove."""
+    sizes: list[int] = []
+    for folder in [path for path in spill_dir.iterdir() if path.is_dir()] if spill_dir.is_dir() else []:
+        if folder.name.partition("-")[0].isdigit() and not _is_locked(folder.with_name(folder.name + _LOCK)):
+            sizes += [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
+    return Spill(len(sizes), sum(sizes))
+
+
+def _is_locked(lock: Path) -> bool:
+    try:
+        with lock.open("r+", encoding="utf-8") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
 
 
 def remove_stale_spill(spill_dir: Path) -> None:

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 import duckdb
 
-from lakehouse.crashpoints import Point, reached
+from lakehouse.tables.checkpoints import Checkpoint, checkpoint_table
 from lakehouse.tables.compaction import TARGET_FILE_BYTES, Compaction, Group, compact_table, open_plain, plan_groups
 from lakehouse.tables.log import CommitLog
 from lakehouse.tables.names import TableName
@@ -149,15 +149,17 @@ class Upkeep(ABC):
         """
         return orphans_of_table(self._writer(table), older_than=older_than, now=now, dry_run=dry_run, force=force)
 
-    def checkpoint(self, table: Name) -> int:
-        """Write the table's state beside its log, so that opening it need not replay the commits; returns the version.
+    def checkpoint(self, table: Name, *, now: datetime | None = None, dry_run: bool = False) -> Checkpoint:
+        """Write the table's state beside its log, so that opening it need not replay the commits, and remove older such states.
 
-        No commit is removed: the stamps of all versions stay.
+        No commit is removed: the stamps of all versions stay, and any version that is kept can still be opened.
+
+        Args:
+            table: `layer.name`.
+            now: the time it is; without it nothing is removed.
+            dry_run: only say what would be written and removed.
 
         Raises:
             TableNotFound: there is no such table.
         """
-        snapshot = open_plain(self._writer(table))
-        reached(Point.MID_CHECKPOINT)
-        snapshot.delta.create_checkpoint()
-        return snapshot.version
+        return checkpoint_table(self._writer(table), now=now, dry_run=dry_run)

@@ -42,6 +42,8 @@ class Vacuum:
         bytes: their size.
         gone: the versions that can't be read any more, with those of earlier times.
         newly_gone: those of them that this vacuum took.
+        stored_files: all files of the table's folder and log before.
+        stored_bytes: their size.
         skipped: nothing was committed: there was nothing to remove, or it was only asked what there is.
     """
 
@@ -51,6 +53,8 @@ class Vacuum:
     bytes: int = 0
     gone: Ranges = ()
     newly_gone: Ranges = ()
+    stored_files: int = 0
+    stored_bytes: int = 0
     skipped: bool = True
 
 
@@ -102,7 +106,16 @@ def vacuum_table(
         # Those that an earlier vacuum was killed over, or another program removed, are gone as well.
         gone = joined([*before, *replay.versions_of(unused)])
         newly = joined((version, version) for version in _each(gone) if not any(first <= version <= last for first, last in before))
-        found = Vacuum(writer.table, snapshot.version, len(doomed), sum(file.size_bytes for file in doomed), gone, newly)
+        found = Vacuum(
+            writer.table,
+            snapshot.version,
+            files=len(doomed),
+            bytes=sum(file.size_bytes for file in doomed),
+            gone=gone,
+            newly_gone=newly,
+            stored_files=len(stored),
+            stored_bytes=sum(file.size_bytes for file in stored.values()),
+        )
         if dry_run or not doomed:
             return found
         source = {"vacuum": {"files": found.files, "bytes": found.bytes, "gone": [list(run) for run in gone]}}

@@ -74,6 +74,7 @@ def _same(name: str, printed: Any) -> None:
         ("lineage", ["lineage", PREDICTIONS, "--key", "HH00000001"]),
         ("quarantine list", ["quarantine", "list"]),
         ("quarantine show", ["quarantine", "show", "household_survey"]),
+        ("maintain", ["maintain"]),
         ("error", ["history", "raw.nothing"]),
     ],
 )

@@ -15,7 +15,7 @@ from lakehouse.features import FeatureView
 from lakehouse.learning import CHAMPION, Confusion, Registry, TrainReport, predict_batch, train
 from lakehouse.learning.fingerprint import code_digest
 from lakehouse.settings import Settings
-from lakehouse.tables import Lake
+from lakehouse.tables import Lake, Stamp
 from tests.learning.conftest import model, write
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -250,9 +250,14 @@ def test_changed_code_makes_new_predictions(shared, lake, monkeypatch):
     train(shared, lake, contract, run="r", now=NOW)
     first = predict_batch(shared, lake, contract, run="r", now=NOW)
     assert predict_batch(shared, lake, contract, run="r", now=NOW).skipped
+    # Nor does maintenance make anything new.
+    for table in ("staging.recoded", "models.recoded_predictions"):
+        assert not lake.compact(table, stamp=Stamp("maintenance", "m"), cluster_by=["id"]).skipped
+    assert train(shared, lake, contract, run="r", now=NOW).skipped
+    assert predict_batch(shared, lake, contract, run="r", now=NOW).skipped
     monkeypatch.setattr("lakehouse.learning.prediction.code_digest", lambda: "changed")
     again = predict_batch(shared, lake, contract, run="r", now=NOW)
-    assert (again.skipped, again.version) == (False, first.version + 1)
+    assert (again.skipped, again.version) == (False, first.version + 2)
 
 
 def test_the_code_s_digest_is_of_every_library_that_changes_numbers(monkeypatch):

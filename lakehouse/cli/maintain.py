@@ -1,0 +1,79 @@
+"""The command that keeps tables fast and small: maintain."""
+
+from datetime import timedelta
+from typing import Annotated, Any
+
+import typer
+
+from lakehouse.cli.command import command
+from lakehouse.cli.completion import table_names
+from lakehouse.cli.screen import Screen, counted, human_size
+from lakehouse.errors import WRONG_USE
+
+
+def register(app: typer.Typer) -> None:
+    """Add this group's command."""
+    command(app, "maintain", panel="Data")(maintain)
+
+
+def maintain(
+    screen: Screen,
+    *,
+    tables: Annotated[list[str] | None, typer.Argument(help="layer.name of each; all by default.", autocompletion=table_names)] = None,
+    compact: Annotated[bool, typer.Option("--compact", help="Join small files; sort rows as the contract says.")] = False,
+    checkpoint: Annotated[bool, typer.Option("--checkpoint", help="Write the tables' state beside their logs.")] = False,
+    vacuum: Annotated[bool, typer.Option("--vacuum", help="Remove versions that are old and that nothing points to.")] = False,
+    orphans: Annotated[bool, typer.Option("--orphans", help="Remove what killed processes left.")] = False,
+    retention: Annotated[float | None, typer.Option("--retention", min=0, help="Hours that vacuum keeps a replaced version.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Allow less than an hour: nothing else may use the tables.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show files and bytes, change nothing.")] = False,
+) -> None:
+    """Compact, checkpoint, vacuum and clean up tables; all of it unless some is named. No row of a version that is kept changes."""
+    from datetime import UTC, datetime
+
+    from lakehouse.pipeline.maintenance import Operation
+    from lakehouse.pipeline.maintenance import maintain as do
+    from lakehouse.pipeline.runs import new_run
+    from lakehouse.pipeline.workspace import Workspace
+
+    asked = {Operation.COMPACT: compact, Operation.CHECKPOINT: checkpoint, Operation.VACUUM: vacuum, Operation.ORPHANS: orphans}
+    chosen = [operation for operation, is_asked in asked.items() if is_asked or not any(asked.values())]
+    now = datetime.now(UTC)
+    report = do(
+        Workspace.load(),
+        operations=chosen,
+        tables=tables or (),
+        run=new_run(),
+        now=now,
+        dry_run=dry_run,
+        force=force,
+        retention=None if retention is None else timedelta(hours=retention),
+    )
+
+    def show(out: Any) -> None:
+        from rich.table import Table
+
+        changed = [one for one in report.done if one.changed]
+        if changed:
+            grid = Table(box=None, pad_edge=False)
+            for name in ("operation", "table", "files", "bytes", "what"):
+                grid.add_column(name, justify="right" if name in {"files", "bytes"} else "left", overflow="fold")
+            for one in changed:
+                files, size = one.files_before - one.files_after, one.bytes_saved
+                grid.add_row(
+                    one.operation, one.table, f"-{files:,}", human_size(size) if size >= 0 else f"+{human_size(-size)}", one.detail
+                )
+            out.print(grid)
+        for left in report.leftovers:
+            if left.files:
+                out.print(f"{left.kind}: {counted(left.files, 'file')}, {human_size(left.bytes)}", markup=False)
+        if not changed and not any(left.files for left in report.leftovers):
+            out.print("Nothing to do.")
+        else:
+            out.print(f"{'Would free' if dry_run else 'Freed'} {human_size(report.bytes_freed)}.")
+
+    screen.emit(report.as_dict(), show)
+    for one in report.failed:
+        screen.say(f"{one.operation} {one.table}: {one.error}")
+    if report.failed:
+        raise typer.Exit(WRONG_USE)
