@@ -5,8 +5,8 @@ quarantined rows that raw's log does not know; `dead` removes them.
 """
 
 import uuid
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import duckdb
@@ -35,6 +35,9 @@ class BatchResult:
     tally: BatchTally
 
 
+Judged = Callable[[BatchResult], None]
+
+
 def app_id(contract: DatasetContract) -> str:
     """The transaction that numbers the batches of a dataset, in raw and in quarantine."""
     return f"ingest.{contract.name}"
@@ -60,7 +63,9 @@ class Batch:
         self._run = run
         self._now = now
 
-    def run(self, con: duckdb.DuckDBPyConnection, originals: Sequence[Original], *, after: int | None, told: Told) -> BatchResult:
+    def run(
+        self, con: duckdb.DuckDBPyConnection, originals: Sequence[Original], *, after: int | None, told: Told, judged: Judged
+    ) -> BatchResult:
         """Ingest the files, all or none of them.
 
         Args:
@@ -68,6 +73,7 @@ class Batch:
             originals: files that no batch up to `after` holds.
             after: the batch to follow, None before the first.
             told: of the progress.
+            judged: called with the whole batch right before it counts.
 
         Raises:
             Superseded: another process has committed a batch meanwhile; nothing of this one counts.
@@ -80,21 +86,23 @@ class Batch:
         try:
             reader.read(originals)
             accepted = [outcome for outcome in reader.outcomes if outcome.error is None]
-            commit = self._commit(con, accepted, number, pieces, reader.tally) if accepted else None
+            result = BatchResult(number, reader.outcomes, None, reader.tally)
+            commit = self._commit(con, accepted, result, pieces, judged) if accepted else None
         except BaseException:
             pieces.discard([one for outcome in reader.outcomes for one in outcome.written])
             raise
-        return BatchResult(number, reader.outcomes, commit, reader.tally)
+        return replace(result, commit=commit)
 
     def _commit(
-        self, con: duckdb.DuckDBPyConnection, accepted: Sequence[FileOutcome], number: int, pieces: PiecewiseAppend, tally: BatchTally
+        self, con: duckdb.DuckDBPyConnection, accepted: Sequence[FileOutcome], result: BatchResult, pieces: PiecewiseAppend, judged: Judged
     ) -> Commit:
+        number = result.number
         source = self._source(accepted, number)
         if _count(con, GOOD_TABLE):
             # With the first file's, so that they are discarded together if the commit fails.
             accepted[0].written.append(pieces.write(con, f"SELECT * FROM {GOOD_TABLE}"))
         written = [one for outcome in accepted for one in outcome.written]
-        tally.measure(self._rows_sql(pieces, written), BAD_TABLE)
+        result.tally.measure(self._rows_sql(pieces, written), BAD_TABLE)
         if _count(con, BAD_TABLE):
             made = self._lake.append(
                 con,
@@ -106,6 +114,7 @@ class Batch:
             if made.skipped:
                 raise Superseded(self._contract.quarantine)
             reached(Point.QUARANTINE_COMMITTED)
+        judged(result)
         stamp = Stamp(asset=self._contract.raw, run=self._run, code=self._contract.digest, source=source)
         return pieces.commit(con, written, empty_sql=f"SELECT * FROM {GOOD_TABLE} WHERE false", batch=number, stamp=stamp)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lakehouse.contracts import DatasetContract
 from lakehouse.crashpoints import Point, reached
-from lakehouse.errors import ConcurrentWrite, FileRefused
+from lakehouse.errors import FileRefused
 from lakehouse.ingest.archive import Original, take
 from lakehouse.ingest.batch import Batch, BatchResult, app_id
 from lakehouse.ingest.dead import remove_dead
@@ -16,20 +16,21 @@ from lakehouse.ingest.drift import column_warnings
 from lakehouse.ingest.errors import Superseded
 from lakehouse.ingest.known import KnownFiles, SeenFile
 from lakehouse.ingest.landing import pending
-from lakehouse.ingest.recording import index_batches, record_batch
+from lakehouse.ingest.recording import index_batches, judge_batch
 from lakehouse.ingest.report import FileReport, IngestProgress, IngestReport
 from lakehouse.ingest.restoring import follow_restore
+from lakehouse.ingest.unrecorded import Unrecorded
 from lakehouse.privacy import Key
 from lakehouse.privacy import key as secret_key
 from lakehouse.quality import CheckResult
 from lakehouse.settings import Settings
 from lakehouse.tables import Lake
+from lakehouse.tables.retrying import wait_after_conflict
 from lakehouse.tables.spill import own_folder
 
 # Small files are committed together: a commit costs as much as reading thousands of rows.
 _BATCH_FILES = 1000
 _BATCH_BYTES = 128 * 1024 * 1024
-_MAX_ATTEMPTS = 30
 
 Progress = Callable[[IngestProgress], None]
 
@@ -151,7 +152,8 @@ class _Work:
             if before is not None and before.st_size == original.size_bytes:
                 seen.append(SeenFile(path, before.st_size, before.st_mtime_ns, original.sha256))
         known.remember_digests(seen)
-        for _ in range(_MAX_ATTEMPTS):
+        attempt = 1
+        while True:
             # First the batch to follow, then what is known: what another process commits in between is known or supersedes this one.
             after = self.lake.transaction(self.contract.raw, app_id(self.contract))
             known.catch_up()
@@ -165,12 +167,8 @@ class _Work:
                 return
             except Superseded:
                 # Another process was faster: perhaps with these very files.
-                continue
-        raise ConcurrentWrite(
-            self.contract.raw,
-            f"was changed by other ingestions {_MAX_ATTEMPTS} times in a row; nothing was ingested",
-            fix="Run again when fewer processes ingest into it",
-        )
+                wait_after_conflict(self.contract.raw, attempt, undone="nothing was ingested")
+                attempt += 1
 
     def _new(self, known: KnownFiles, originals: Sequence[Original]) -> list[Original]:
         """Files whose content is not in raw; of equal ones the first."""
@@ -189,11 +187,21 @@ class _Work:
         con = self.lake.open_connection()
         try:
             batch = Batch(self.lake, self.contract, settings=self.settings, key=key, run=self.run, now=self.now)
-            result = batch.run(con, new, after=after, told=self._told)
+            unrecorded = Unrecorded(self.lake, self.contract, self.settings)
+            checks: list[CheckResult] = []
+
+            def judged(result: BatchResult) -> None:
+                judgement = judge_batch(self.lake, con, self.contract, result, run=self.run, now=self.now)
+                checks.extend(judgement.results)
+                unrecorded.note(judgement.note)
+
+            result = batch.run(con, new, after=after, told=self._told, judged=judged)
             self._report(known, result)
             if result.commit is not None:
+                self.checks += checks
                 known.catch_up()
-                self.checks += record_batch(self.lake, con, self.contract, result, run=self.run, now=self.now)
+                reached(Point.BEFORE_RECORD)
+                unrecorded.settle(con, known)
         finally:
             con.close()
         self.bytes_done += sum(original.size_bytes for original in new)
@@ -227,6 +235,7 @@ class _Work:
         con = self.lake.open_connection()
         try:
             remove_dead(self.lake, con, self.contract, known, run=self.run)
+            Unrecorded(self.lake, self.contract, self.settings).settle(con, known)
             reached(Point.BEFORE_INDEX)
             index_batches(self.lake, con, self.contract)
         finally:

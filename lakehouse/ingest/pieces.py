@@ -12,6 +12,7 @@ from lakehouse.ingest.errors import Superseded
 from lakehouse.tables import Commit, Lake, Stamp, TableName, Transaction
 from lakehouse.tables.log import CommitLog
 from lakehouse.tables.operations import evolved, made
+from lakehouse.tables.retrying import wait_after_conflict
 from lakehouse.tables.snapshot import Snapshot
 from lakehouse.tables.writing import (
     Conflict,
@@ -21,7 +22,6 @@ from lakehouse.tables.writing import (
     align,
     copy_rows,
     prepare_source,
-    wait_after_conflict,
 )
 
 

@@ -1,5 +1,6 @@
 """What a batch leaves in the monitoring tables. All of it can be lost and made again: the truth is the raw log."""
 
+from dataclasses import dataclass
 from datetime import datetime
 
 import duckdb
@@ -8,6 +9,7 @@ from lakehouse.contracts import DatasetContract, Level, Severity
 from lakehouse.ingest.batch import BatchResult
 from lakehouse.ingest.drift import column_results
 from lakehouse.ingest.known import batch_of, files_of, number_of
+from lakehouse.ingest.unrecorded import Addition, Note
 from lakehouse.quality import (
     CHECKS_TABLE,
     PROFILES_TABLE,
@@ -29,10 +31,18 @@ _INDEX_COLUMNS = "dataset, batch, raw_version, file, sha256, bytes, rows_read, r
 _NO_FILE = "('', 0::BIGINT, 0::BIGINT, '', '', 0::BIGINT, 0::BIGINT, 0::BIGINT, 0::BIGINT, '', TIMESTAMPTZ '1970-01-01 00:00:00+00', '')"
 
 
-def record_batch(
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """The results of all four levels on a batch, and what is to be recorded of it."""
+
+    results: list[CheckResult]
+    note: Note
+
+
+def judge_batch(
     lake: Lake, con: duckdb.DuckDBPyConnection, contract: DatasetContract, result: BatchResult, *, run: str, now: datetime
-) -> list[CheckResult]:
-    """Judge a committed batch as a whole and record it; returns the results of all four levels."""
+) -> Judgement:
+    """Judge a batch as a whole, before it counts."""
     files = sum(outcome.error is None for outcome in result.files)
     profile = result.tally.profile(result.number, files)
     history = _history(lake, con, contract)
@@ -42,29 +52,19 @@ def record_batch(
         *result.tally.row_results(),
         *check_batch(con, contract, profile, history, rows_sql=result.tally.rows_sql),
     ]
-    stamp = Stamp(asset=PROFILES_TABLE, run=run, code=contract.digest)
-    lake.append(
-        con,
-        PROFILES_TABLE,
-        profile_sql(profile, dataset=contract.name, run=run, at=now),
-        stamp=stamp,
-        transaction=Transaction(f"profile.{contract.name}", result.number),
+    additions = (
+        Addition(PROFILES_TABLE, f"profile.{contract.name}", profile_sql(profile, dataset=contract.name, run=run, at=now)),
+        Addition(CHECKS_TABLE, f"checks.{contract.name}", results_sql(results, batch=result.number, run=run, at=now)),
     )
-    lake.append(
-        con,
-        CHECKS_TABLE,
-        results_sql(results, batch=result.number, run=run, at=now),
-        stamp=Stamp(asset=CHECKS_TABLE, run=run, code=contract.digest),
-        transaction=Transaction(f"checks.{contract.name}", result.number),
-    )
-    return results
+    digests = tuple(outcome.original.sha256 for outcome in result.files if outcome.error is None)
+    return Judgement(results, Note(result.number, digests, run, additions))
 
 
 def _conservation(contract: DatasetContract, result: BatchResult) -> CheckResult:
-    """Every row that was read is in raw or in quarantine: counted by the reader on one side, by the commit on the other."""
+    """Every row that was read is in raw or in quarantine: counted by the reader on one side, in the data files on the other."""
     read = sum(outcome.rows_read for outcome in result.files)
     quarantined = sum(outcome.rows_quarantined for outcome in result.files)
-    accepted = result.commit.rows if result.commit is not None else 0
+    accepted = sum(one.rows for outcome in result.files if outcome.error is None for one in outcome.written)
     lost = read - accepted - quarantined
     detail = f"{read} rows read, {accepted} accepted, {quarantined} quarantined"
     return CheckResult("batch.rows_conserved", contract.name, contract.raw, Level.STRUCTURAL, Severity.ERROR, lost == 0, abs(lost), detail)

@@ -21,12 +21,12 @@ from lakehouse.ingest.known import KnownFiles, batch_of, files_of
 from lakehouse.ingest.recording import index_batches
 from lakehouse.settings import Settings
 from lakehouse.tables import RESTORED, Commit, CommitInfo, Lake, Stamp, Transaction, in_force
+from lakehouse.tables.retrying import wait_after_conflict
 from lakehouse.tables.writing import inner
 
 _FOLLOWED = "ingest.restored"
 """Transaction of the quarantine table: the newest restore of raw that it has followed."""
 _EMPTIED = "emptied"
-_ATTEMPTS = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,8 @@ def restore_dataset(
         TableError: data files of the version are gone.
         ConcurrentWrite: other processes ingested without pause.
     """
-    for _ in range(_ATTEMPTS):
+    attempt = 1
+    while True:
         follow_restore(lake, contract, run=run)
         current = lake.snapshot(contract.raw).version
         version = lake.resolve(contract.raw, to)
@@ -101,16 +102,13 @@ def restore_dataset(
                     contract.raw, version, stamp=stamp, transaction=Transaction(app_id(contract), number), expect_version=current
                 )
             except ConcurrentWrite:
+                wait_after_conflict(contract.raw, attempt, undone="nothing was restored")
+                attempt += 1
                 continue
             reached(Point.MID_RESTORE)
         followed = follow_restore(lake, contract, run=run)
         _complete(lake, contract, settings)
         return DatasetRestore(commit, version, followed, _moved(before, after), _moved(after, before))
-    raise ConcurrentWrite(
-        contract.raw,
-        f"was changed by ingestions {_ATTEMPTS} times in a row; nothing was restored",
-        fix="Run again when fewer processes ingest into it",
-    )
 
 
 def follow_restore(lake: Lake, contract: DatasetContract, *, run: str) -> Commit | None:

@@ -7,9 +7,11 @@ import json
 import os
 import re
 import threading
+from collections.abc import Iterable
 from datetime import UTC, datetime
 
-from lakehouse.errors import TableNotFound
+from lakehouse.errors import TableError, TableNotFound
+from lakehouse.tables.durable import folders_above, sync_all
 from lakehouse.tables.names import TableName
 from lakehouse.tables.stamp import CommitInfo
 from lakehouse.tables.storage import Storage
@@ -52,6 +54,35 @@ class CommitLog:
         """The files of a version's checkpoint in a local folder; none if it has none."""
         checkpoint = self._storage.address(f"{self._folder}/{version:020d}.checkpoint.parquet")
         return [checkpoint, self._storage.address(f"{self._folder}/_last_checkpoint")] if os.path.exists(checkpoint) else []
+
+    def base_to_disk(self, version: int, paths: Iterable[str]) -> None:
+        """Wait for what a commit will rest on: its data files, and the version before it, whose writer may not have come that far.
+
+        Raises:
+            TableError: the disk refuses it, or a file is gone; no version has the data files.
+        """
+        if not self._storage.is_local:
+            return
+        table = self._storage.address(self._table.layer, self._table.name)
+        files = [self._storage.address(path) for path in paths]
+        folders = {folder for file in files for folder in folders_above(file, table)}
+        if os.path.exists(self.address(version)):
+            files.append(self.address(version))
+        _to_disk(self._table, [*files, *folders], "Nothing was written; the table is as it was")
+
+    def commit_to_disk(self, version: int) -> None:
+        """Wait for a commit itself, and for the checkpoint that delta-rs may have made of it.
+
+        Raises:
+            TableError: the disk refuses it.
+        """
+        if not self._storage.is_local:
+            return
+        entry = self.address(version)
+        # A new table's folders are new as well.
+        folders = folders_above(entry, self._storage.root) if version == 0 else folders_above(entry, self._storage.root)[:1]
+        fix = f"Version {version} is there, but a power cut may undo it: look at the disk before you write more"
+        _to_disk(self._table, [entry, *self.checkpoint_addresses(version), *folders], fix)
 
     def _path(self, version: int) -> str:
         return f"{self._folder}/{version:020d}.json"
@@ -145,3 +176,11 @@ def _commit_info(content: bytes) -> dict[str, object]:
         if line.startswith(_MARK):
             return json.loads(line)["commitInfo"]
     return {}
+
+
+def _to_disk(table: TableName, paths: Iterable[str], fix: str) -> None:
+    try:
+        sync_all(paths)
+    except OSError as error:
+        problem, found = "can't be brought to disk", error.strerror or str(error)
+        raise TableError(f"{table}, file {error.filename}", problem, found=found, fix=fix) from error

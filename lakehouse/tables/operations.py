@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 import duckdb
 
 from lakehouse.errors import ConcurrentWrite, SchemaMismatch
+from lakehouse.tables.retrying import wait_after_conflict
 from lakehouse.tables.snapshot import DataFile, Snapshot
 from lakehouse.tables.stamp import Commit
 from lakehouse.tables.types import TableColumn
@@ -21,7 +22,6 @@ from lakehouse.tables.writing import (
     is_done,
     new_columns,
     prepare_source,
-    wait_after_conflict,
 )
 
 Removes = Callable[[Snapshot, Written], list[DataFile]]

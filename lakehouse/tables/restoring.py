@@ -7,9 +7,10 @@ undone stays in the log, and can be restored in its turn.
 from collections.abc import Iterable, Iterator
 
 from lakehouse.errors import TableError, TableNotFound
+from lakehouse.tables.retrying import wait_after_conflict
 from lakehouse.tables.snapshot import Snapshot
 from lakehouse.tables.stamp import Commit, CommitInfo
-from lakehouse.tables.writing import Conflict, Intent, TableWriter, is_done, wait_after_conflict
+from lakehouse.tables.writing import Conflict, Intent, TableWriter, is_done
 
 RESTORED = "lakehouse.restored"
 """Application transaction whose version is that of the table's newest restore: who remembers what a table held asks for it."""

@@ -17,6 +17,7 @@ from lakehouse.crashpoints import Point, reached
 from lakehouse.errors import ConstraintViolated, SchemaMismatch, TableError, TableNotFound
 from lakehouse.sql import quote_identifier
 from lakehouse.tables.operations import check_same_partition, evolved, made, skipped
+from lakehouse.tables.retrying import wait_after_conflict
 from lakehouse.tables.snapshot import FILE_COLUMN, DataFile, Snapshot
 from lakehouse.tables.sql import quote_identifiers
 from lakehouse.tables.stamp import Commit
@@ -33,7 +34,6 @@ from lakehouse.tables.writing import (
     inner,
     is_done,
     prepare_source,
-    wait_after_conflict,
 )
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from lakehouse.errors import ConcurrentWrite, TableError, TableNotFound
 from lakehouse.sql import quote_literal
 from lakehouse.tables.names import TableName
+from lakehouse.tables.retrying import wait_after_conflict
 from lakehouse.tables.stamp import Stamp
 
 if TYPE_CHECKING:
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 
 TAGS_TABLE = TableName("monitoring", "tags")
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,99}")
-_ATTEMPTS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,8 @@ def write_tag(lake: "Lake", tag: Tag, *, run: str, move: bool) -> None:
             fix="Choose another name",
         )
     lake.snapshot(tag.table, tag.version)
-    for attempt in range(_ATTEMPTS):
+    attempt = 1
+    while True:
         expected = lake.version(TAGS_TABLE)
         taken = next((one for one in read_tags(lake, tag.table) if one.name == tag.name), None)
         if taken is not None and taken.version == tag.version and taken.note == tag.note:
@@ -109,8 +110,8 @@ def write_tag(lake: "Lake", tag: Tag, *, run: str, move: bool) -> None:
             _merge(lake, tag, run=run, expect_version=-1 if expected is None else expected)
             return
         except ConcurrentWrite:
-            if attempt == _ATTEMPTS - 1:
-                raise
+            wait_after_conflict(TAGS_TABLE, attempt)
+            attempt += 1
 
 
 def _merge(lake: "Lake", tag: Tag, *, run: str, expect_version: int) -> None:

@@ -18,9 +18,10 @@ from lakehouse.tables.gone import VACUUMED, gone_versions
 from lakehouse.tables.lifetimes import Replay
 from lakehouse.tables.names import TableName
 from lakehouse.tables.ranges import Ranges, joined
+from lakehouse.tables.retrying import wait_after_conflict
 from lakehouse.tables.stamp import VACUUM, Stamp, Transaction
 from lakehouse.tables.stored import StoredFile
-from lakehouse.tables.writing import Conflict, Intent, TableWriter, Written, wait_after_conflict
+from lakehouse.tables.writing import Conflict, Intent, TableWriter, Written
 
 SHORTEST_RETENTION = timedelta(hours=1)
 """What a query that has just begun may take, and what a version that was just replaced is kept for."""

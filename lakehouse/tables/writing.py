@@ -5,8 +5,6 @@ build on the same version, whatever they do.
 """
 
 import json
-import os
-import random
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -23,7 +21,7 @@ from deltalake.transaction import Transaction as DeltaTransaction
 from lakehouse.crashpoints import Point, reached
 from lakehouse.errors import ConcurrentWrite, ConstraintViolated, SchemaMismatch, TableError
 from lakehouse.sql import quote_identifier, quote_literal
-from lakehouse.tables.durable import flushing, folders_above, sync_all
+from lakehouse.tables.durable import flushing
 from lakehouse.tables.log import CommitLog
 from lakehouse.tables.names import TableName
 from lakehouse.tables.snapshot import DataFile, Snapshot, partition_text
@@ -33,7 +31,6 @@ from lakehouse.tables.statistics import file_statistics
 from lakehouse.tables.storage import Storage
 from lakehouse.tables.types import TableColumn, delta_type, fits, has_local_timestamp, is_nested, refused_names
 
-MAX_ATTEMPTS = 60
 SERIAL = "lakehouse.serial"
 """Application transaction in every commit: writers other than ours that honour conflicts also conflict with us."""
 
@@ -275,15 +272,17 @@ class TableWriter:
         self.table = table
         self.log = log
         self.uri = storage.address(table.layer, table.name)
+        # Data files of commits that were begun: whatever interrupts one, they may be the table's.
+        self._in_doubt: set[str] = set()
 
     def open(self) -> Snapshot | None:
         """The newest version, or None if there is no table."""
         return Snapshot.open(self.storage, self.table)
 
     def discard(self, written: Written | None) -> None:
-        """Remove data files that no version will have."""
+        """Remove data files that no version will have; those of a commit that may have been made after all stay."""
         if written is not None:
-            self.storage.delete(written.paths)
+            self.storage.delete([path for path in written.paths if path not in self._in_doubt])
 
     def check_expected(self, snapshot: Snapshot | None, intent: Intent) -> None:
         """Raise ConcurrentWrite if the table is not at the version that the caller's rows were made from."""
@@ -457,44 +456,23 @@ class TableWriter:
             Conflict: somebody else has committed.
             TableError: it can't be made, or what it rests on can't be brought to disk.
         """
-        self._make_base_last(version, written)
+        self.log.base_to_disk(version, written.paths if written else ())
         reached(Point.BEFORE_COMMIT)
+        paths = written.paths if written else ()
+        self._in_doubt.update(paths)
         try:
             commit()
-        except DeltaError as error:
-            made = self._after_failure(version, commit_id, error)
+        except (DeltaError, OSError) as error:
+            try:
+                made = self._after_failure(version, commit_id, error)
+            except Conflict:
+                self._in_doubt.difference_update(paths)
+                raise
         else:
             made = self._version_of(commit_id, version + 1) if is_blind else version + 1
-        self._make_commit_last(made)
+        self.log.commit_to_disk(made)
         reached(Point.AFTER_COMMIT)
         return made
-
-    def _make_base_last(self, version: int, written: Written | None) -> None:
-        """What the commit will rest on: its data files, and the version before it, whose writer may not have come that far."""
-        if not self.storage.is_local:
-            return
-        paths = [self.storage.address(path) for path in (written.paths if written else ())]
-        folders = {folder for path in paths for folder in folders_above(path, self.uri)}
-        if os.path.exists(self.log.address(version)):
-            paths.append(self.log.address(version))
-        self._sync([*paths, *folders], "Nothing was written; the table is as it was")
-
-    def _make_commit_last(self, version: int) -> None:
-        """The commit itself, and the checkpoint that delta-rs may have made of it."""
-        if not self.storage.is_local:
-            return
-        paths = [self.log.address(version), *self.log.checkpoint_addresses(version)]
-        # A new table's folders are new as well.
-        folders = folders_above(paths[0], self.storage.root) if version == 0 else folders_above(paths[0], self.uri)[:1]
-        self._sync([*paths, *folders], f"Version {version} is there, but a power cut may undo it: check the disk")
-
-    def _sync(self, paths: Iterable[str], fix: str) -> None:
-        try:
-            sync_all(paths)
-        except OSError as error:
-            raise TableError(
-                f"{self.table}, file {error.filename}", "can't be brought to disk", found=error.strerror or str(error), fix=fix
-            ) from error
 
     def _version_of(self, commit_id: str, version: int) -> int:
         """The version of our own commit: this one, or a few later."""
@@ -516,21 +494,6 @@ class TableWriter:
 
 def _schema(columns: Sequence[TableColumn]) -> Schema:
     return Schema([column.field(is_everywhere=True) for column in columns])
-
-
-def wait_after_conflict(table: TableName, attempt: int) -> None:
-    """Pause before the next attempt, at random so that writers do not meet again.
-
-    Raises:
-        ConcurrentWrite: there were too many attempts.
-    """
-    if attempt >= MAX_ATTEMPTS:
-        raise ConcurrentWrite(
-            str(table),
-            f"was changed by other writers {attempt} times in a row; nothing was written",
-            fix="Run again when fewer processes write to it",
-        )
-    time.sleep(random.uniform(0, min(0.005 * 2 ** min(attempt, 10), 0.5)))  # noqa: S311
 
 
 def is_done(snapshot: Snapshot | None, transaction: Transaction | None) -> bool:

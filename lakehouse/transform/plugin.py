@@ -28,6 +28,7 @@ from lakehouse.errors import ConcurrentWrite, LakehouseError, SettingsError, Tab
 from lakehouse.settings import Settings
 from lakehouse.sql import quote_identifier
 from lakehouse.tables import RESTORED, Commit, Lake, Stamp, TableName
+from lakehouse.tables.retrying import wait_after_conflict
 from lakehouse.tables.session import register_view
 from lakehouse.tables.spill import own_folder
 from lakehouse.transform.codes import BuildCodes, definition_in, is_build, mixed
@@ -37,7 +38,6 @@ from lakehouse.transform.sources import PROVENANCE, raw_columns
 # These commands run the on-run-start hook, which registers what their selection needs; any other (show, compile, docs)
 # finds every table.
 _HOOKED_COMMANDS = frozenset({"build", "run", "test", "seed", "snapshot"})
-_REFRESH_ATTEMPTS = 20
 # A run of the lakehouse names itself here; a dbt command typed by hand does not.
 RUN_VARIABLE = "LAKEHOUSE_RUN_ID"
 
@@ -313,8 +313,10 @@ class Plugin(BasePlugin):
                 return self._commit(con, table, sql, request, expect_version=-1 if expected is None else expected)
             except ConcurrentWrite:
                 newest = self._lake.version(table)
-                if attempt == _REFRESH_ATTEMPTS or newest is None:
+                if newest is None:
                     raise
+                wait_after_conflict(table, attempt)
+                newest = self._lake.version(table) or newest
                 # The statement may read the table itself through its view: see what the other writer left, then ask again.
                 self._view(con, table, newest)
                 if self._is_superseded(table, request):

@@ -260,7 +260,7 @@ def test_the_index_is_completed_after_a_crash(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    import lakehouse.ingest.path as path_module
+    from lakehouse.ingest.unrecorded import Unrecorded
 
     class Died(BaseException):
         """As a killed process."""
@@ -271,11 +271,14 @@ def test_the_index_is_completed_after_a_crash(
     file = tmp_path / "people.csv"
     write_people(file, 100)
     with monkeypatch.context() as patched:
-        patched.setattr(path_module, "record_batch", die)
+        patched.setattr(Unrecorded, "settle", die)
         with pytest.raises(Died):
             load(people, file)
     assert not lake.exists("monitoring.ingested_files")
+    assert not lake.exists("monitoring.checks")
     (Path(lake.uri).parent / "index" / "files.sqlite").unlink()
     assert load(people, file).files[0].status == "already"
     assert rows_of(lake, "monitoring.ingested_files", "file, rows_read") == [("people.csv", 100)]
+    assert rows_of(lake, "monitoring.profiles", "rows", order="1 LIMIT 1") == [(99,)]
+    assert "batch.rows_conserved" in [row[0] for row in rows_of(lake, "monitoring.checks", "check_id")]
     assert lake.version(people.raw) == 0

@@ -92,3 +92,22 @@ def test_a_disk_that_loses_data_is_told(lake: Lake, con: duckdb.DuckDBPyConnecti
         with pytest.raises(TableError, match=r"part-.*Input/output error.*table is as it was"):
             lake.append(con, T, "SELECT 2 AS id", stamp=stamp)
     assert lake.version(T) == 0
+
+
+def test_files_of_a_commit_that_may_have_been_made_are_never_removed(
+    lake: Lake, con: duckdb.DuckDBPyConnection, stamp: Stamp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Interrupted after the commit and before anybody knew: whoever cleans up must not take the table's files."""
+    for number in range(3):
+        lake.append(con, T, f"SELECT {number} AS id", stamp=stamp)
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(CommitLog, "commit_to_disk", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            lake.compact(T, stamp=stamp)
+    assert lake.version(T) == 3
+    with lake.connect([T]) as session:
+        assert session.con.execute(f"SELECT count(*) FROM {T}").fetchall() == [(3,)]

@@ -24,7 +24,8 @@ from lakehouse.privacy.erasure.tree import Tree
 from lakehouse.tables import Lake, Stamp
 from lakehouse.tables.log import CommitLog
 from lakehouse.tables.names import TableName
-from lakehouse.tables.writing import Conflict, Intent, TableWriter, Written, wait_after_conflict
+from lakehouse.tables.retrying import wait_after_conflict
+from lakehouse.tables.writing import Conflict, Intent, TableWriter, Written
 
 _NAMES = uuid.UUID("6a1d1f4e-54c6-4f43-9d9e-0d5a6c1a7e11")
 _MOST_ROUNDS = 5
