@@ -224,7 +224,6 @@ class _Work:
         before = self._known.get(item.path)
         if before is not None and item.is_as_in(before):
             return before
-        reached(Point.MID_BACKUP)
         try:
             stored = self._read_and_store(item)
         except (FileNotFoundError, StorageError) as error:
@@ -276,6 +275,7 @@ class _Work:
         is_new = sha256 not in self._there and (self._full or not self._store.has(sha256, size))
         if is_new:
             self._store.put(source, sha256)
+            reached(Point.MID_BACKUP)
         with self._counts.guard:
             self._counts.files_read += 1
             self._counts.bytes_read += size

@@ -236,8 +236,8 @@ def _lay(store: BackupStore, entry: Entry, target: Path, *, name: str) -> bool:
     if target.is_file() and target.stat().st_size == entry.size_bytes and digest_of(target) == entry.sha256:
         return True
     target.parent.mkdir(parents=True, exist_ok=True)
-    reached(Point.MID_RESTORE)
     store.get(entry, target, path=name)
+    reached(Point.MID_RESTORE)
     target.chmod(entry.mode or 0o644)
     if entry.modified is not None:
         # The next backup tells by it that the file has not changed.

@@ -50,6 +50,9 @@ def own_folder(spill_dir: Path) -> Path:
         owned = _owned.get(spill_dir)
         if owned is not None and owned.process == os.getpid() and owned.folder.is_dir():
             return owned.folder
+        if owned is not None and owned.process == os.getpid():
+            # Somebody has removed the whole home under it.
+            owned.give_up()
         remove_stale_spill(spill_dir)
         _forget_idle()
         _owned[spill_dir] = _make(spill_dir)
