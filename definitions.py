@@ -3,10 +3,11 @@
 import dagster as dg
 
 from assets.datasets import build_dataset_assets, landing_spec
-from assets.jobs import build_jobs, executor
+from assets.jobs import build_jobs, build_recovery_jobs, executor
 from assets.maintenance import build_maintenance_assets
 from assets.models import build_model_assets
 from assets.monitoring import build_monitoring_assets
+from assets.recovery import build_recovery_assets
 from assets.transform import build_dbt_assets
 from lakehouse.pipeline.workspace import Workspace
 from lakehouse.settings import Settings
@@ -34,8 +35,12 @@ def build_definitions(settings: Settings) -> dg.Definitions:
             *(asset for model in models for asset in build_model_assets(model, contracts)),
             *build_monitoring_assets(contracts),
             *build_maintenance_assets(),
+            *build_recovery_assets(settings),
         ],
-        jobs=build_jobs(table_checks=[check for step in (*dataset_assets, *dbt_assets) for check in step.check_keys]),
+        jobs=[
+            *build_jobs(table_checks=[check for step in (*dataset_assets, *dbt_assets) for check in step.check_keys]),
+            *build_recovery_jobs(settings),
+        ],
         schedules=build_schedules(settings),
         sensors=[*build_landing_sensors(datasets, settings), *build_alert_sensors(settings), build_lost_run_sensor(settings)],
         resources={RESOURCE_KEY: workspace_resource(workspace)},

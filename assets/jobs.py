@@ -13,13 +13,16 @@ if TYPE_CHECKING:
 
 MONITORING_GROUP = "monitoring"
 MAINTENANCE_GROUP = "maintenance"
+RECOVERY_GROUP = "recovery"
 MAIN_JOB = "main"
 QUALITY_JOB = "quality"
 PERFORMANCE_JOB = "model_performance"
 ARCHIVE_JOB = "archive"
 COMPACTION_JOB = "compaction"
+BACKUP_JOB = "backup"
+VERIFY_JOB = "verify"
 
-_NOT_DATA = dg.AssetSelection.groups(MONITORING_GROUP, MAINTENANCE_GROUP)
+_NOT_DATA = dg.AssetSelection.groups(MONITORING_GROUP, MAINTENANCE_GROUP, RECOVERY_GROUP)
 
 
 def executor(settings: Settings) -> dg.ExecutorDefinition:
@@ -68,5 +71,23 @@ def build_jobs(*, table_checks: Iterable[dg.AssetCheckKey]) -> list["UnresolvedA
             COMPACTION_JOB,
             selection=dg.AssetSelection.assets(asset_key("monitoring.compaction")),
             description="Joins small files, sorts rows as the contracts say, and checkpoints the logs. Changes no row and no result.",
+        ),
+    ]
+
+
+def build_recovery_jobs(settings: Settings) -> list["UnresolvedAssetJobDefinition"]:
+    """The backup and its proof; none where no place for backups is set."""
+    if settings.backup_uri is None:
+        return []
+    return [
+        dg.define_asset_job(
+            BACKUP_JOB,
+            selection=dg.AssetSelection.keys(["recovery", "backup"]),
+            description=f"Backs up what is new to {settings.backup_uri}, and removes the backups that the settings no longer keep.",
+        ),
+        dg.define_asset_job(
+            VERIFY_JOB,
+            selection=dg.AssetSelection.keys(["recovery", "verification"]),
+            description="Reads everything, backups too, and compares it with its digests. Changes no data.",
         ),
     ]

@@ -51,7 +51,7 @@ def backup(
             settings,
             _place(settings, to),
             now=datetime.now(UTC),
-            keys_to=keys_to or settings.backup_keys_uri,
+            keys_to=_from_here(keys_to) or settings.backup_keys_uri,
             full=full,
             dry_run=dry_run,
             progress=progress,
@@ -163,7 +163,7 @@ def verify(
 
     settings = _settings()
     with _counting(screen, "verify") as progress:
-        report = verify_home(settings, tables or (), backup=source or settings.backup_uri, quick=quick, progress=progress)
+        report = verify_home(settings, tables or (), backup=_from_here(source) or settings.backup_uri, quick=quick, progress=progress)
     screen.emit(_verified(report), lambda out: _show_verified(out, report))
     if not report.is_green:
         raise typer.Exit(DATA_DID_NOT_PASS)
@@ -255,7 +255,15 @@ def restore_backup(
             screen.emit(_repaired(repaired), lambda out: _show_repaired(out, repaired))
             return
         restored = restore_home(
-            settings, place, now=datetime.now(UTC), at=instant, to=to, keys_from=keys_from, force=force, dry_run=dry_run, progress=progress
+            settings,
+            place,
+            now=datetime.now(UTC),
+            at=instant,
+            to=to,
+            keys_from=_from_here(keys_from),
+            force=force,
+            dry_run=dry_run,
+            progress=progress,
         )
     screen.emit(_restored(restored), lambda out: _show_restored(out, restored))
 
@@ -314,12 +322,17 @@ def _settings() -> "Settings":
 
 
 def _place(settings: "Settings", given: str | None) -> str:
-    place = given or settings.backup_uri
+    place = _from_here(given) or settings.backup_uri
     if place is None:
         raise RecoveryError(
             "backup place", "was not given", expected="a folder, or s3://bucket/prefix", fix="Name it, or set LAKEHOUSE_BACKUP_URI"
         )
     return place
+
+
+def _from_here(given: str | None) -> str | None:
+    """A place as it was typed: a relative path is one in the current folder, where a setting's is one in the project."""
+    return given if given is None or "://" in given else str(Path(given).expanduser().absolute())
 
 
 def _instant(text: str | None) -> datetime | None:

@@ -361,7 +361,7 @@ def _check_places(settings: Settings, to: str, keys_to: str | None) -> None:
     for place in (to, keys_to):
         if place is None or "://" in place:
             continue
-        path = Path(place).absolute().resolve()
+        path = (settings.project / Path(place).expanduser()).resolve()
         for inside in (settings.home_dir, *([] if "://" in settings.tables_uri else [Path(settings.tables_uri)])):
             if path.is_relative_to(inside.resolve()):
                 raise RecoveryError(
@@ -373,7 +373,10 @@ def _check_places(settings: Settings, to: str, keys_to: str | None) -> None:
         )
     if keys_to is None:
         return
-    one, other = (place.rstrip("/") + "/" if "://" in place else f"{Path(place).absolute().resolve()}/" for place in (to, keys_to))
+    one, other = (
+        place.rstrip("/") + "/" if "://" in place else f"{(settings.project / Path(place).expanduser()).resolve()}/"
+        for place in (to, keys_to)
+    )
     if one.startswith(other) or other.startswith(one):
         raise RecoveryError(
             f"place of the keys {keys_to}",

@@ -61,10 +61,12 @@ class BackupStore:
         """The backups of a folder or `s3://bucket/prefix`.
 
         Args:
-            uri: the place.
+            uri: the place; like in every setting, a relative path is one in the project.
             settings: how a bucket is reached, and the key of the home.
             is_signing: make the home's key if there is none yet.
         """
+        if "://" not in uri:
+            uri = str(settings.project / Path(uri).expanduser())
         signer = key(settings) if is_signing or settings.key_file.exists() else None
         return cls(Storage(uri, settings.storage_options), signer)
 

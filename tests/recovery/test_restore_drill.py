@@ -34,7 +34,7 @@ def rows(home: Path) -> Any:
 
 def test_the_home_is_lost_and_comes_back_as_it_was(home: Path, tmp_path: Path) -> None:
     place, keys = tmp_path / "backups", tmp_path / "keys-elsewhere"
-    lakehouse("demo", "--direct", "--households", 300, "--commits", 120)
+    lakehouse("demo", "--direct", "--households", 300, "--commits", 200)
     survey = next((home / "landing" / "household_survey").glob("*2025Q4.csv"))
     held_out = tmp_path / "survey.csv"
     shutil.copy(survey, held_out)
