@@ -166,9 +166,9 @@ def profile(con: "duckdb.DuckDBPyConnection", relation: str, sources: Sequence[s
     rows = int(_one(con, f"SELECT count(*) FROM {name}")[0])
     sample = _sample(con, name, sources, rows)
     try:
-        shapes = _shapes(con, sample, sources)
+        found = shapes(con, sample, sources)
         guesses = [
-            _guess(con, sample, source, safe, shapes[source]) for source, safe in zip(sources, naming.safe_names(sources), strict=True)
+            _guess(con, sample, source, safe, found[source]) for source, safe in zip(sources, naming.safe_names(sources), strict=True)
         ]
     finally:
         con.execute(f"DROP TABLE {sample}")
@@ -211,7 +211,7 @@ def _values(sources: Sequence[str], relation: str) -> str:
     return f"(SELECT {plain} FROM (SELECT {texts} FROM {relation}))"
 
 
-def _shapes(con: "duckdb.DuckDBPyConnection", sample: str, sources: Sequence[str]) -> dict[str, Shape]:
+def shapes(con: "duckdb.DuckDBPyConnection", sample: str, sources: Sequence[str]) -> dict[str, Shape]:
     """The shape of every column: the table is turned into one long column, so that the plan does not grow with the width."""
     tokens = ", ".join(quote_literal(token) for token in _TOKENS)
     texts = ", ".join(_text(source) for source in sources)
@@ -222,11 +222,11 @@ def _shapes(con: "duckdb.DuckDBPyConnection", sample: str, sources: Sequence[str
         f"FROM (SELECT unnest(range({len(sources)})) AS c, unnest([{texts}]) AS t FROM {sample})) GROUP BY c"
     ).fetchall()
     nothing = Shape(0, 0, 0, 0.0, {}, dict.fromkeys(_DETECTORS, 0))
-    shapes: dict[str, Shape] = dict.fromkeys(sources, nothing)
+    found: dict[str, Shape] = dict.fromkeys(sources, nothing)
     for position, filled, values, distinct, length, seen, *counts in rows:
         counted = dict(zip(_DETECTORS, counts, strict=True))
-        shapes[sources[int(position)]] = Shape(filled, values, distinct, float(length), dict(seen or {}), counted)
-    return shapes
+        found[sources[int(position)]] = Shape(filled, values, distinct, float(length), dict(seen or {}), counted)
+    return found
 
 
 def _guess(  # noqa: PLR0911 - one line per kind, the surest first.
