@@ -11,18 +11,22 @@ import dagster as dg
 from assets import plots
 from assets.metadata import data_version, described_columns, records_table, table_metadata
 from assets.naming import asset_key, owners, slug
+from assets.quality import quality_metadata
 from lakehouse.contracts import DatasetContract, Level, Severity
 from lakehouse.pipeline.workspace import Workspace
 
 if TYPE_CHECKING:
     from lakehouse.ingest import FileReport
-    from lakehouse.monitoring import BatchVolume, DatasetVolume, QualityScore
+    from lakehouse.monitoring import BatchVolume, DatasetVolume
     from lakehouse.pipeline.rejected import QuarantineCount
     from lakehouse.quality import CheckResult
+    from lakehouse.quality.profile import Profile
     from lakehouse.tables import Lake
 
 _SHOWN_FILES = 20
 _SHOWN_BATCHES = 30
+# A larger table is profiled by the quality job: its files should not wait for that.
+_PROFILED_ROWS = 2_000_000
 CONSERVATION = "rows_read_equal_accepted_plus_quarantined"
 READABLE = "every_file_could_be_read"
 LEVEL_CLAIMS = {
@@ -166,8 +170,8 @@ def _results(
     for table, extra in ((contract.raw, _raw_metadata(files, state)), (contract.quarantine, _quarantine_metadata(state))):
         if asset_key(table) not in context.selected_asset_keys or not lake.exists(table):
             continue
-        score = state.score.score if state.score and table == contract.raw else None
-        metadata = {**table_metadata(lake, table, before=state.before[table], quality_score=score), **extra}
+        quality = quality_metadata(state.profile) if state.profile and table == contract.raw else {}
+        metadata = {**table_metadata(lake, table, before=state.before[table]), **quality, **extra}
         yield dg.MaterializeResult(asset_key=asset_key(table), metadata=metadata, data_version=data_version(lake, table))
     for result in [
         _conservation(state),
@@ -191,7 +195,7 @@ class _State:
     raw_rows: int
     quarantined: "QuarantineCount | None"
     checks: Sequence["CheckResult"]
-    score: "QualityScore | None"
+    profile: "Profile | None"
     refused: Sequence[tuple[Path, str]]
 
     @classmethod
@@ -200,7 +204,7 @@ class _State:
     ) -> "_State":
         from lakehouse.ingest import pending
         from lakehouse.ingest.waiting import Selection
-        from lakehouse.monitoring import batch_volumes, dataset_volume, newest_checks, score_dataset
+        from lakehouse.monitoring import batch_volumes, dataset_volume, newest_checks, profile_dataset
         from lakehouse.pipeline.rejected import count_by_rule
 
         lake = workspace.lake
@@ -214,7 +218,7 @@ class _State:
             raw_rows=lake.detail(contract.raw).rows if lake.exists(contract.raw) else 0,
             quarantined=count_by_rule(lake, dataset=contract.name).get(contract.name),
             checks=newest_checks(lake, contract.name),
-            score=score_dataset(lake, contract, run=run, now=now),
+            profile=profile_dataset(lake, contract, run=run, now=now, most_rows=_PROFILED_ROWS),
             # Also those of earlier runs: they are told as long as they lie there.
             refused=pending(lake, contract, settings=workspace.settings).refused,
         )

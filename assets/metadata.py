@@ -9,14 +9,13 @@ import dagster as dg
 from lakehouse.tables import Lake
 
 
-def table_metadata(lake: Lake, table: str, *, before: int | None, quality_score: float | None = None) -> dict[str, Any]:
+def table_metadata(lake: Lake, table: str, *, before: int | None) -> dict[str, Any]:
     """Rows, place, columns and versions of a table as it is now.
 
     Args:
         lake: the tables.
         table: `layer.name`.
         before: the version before this run; None when the run created the table.
-        quality_score: between 0 and 1, where one has been measured.
     """
     version = lake.version(table)
     if version is None:
@@ -35,8 +34,6 @@ def table_metadata(lake: Lake, table: str, *, before: int | None, quality_score:
     }
     if newest is not None and newest.stamp is not None and newest.stamp.inputs:
         metadata["delta/inputs"] = inputs_table(newest.stamp.inputs)
-    if quality_score is not None:
-        metadata["lakehouse/quality_score"] = dg.FloatMetadataValue(round(quality_score, 4))
     return metadata
 
 

@@ -9,6 +9,7 @@ from assets import plots
 from assets.jobs import MAINTENANCE_GROUP, MONITORING_GROUP
 from assets.metadata import data_version, described_columns, records_table, table_metadata
 from assets.naming import asset_key
+from assets.quality import quality_overview
 from lakehouse.contracts import Contracts
 from lakehouse.pipeline.workspace import Workspace
 
@@ -17,15 +18,24 @@ PERFORMANCE_TABLE = "monitoring.model_performance"
 STORAGE_TABLE = "monitoring.storage"
 
 _QUALITY_COLUMNS = {
-    "dataset": ("VARCHAR", "The dataset."),
-    "raw_version": ("BIGINT", "The version of its raw table that was measured."),
+    "dataset": ("VARCHAR", "The dataset whose rows the table holds; none for other tables."),
+    "table": ("VARCHAR", "layer.name"),
+    "version": ("BIGINT", "The version that was profiled."),
     "rows": ("BIGINT", "Rows of that version."),
-    "validity": ("DOUBLE", "Rows accepted / rows read, over everything ever ingested."),
-    "completeness": ("DOUBLE", "Values present / values possible, over the contract's columns."),
-    "uniqueness": ("DOUBLE", "Distinct keys / rows; 1 without a key."),
-    "score": ("DOUBLE", "The mean of the three."),
-    "newest_batch_at": ("TIMESTAMP WITH TIME ZONE", "When the newest batch was committed."),
+    "score": ("DOUBLE", "The mean of the dimensions that could be judged."),
+    "completeness": ("DOUBLE", "Values that are there / values there could be."),
+    "validity": ("DOUBLE", "Rows accepted / rows read, times rows that break no rule about single values / rows."),
+    "uniqueness": ("DOUBLE", "Different keys / rows; without a key, rows that repeat no other / rows."),
+    "consistency": ("DOUBLE", "Rows that break no rule across values / rows, times texts written in one way / texts."),
+    "timeliness": ("DOUBLE", "1 while the newest rows are as young as the contract promises, then promise / age; as it was when measured."),
+    "newest_at": ("TIMESTAMP WITH TIME ZONE", "When the newest rows came."),
     "measured_at": ("TIMESTAMP WITH TIME ZONE", "When this was measured."),
+    "identity": ("VARCHAR", "Which table of this name it was."),
+    "contract": ("VARCHAR", "Digest of the contract and of what it hides."),
+    "code": ("VARCHAR", "Digest of the code that measured."),
+    "target": ("VARCHAR", "The column that was looked at as the one to be predicted; mostly none."),
+    "run": ("VARCHAR", "Who measured."),
+    "profile": ("VARCHAR", "The whole profile, as JSON."),
 }
 _PERFORMANCE_COLUMNS = {
     "model": ("VARCHAR", "The model."),
@@ -59,28 +69,17 @@ def _quality_scores(contracts: Contracts) -> dg.AssetsDefinition:
         tags={"layer": "monitoring"},
         pool=QUALITY_TABLE,
         metadata={"dagster/table_name": QUALITY_TABLE, "dagster/column_schema": described_columns(_QUALITY_COLUMNS)},
-        description="One row per dataset and version of its raw table: validity, completeness, uniqueness and their mean, the quality score. "
-        "Ingestion records it for what it has just written; the quality job for what it finds.",
+        description="One row per profiled version of a table: completeness, validity, uniqueness, consistency, timeliness, their mean (the quality "
+        "score), and the profile itself. Ingestion profiles what it has just written; the quality job every dataset's raw and staging table. "
+        "A version that has been profiled is not read again.",
     )
     def quality_scores(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
-        from lakehouse.monitoring import score_dataset
+        from lakehouse.monitoring import profile_datasets
 
-        lake, now = workspace.lake, datetime.now(UTC)
+        lake = workspace.lake
         before = lake.version(QUALITY_TABLE)
-        measured = [score_dataset(lake, dataset, run=context.run.run_id, now=now) for dataset in workspace.contracts.datasets.values()]
-        scores = [score for score in measured if score is not None]
-        rows: list[dict[str, Any]] = [
-            {
-                "dataset": score.dataset,
-                "score": round(score.score, 4),
-                "validity": round(score.validity, 4),
-                "completeness": round(score.completeness, 4),
-                "uniqueness": round(score.uniqueness, 4),
-                "newest batch": f"{score.newest_batch_at:%Y-%m-%d %H:%M} UTC",
-            }
-            for score in scores
-        ]
-        metadata: dict[str, Any] = {**table_metadata(lake, QUALITY_TABLE, before=before), "lakehouse/scores": records_table(rows)}
+        profiles = profile_datasets(lake, workspace.contracts, run=context.run.run_id, now=datetime.now(UTC))
+        metadata: dict[str, Any] = {**table_metadata(lake, QUALITY_TABLE, before=before), **quality_overview(profiles)}
         return dg.MaterializeResult(metadata=metadata, data_version=data_version(lake, QUALITY_TABLE))
 
     return quality_scores

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from lakehouse.pictures import BAD, GOOD, png
+from lakehouse.pictures import BAD, GOOD, QUIET, png
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,6 +37,23 @@ def bars(title: str, counts: Mapping[str, float], *, unit: str, bad: bool = Fals
     def draw(axes: "Axes") -> None:
         axes.barh([name for name, _ in longest], [count for _, count in longest], color=BAD if bad else GOOD)
         axes.set_xlabel(unit)
+
+    return _image(title, draw)
+
+
+def shares(title: str, values: Mapping[str, float]) -> dg.MarkdownMetadataValue:
+    """Horizontal bars between 0 and 1, in their order, each with its value."""
+    ordered = list(values.items())[::-1]
+
+    def draw(axes: "Axes") -> None:
+        places = range(len(ordered))
+        axes.barh(places, [1.0] * len(ordered), color=QUIET, alpha=0.18)
+        axes.barh(places, [value for _, value in ordered], color=[GOOD if value >= 0.9 else BAD for _, value in ordered])
+        axes.set_yticks(list(places), [name for name, _ in ordered])
+        axes.set_xlim(0, 1.12)
+        axes.set_xticks([0, 0.25, 0.5, 0.75, 1])
+        for place, (_, value) in zip(places, ordered, strict=True):
+            axes.text(1.02, place, f"{int(value * 1000) / 1000:.3f}", va="center", fontsize=8)
 
     return _image(title, draw)
 

@@ -3,7 +3,16 @@
 from lakehouse.monitoring.checks import newest_checks
 from lakehouse.monitoring.distributions import Spread, prediction_spread
 from lakehouse.monitoring.performance import Performance, measure_performance
-from lakehouse.monitoring.quality import QualityScore, latest_quality, score_dataset
+from lakehouse.monitoring.quality import (
+    QualityScore,
+    TableProfile,
+    latest_quality,
+    profile_dataset,
+    profile_datasets,
+    profile_table,
+    quality_trend,
+    score_of,
+)
 from lakehouse.monitoring.storage import StorageReport, TableSize, keep_house
 from lakehouse.monitoring.volumes import BatchVolume, DatasetVolume, batch_volumes, dataset_volume
 
@@ -14,6 +23,7 @@ __all__ = [
     "QualityScore",
     "Spread",
     "StorageReport",
+    "TableProfile",
     "TableSize",
     "batch_volumes",
     "dataset_volume",
@@ -22,5 +32,9 @@ __all__ = [
     "measure_performance",
     "newest_checks",
     "prediction_spread",
-    "score_dataset",
+    "profile_dataset",
+    "profile_datasets",
+    "profile_table",
+    "quality_trend",
+    "score_of",
 ]

@@ -1,104 +1,273 @@
-"""A quality score per dataset, between 0 and 1, measured once per version of its raw table.
+"""Profiles of tables and their quality scores: made once per version of a table, by this code and this contract, and kept.
 
-    score = mean(validity, completeness, uniqueness)
-
-validity      rows accepted / rows read, over everything ever ingested
-completeness  values present / values possible, over the contract's columns of the raw table
-uniqueness    distinct keys / rows of the raw table; 1 for a dataset without a key
+`monitoring.quality_scores` has a row per profile: the score and its five dimensions as columns, the whole profile as JSON.
+A kept profile is used again only if the table (not another of the same name), its version, the contract, the columns that are
+out of sight, the target and this code are the same; so it is never stale, and free the second time.
 """
 
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import cache
+from importlib import resources
 
-from lakehouse.contracts import DatasetContract
-from lakehouse.monitoring.volumes import batch_volumes
+from lakehouse.contracts import Contracts, DatasetContract
+from lakehouse.monitoring.volumes import BatchVolume, batch_volumes
+from lakehouse.quality.profile import DIMENSIONS, Freshness, Profile, Subject, as_of, build_profile, hidden_columns, promised
 from lakehouse.sql import quote_identifier, quote_literal
-from lakehouse.tables import Lake, Stamp
+from lakehouse.tables import Lake, Stamp, TableName
 
 TABLE = "monitoring.quality_scores"
+_LAYERS_OF_A_DATASET = ("raw", "staging")
 
 
 @dataclass(frozen=True, slots=True)
 class QualityScore:
-    """One measurement of one version of a raw table."""
+    """One measurement of one version of a table; a dimension is None where it could not be judged."""
 
-    dataset: str
-    raw_version: int
+    table: str
+    version: int
     rows: int
-    validity: float
-    completeness: float
-    uniqueness: float
-    newest_batch_at: datetime
+    score: float
+    completeness: float | None
+    validity: float | None
+    uniqueness: float | None
+    consistency: float | None
+    timeliness: float | None
+    newest_at: datetime | None
     measured_at: datetime
 
-    @property
-    def score(self) -> float:
-        """The mean of the three."""
-        return (self.validity + self.completeness + self.uniqueness) / 3
+
+@dataclass(frozen=True, slots=True)
+class TableProfile:
+    """A profile, and whether it was there already."""
+
+    profile: Profile
+    cached: bool
 
 
-def score_dataset(lake: Lake, contract: DatasetContract, *, run: str, now: datetime) -> QualityScore | None:
-    """Measure the dataset's raw table and record the score; the recorded one if this version has been measured before.
+def profile_table(
+    lake: Lake,
+    contracts: Contracts,
+    table: str,
+    *,
+    run: str,
+    now: datetime,
+    version: int | datetime | None = None,
+    target: str | None = None,
+) -> TableProfile:
+    """The profile of one version of a table; the kept one if it has been profiled before.
+
+    Args:
+        lake: the tables.
+        contracts: those of the home: what they protect is out of sight in every table.
+        table: `layer.name`.
+        run: who asks.
+        now: what the timeliness is judged by.
+        version: or the instant at which it was current; the newest without.
+        target: a column to look at as the one to be predicted.
+
+    Raises:
+        TableNotFound: there is no such table or version.
+        ContractError: the target is no column.
+    """
+    name = TableName.parse(table)
+    snapshot = lake.snapshot(name, version)
+    # Maintenance moves the version, but no row.
+    content = lake.content_version(name, snapshot.version)
+    profiled = snapshot.version if content is None else content
+    contract = contract_of(contracts, str(name))
+    hidden = _hidden(contracts, contract, name)
+    key = _Key(str(name), profiled, str(snapshot.delta.metadata().id), _digest(contract, hidden), target)
+    kept = _kept(lake, key)
+    is_cached = kept is not None
+    if kept is None:
+        subject = _subject(lake, contract, key, hidden=hidden)
+        with lake.connect([name], as_of={str(name): snapshot.version}) as session:
+            relation = f"{quote_identifier(name.layer)}.{quote_identifier(name.name)}"
+            kept = build_profile(session.con, relation, subject, now=now)
+        _keep(lake, key, kept, contract, run=run)
+    if profiled != lake.content_version(name):
+        kept = replace(kept, freshness=replace(kept.freshness, superseded=True))
+    return TableProfile(as_of(kept, now), is_cached)
+
+
+def contract_of(contracts: Contracts, table: str) -> DatasetContract | None:
+    """The contract of the dataset whose rows a table holds as the contract describes them."""
+    name = TableName.parse(table)
+    return contracts.datasets.get(name.name) if name.layer in _LAYERS_OF_A_DATASET else None
+
+
+def profile_dataset(lake: Lake, contract: DatasetContract, *, run: str, now: datetime, most_rows: int | None = None) -> Profile | None:
+    """The profile of the newest version of a dataset's raw table.
+
+    Args:
+        lake: the tables.
+        contract: the dataset's.
+        run: who asks.
+        now: what the timeliness is judged by.
+        most_rows: a larger table is left to whoever has the time.
 
     Returns:
-        None if nothing was ever ingested.
+        None if nothing was ever ingested, or there are more rows than that.
     """
-    version = lake.content_version(contract.raw)
-    if version is None:
+    if not lake.exists(contract.raw) or (most_rows is not None and lake.detail(contract.raw).rows > most_rows):
         return None
-    recorded = latest_quality(lake, contract.name)
-    if recorded is not None and recorded.raw_version == version:
-        return recorded
-    score = _measure(lake, contract, version, now=now)
-    stamp = Stamp(asset=TABLE, run=run, inputs={contract.raw: version}, code="quality-score-1")
-    with lake.connect(()) as session:
-        lake.append(session.con, TABLE, _row(score), stamp=stamp)
-    return score
+    return profile_table(lake, Contracts(datasets={contract.name: contract}), contract.raw, run=run, now=now).profile
+
+
+def profile_datasets(lake: Lake, contracts: Contracts, *, run: str, now: datetime) -> list[Profile]:
+    """The profiles of every dataset's raw and staging table, of those that are there."""
+    tables = [table for one in contracts.datasets.values() for table in (one.raw, one.staging) if lake.exists(table)]
+    return [profile_table(lake, contracts, table, run=run, now=now).profile for table in tables]
+
+
+def score_of(profile: Profile) -> QualityScore:
+    """The score of a profiled table."""
+    return QualityScore(
+        table=profile.subject,
+        version=profile.version or 0,
+        rows=profile.rows,
+        score=profile.score,
+        completeness=profile.dimension("completeness"),
+        validity=profile.dimension("validity"),
+        uniqueness=profile.dimension("uniqueness"),
+        consistency=profile.dimension("consistency"),
+        timeliness=profile.dimension("timeliness"),
+        newest_at=profile.freshness.newest_at,
+        measured_at=profile.profiled_at,
+    )
+
+
+def quality_trend(lake: Lake, table: str) -> list[QualityScore]:
+    """What was measured of the versions of a table, oldest version first: of each the newest measurement."""
+    name = TableName.parse(table)
+    if not _is_there(lake) or not lake.exists(name):
+        return []
+    identity = str(lake.snapshot(name).delta.metadata().id)
+    columns = ", ".join(("rows", "score", *DIMENSIONS, "newest_at", "measured_at"))
+    with lake.connect([TABLE]) as session:
+        rows = session.con.execute(
+            f'SELECT "table", version, {columns} FROM {TABLE} WHERE "table" = {quote_literal(str(name))} AND target IS NULL '
+            f"AND identity = {quote_literal(identity)} "
+            "QUALIFY row_number() OVER (PARTITION BY version ORDER BY measured_at DESC) = 1 ORDER BY version"
+        ).fetchall()
+    return [QualityScore(*row) for row in rows]
 
 
 def latest_quality(lake: Lake, dataset: str) -> QualityScore | None:
-    """The newest recorded score of a dataset."""
-    if not lake.exists(TABLE):
+    """The score of the newest measured version of a dataset's raw table."""
+    measured = quality_trend(lake, f"raw.{dataset}")
+    return measured[-1] if measured else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Key:
+    """What a kept profile must agree in to be used again, besides the code."""
+
+    table: str
+    version: int
+    identity: str
+    contract: str
+    target: str | None
+
+
+@cache
+def _code() -> str:
+    """A digest of what makes profiles: another code makes other ones."""
+    digest = hashlib.sha256()
+    folder = resources.files("lakehouse.quality.profile")
+    for file in sorted((one for one in folder.iterdir() if one.name.endswith(".py")), key=lambda one: one.name):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _digest(contract: DatasetContract | None, hidden: Mapping[str, str]) -> str:
+    text = f"{contract.digest if contract else ''} {sorted(hidden.items())}"
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _hidden(contracts: Contracts, contract: DatasetContract | None, table: TableName) -> dict[str, str]:
+    """Columns that are out of sight although the table has no contract: those called like one that some contract hides."""
+    if contract is not None:
+        return hidden_columns(contract)
+    found: dict[str, str] = {}
+    for dataset in contracts.datasets.values():
+        hidden = hidden_columns(dataset)
+        found |= {name: f"{why} in {dataset.name}" for name, why in hidden.items()}
+        if hidden and table == TableName.parse(dataset.quarantine):
+            found |= {name: "rows as they arrived, with protected columns" for name in ("record", "reasons")}
+    return found
+
+
+def _subject(lake: Lake, contract: DatasetContract | None, key: _Key, *, hidden: Mapping[str, str]) -> Subject:
+    volumes = _volumes(lake, contract, key)
+    read = sum(one.rows_read for one in volumes)
+    accepted = sum(one.rows_accepted for one in volumes)
+    is_raw = contract is not None and key.table == contract.raw
+    came = volumes[-1].committed_at if volumes else None
+    if came is None:
+        commits = lake.history(key.table)
+        came = next((one.timestamp for one in commits if one.version <= key.version), None)
+    promise = promised(contract)
+    return Subject(
+        name=key.table,
+        version=key.version,
+        contract=contract,
+        hidden=hidden,
+        rows_read=read if is_raw and read else None,
+        rows_accepted=accepted if is_raw and read else None,
+        rows_quarantined=read - accepted if is_raw else 0,
+        freshness=Freshness(came, promise.promise_s, promise.promise),
+        target=key.target,
+    )
+
+
+def _volumes(lake: Lake, contract: DatasetContract | None, key: _Key) -> list[BatchVolume]:
+    """The batches behind a dataset's table; of raw those up to this version."""
+    if contract is None:
+        return []
+    return batch_volumes(lake, contract.name, version=key.version if key.table == contract.raw else None)
+
+
+def _is_there(lake: Lake) -> bool:
+    """Whether profiles have ever been kept; the table of an older release has scores of another kind."""
+    return lake.exists(TABLE) and "profile" in lake.schema(TABLE)
+
+
+def _kept(lake: Lake, key: _Key) -> Profile | None:
+    from pydantic import TypeAdapter
+
+    if not _is_there(lake):
         return None
+    target = "target IS NULL" if key.target is None else f"target = {quote_literal(key.target)}"
     with lake.connect([TABLE]) as session:
         row = session.con.execute(
-            "SELECT dataset, raw_version, rows, validity, completeness, uniqueness, newest_batch_at, measured_at "
-            f"FROM {TABLE} WHERE dataset = ? ORDER BY raw_version DESC, measured_at DESC LIMIT 1",
-            [dataset],
+            f'SELECT profile FROM {TABLE} WHERE "table" = {quote_literal(key.table)} AND version = {key.version} '
+            f"AND identity = {quote_literal(key.identity)} AND contract = {quote_literal(key.contract)} AND code = {quote_literal(_code())} "
+            f"AND {target} ORDER BY measured_at DESC LIMIT 1"
         ).fetchone()
-    return None if row is None else QualityScore(*row)
+    return None if row is None else TypeAdapter(Profile).validate_json(row[0])
 
 
-def _measure(lake: Lake, contract: DatasetContract, version: int, *, now: datetime) -> QualityScore:
-    # A batch may have come since: the score is of this version.
-    volumes = [volume for volume in batch_volumes(lake, contract.name) if volume.version <= version]
-    read = sum(volume.rows_read for volume in volumes)
-    accepted = sum(volume.rows_accepted for volume in volumes)
-    with lake.connect([contract.raw], as_of={contract.raw: version}) as session:
-        stored = lake.schema(contract.raw, version)
-        columns = [column.name for column in contract.columns if column.name in stored]
-        present = " + ".join(f"count({quote_identifier(column)})" for column in columns) or "0"
-        key = [column for column in contract.primary_key if column in stored]
-        distinct = f"count(DISTINCT ({', '.join(map(quote_identifier, key))}))" if key else "count(*)"
-        relation = ".".join(quote_identifier(part) for part in contract.raw.split("."))
-        row = session.con.execute(f"SELECT count(*), {present}, {distinct} FROM {relation}").fetchone()
-    rows, values, keys = row or (0, 0, 0)
-    return QualityScore(
-        dataset=contract.name,
-        raw_version=version,
-        rows=rows,
-        validity=accepted / read if read else 1.0,
-        completeness=values / (rows * len(columns)) if rows and columns else 1.0,
-        uniqueness=keys / rows if rows else 1.0,
-        newest_batch_at=volumes[-1].committed_at if volumes else now,
-        measured_at=now,
+def _keep(lake: Lake, key: _Key, profile: Profile, contract: DatasetContract | None, *, run: str) -> None:
+    from pydantic import TypeAdapter
+
+    document = TypeAdapter(Profile).dump_json(profile).decode()
+    score = score_of(profile)
+    shares = ", ".join(f"{_number(getattr(score, name))}::DOUBLE AS {name}" for name in ("score", *DIMENSIONS))
+    sql = (
+        f'SELECT {quote_literal(contract.name if contract else None)}::VARCHAR AS dataset, {quote_literal(key.table)} AS "table", '
+        f"{key.version}::BIGINT AS version, {profile.rows}::BIGINT AS rows, {shares}, "
+        f"{quote_literal(score.newest_at)}::TIMESTAMPTZ AS newest_at, {quote_literal(profile.profiled_at)}::TIMESTAMPTZ AS measured_at, "
+        f"{quote_literal(key.identity)} AS identity, {quote_literal(key.contract)} AS contract, {quote_literal(_code())} AS code, "
+        f"{quote_literal(key.target)}::VARCHAR AS target, {quote_literal(run)} AS run, {quote_literal(document)} AS profile"
     )
+    stamp = Stamp(asset=TABLE, run=run, inputs={key.table: key.version}, code=_code())
+    with lake.connect(()) as session:
+        lake.append(session.con, TABLE, sql, stamp=stamp)
 
 
-def _row(score: QualityScore) -> str:
-    return (
-        f"SELECT {quote_literal(score.dataset)} AS dataset, {score.raw_version}::BIGINT AS raw_version, {score.rows}::BIGINT AS rows, "
-        f"{score.validity!r}::DOUBLE AS validity, {score.completeness!r}::DOUBLE AS completeness, {score.uniqueness!r}::DOUBLE AS uniqueness, "
-        f"{score.score!r}::DOUBLE AS score, {quote_literal(score.newest_batch_at.isoformat())}::TIMESTAMPTZ AS newest_batch_at, "
-        f"{quote_literal(score.measured_at.isoformat())}::TIMESTAMPTZ AS measured_at"
-    )
+def _number(value: float | None) -> str:
+    return "NULL" if value is None else repr(float(value))

@@ -25,13 +25,13 @@ class BatchVolume:
         return self.rows_read == self.rows_accepted + self.rows_quarantined
 
 
-def batch_volumes(lake: Lake, dataset: str, *, limit: int | None = None) -> list[BatchVolume]:
-    """The newest batches of a dataset, oldest first; none if it was never ingested."""
+def batch_volumes(lake: Lake, dataset: str, *, limit: int | None = None, version: int | None = None) -> list[BatchVolume]:
+    """The newest batches of a dataset, or of a version of its raw table, oldest first; none if it was never ingested."""
     table = f"raw.{dataset}"
     if not lake.exists(table):
         return []
     volumes: list[BatchVolume] = []
-    for commit in in_force(lake.history(table, limit=limit)):
+    for commit in in_force(lake.history(table, limit=limit), version):
         listed = files_of(commit)
         # Decisions on quarantined rows are batches, too, but bring nothing.
         if not listed:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from lakehouse.contracts import Column, DatasetContract
-from lakehouse.monitoring import batch_volumes, keep_house, latest_quality, score_dataset
+from lakehouse.monitoring import batch_volumes, keep_house, latest_quality, profile_dataset, quality_trend, score_of
 from lakehouse.settings import Settings
 from lakehouse.tables import Lake, Stamp
 
@@ -30,26 +30,34 @@ def ingested(lake: Lake, sql: str, *, read: int, accepted: int) -> None:
         lake.append(session.con, "raw.things", sql, stamp=Stamp(asset="raw.things", run="r", source={"files": [file]}))
 
 
-def test_score_is_the_mean_of_validity_completeness_and_uniqueness(lake: Lake, now: datetime) -> None:
+def test_score_is_the_mean_of_what_could_be_judged(lake: Lake, now: datetime) -> None:
     ingested(lake, "SELECT * FROM (VALUES (1, 10), (2, NULL), (2, 30), (4, 40)) AS rows(id, size)", read=5, accepted=4)
-    score = score_dataset(lake, contract(), run="r", now=now)
-    assert score is not None
+    profile = profile_dataset(lake, contract(), run="r", now=now)
+    assert profile is not None
+    score = score_of(profile)
     assert (score.validity, score.completeness, score.uniqueness) == (4 / 5, 7 / 8, 3 / 4)
+    assert (score.consistency, score.timeliness) == (None, None)
     assert score.score == pytest.approx((0.8 + 0.875 + 0.75) / 3)
     assert latest_quality(lake, "things") == score
 
 
 def test_a_version_is_scored_once(lake: Lake, now: datetime) -> None:
     ingested(lake, "SELECT 1 AS id, 1 AS size", read=1, accepted=1)
-    first = score_dataset(lake, contract(), run="r1", now=now)
-    assert score_dataset(lake, contract(), run="r2", now=now.replace(year=2027)) == first
+    first = profile_dataset(lake, contract(), run="r1", now=now)
+    assert profile_dataset(lake, contract(), run="r2", now=now.replace(year=2027)) == first
     assert lake.version("monitoring.quality_scores") == 0
     ingested(lake, "SELECT 2 AS id, 1 AS size", read=1, accepted=1)
-    assert score_dataset(lake, contract(), run="r3", now=now) != first
+    assert profile_dataset(lake, contract(), run="r3", now=now) != first
+    assert [one.version for one in quality_trend(lake, "raw.things")] == [0, 1]
+
+
+def test_a_large_table_is_left_to_the_quality_job(lake: Lake, now: datetime) -> None:
+    ingested(lake, "SELECT range AS id, 1 AS size FROM range(11)", read=11, accepted=11)
+    assert profile_dataset(lake, contract(), run="r", now=now, most_rows=10) is None
 
 
 def test_nothing_ingested_has_no_score_and_no_batches(lake: Lake, now: datetime) -> None:
-    assert score_dataset(lake, contract(), run="r", now=now) is None
+    assert profile_dataset(lake, contract(), run="r", now=now) is None
     assert batch_volumes(lake, "things") == []
 
 

@@ -10,7 +10,9 @@ from lakehouse.quality.profile.shown import moment_text, number_text, percent
 _ORDER: dict[Weight, int] = {"high": 0, "medium": 1, "low": 2}
 _SEPARATELY = 3
 _NAMED = 6
-_SENTINELS = frozenset({"-1", "-9", "-99", "-999", "-9999", "-99999", "999", "9999", "99999", "999999", "1900-01-01", "9999-12-31", "1970-01-01"})
+_SENTINELS = frozenset(
+    {"-1", "-9", "-99", "-999", "-9999", "-99999", "999", "9999", "99999", "999999", "1900-01-01", "9999-12-31", "1970-01-01"}
+)
 _PERSONAL = frozenset({"e-mail addresses", "IP addresses", "IBANs", "phone numbers"})
 _TYPED = {"numbers": "a number", "dates or times": "a date or a timestamp", "truth values": "a boolean"}
 
@@ -64,7 +66,8 @@ def _about_rows(duplicates: Duplicates, rows: int) -> Iterator[Advice]:
             "high",
             None,
             f"{rows - key.distinct:,} rows have the {name} of another row.",
-            "If later files correct earlier ones this is as it should be, and the staging table keeps the newest. Otherwise find out why they are delivered twice.",
+            "If later files correct earlier ones, all is well: the staging table keeps the newest. "
+            "Otherwise find out why they are delivered twice.",
         )
     if duplicates.rows:
         about = "" if duplicates.exact else "About "
@@ -75,13 +78,20 @@ def _about_rows(duplicates: Duplicates, rows: int) -> Iterator[Advice]:
             "If the same thing can't happen twice, drop them; if it can, ask for a column that tells the rows apart.",
         )
     elif key is None and rows >= 20:
-        yield Advice("low", None, "No single column tells the rows apart.", "Name the key in the contract (primaryKey) if several columns together do.")
+        yield Advice(
+            "low",
+            None,
+            "No single column tells the rows apart.",
+            "Name the key in the contract (primaryKey) if several columns together do.",
+        )
 
 
 def _late(dimensions: Sequence[Dimension]) -> Iterator[Advice]:
     late = next((one for one in dimensions if one.name == "timeliness" and one.value is not None and one.value < 1), None)
     if late:
-        yield Advice("high", None, f"New rows are overdue: {late.how}.", "Ask whoever delivers the files, and look into the landing folder.")
+        yield Advice(
+            "high", None, f"New rows are overdue: {late.how}.", "Ask whoever delivers the files, and look into the landing folder."
+        )
 
 
 def _about_target(target: Target | None) -> Iterator[Advice]:
@@ -110,7 +120,10 @@ def _pairs(associations: Sequence[Association]) -> Iterator[Advice]:
     close = [one for one in associations if one.measure != "eta" and abs(one.value) >= 0.98][:5]
     for one in close:
         yield Advice(
-            "low", one.left, f"{one.left} and {one.right} say nearly the same ({abs(one.value):.2f} of 1).", "For a model, keep one of them."
+            "low",
+            one.left,
+            f"{one.left} and {one.right} say nearly the same ({abs(one.value):.2f} of 1).",
+            "For a model, keep one of them.",
         )
 
 
@@ -118,7 +131,9 @@ def _about_column(column: ColumnFacts) -> Iterator[_Found]:
     if not column.values:
         yield _Found(
             "empty",
-            Advice("medium", column.name, f"{column.name} has no value in any row.", "Ask whether it is still filled; if not, leave it out."),
+            Advice(
+                "medium", column.name, f"{column.name} has no value in any row.", "Ask whether it is still filled; if not, leave it out."
+            ),
             "have no value in any row",
         )
         return
@@ -145,7 +160,12 @@ def _about_gaps(column: ColumnFacts) -> Iterator[_Found]:
     if column.distinct == 1 and column.values > 1:
         yield _Found(
             "constant",
-            Advice("low", column.name, f"{column.name} has the same value in every row that has one.", "Leave it out of models: it tells nothing apart."),
+            Advice(
+                "low",
+                column.name,
+                f"{column.name} has the same value in every row that has one.",
+                "Leave it out of models: it tells nothing apart.",
+            ),
             "have one value only",
         )
     if column.hidden and column.hidden.startswith("looks like"):
@@ -242,15 +262,16 @@ def _about_numbers(column: ColumnFacts) -> Iterator[_Found]:
     far = min(numbers.outliers_iqr or 0, numbers.outliers_z or 0)
     if far and column.distinct > 10 and not naming.is_identifier(column.name):
         show = moment_text if column.kind == "moment" else number_text
-        low, high = numbers.low_fence, numbers.high_fence
-        usual = f" the usual {show(low)} to {show(high)}" if low is not None and high is not None else " what is usual"
+        usual = f" the usual {show(numbers.usual[0])} to {show(numbers.usual[1])}"
         yield _Found(
             "outliers",
             Advice(
                 "low",
                 column.name,
-                f"{far:,} values of {column.name} ({percent(far / column.values)}) lie far outside{usual}; it runs from {numbers.minimum} to {numbers.maximum}.",
-                "Check a few against their source: a wrong unit or a slipped decimal point looks like this. If they are real, use the median rather than the mean.",
+                f"{far:,} values of {column.name} ({percent(far / column.values)}) lie far outside{usual}; "
+                f"it runs from {show(numbers.least)} to {show(numbers.most)}.",
+                "Check a few against their source: a wrong unit or a slipped decimal point looks like this. "
+                "If they are real, use the median rather than the mean.",
             ),
             "have values far outside the usual",
         )
@@ -284,4 +305,6 @@ def _grouped(found: Sequence[_Found]) -> Iterator[Advice]:
         names = [one.advice.column or "" for one in weightiest]
         more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
         first = weightiest[0]
-        yield Advice(first.advice.weight, None, f"{len(names):,} columns {first.many}: {', '.join(names[:_NAMED])}{more}.", first.advice.action)
+        yield Advice(
+            first.advice.weight, None, f"{len(names):,} columns {first.many}: {', '.join(names[:_NAMED])}{more}.", first.advice.action
+        )

@@ -54,7 +54,7 @@ def associate(con: "duckdb.DuckDBPyConnection", columns: Sequence[Measured], sam
         return Comparison()
     parts = [f"coalesce(x{one.number}, 'nan'::DOUBLE) AS x{one.number}" for one in numbers]
     parts += [f"coalesce(h{one.number}, 0::UBIGINT) AS h{one.number}" for one in categories]
-    table = con.execute(f"SELECT {', '.join(parts)} FROM {SAMPLE}").fetchnumpy()
+    table: dict[str, Any] = con.execute(f"SELECT {', '.join(parts)} FROM {SAMPLE}").fetchnumpy()
     found = [
         *_between_numbers(numbers, table),
         *_between_categories(categories, table),
@@ -69,7 +69,9 @@ def associate(con: "duckdb.DuckDBPyConnection", columns: Sequence[Measured], sam
     kept = [one for one in ranked if abs(one.value) >= WORTH_TELLING or always in {one.left, one.right}]
     mine = [one for one in kept if always in {one.left, one.right}]
     others = [one for one in kept if one not in mine][: _MOST_KEPT - len(mine)]
-    return Comparison(tuple(sorted([*mine, *others], key=lambda one: (-abs(one.value), one.left, one.right))), tuple(one.name for one in chosen))
+    return Comparison(
+        tuple(sorted([*mine, *others], key=lambda one: (-abs(one.value), one.left, one.right))), tuple(one.name for one in chosen)
+    )
 
 
 def _is_category(one: Measured, sample: Sample) -> bool:

@@ -36,6 +36,7 @@ class Subject:
         misfits: of a file, texts by column that are not of the column's type.
         rows_read: that ever were, with `rows_accepted` of them here.
         rows_quarantined: of them not here.
+        is_judged: the contract's rules have been asked already: `rows_accepted` is the answer.
         target: a column to look at as the one to be predicted.
     """
 
@@ -48,6 +49,7 @@ class Subject:
     rows_read: int | None = None
     rows_accepted: int | None = None
     rows_quarantined: int = 0
+    is_judged: bool = False
     freshness: Freshness = field(default_factory=Freshness)
     target: str | None = None
     facts: Mapping[str, Any] = field(default_factory=dict[str, Any])
@@ -92,12 +94,8 @@ def build_profile(
         first = first_pass(con, relation, columns, candidates)
         second = second_pass(con, relation, columns, first)
         duplicates = find_repeats(con, relation, columns, first, rows=rows, key=contract.primary_key if contract else ())
-        described = {one.name: one.description for one in contract.columns} if contract else {}
-        facts = tuple(
-            _described(one, first[one.number], second[one.number], sample.seen[one.number], rows, subject, described.get(one.name, ""))
-            for one in columns
-        )
-        facts = tuple(_counted(one, duplicates) for one in facts)
+        found = [_Found(one, first[one.number], second[one.number], sample.seen[one.number]) for one in columns]
+        facts = tuple(_counted(_described(one, subject, rows), duplicates) for one in found)
         comparison = associate(con, columns, sample, always=_named(columns, subject.target))
         target = describe_target(con, columns, facts, comparison, name=subject.target) if subject.target else None
     finally:
@@ -153,8 +151,20 @@ def _without_personal(columns: Sequence[Measured], sample: Sample, contract: Dat
     return result
 
 
-def _described(one: Measured, first: First, second: Second, seen: Seen, rows: int, subject: Subject, description: str) -> ColumnFacts:
-    """What all passes say of one column, without the values of a hidden one."""
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What the sample and the passes say of one column."""
+
+    column: Measured
+    first: First
+    second: Second
+    seen: Seen
+
+
+def _described(found: _Found, subject: Subject, rows: int) -> ColumnFacts:
+    """The facts of one column, without the values of a hidden one."""
+    one, first, second, seen = found.column, found.first, found.second, found.seen
+    described = {column.name: column.description for column in subject.contract.columns} if subject.contract else dict[str, str]()
     numbers = first.numbers
     if numbers is not None:
         numbers = replace(
@@ -167,10 +177,12 @@ def _described(one: Measured, first: First, second: Second, seen: Seen, rows: in
         )
     texts = _written(first.texts, seen, is_hidden=one.hidden is not None)
     misfit = subject.misfits.get(one.name)
-    invalid = (numbers.not_finite if numbers else 0) + (round(texts.null_words * first.values) if texts else 0) + (misfit.rows if misfit else 0)
+    invalid = (
+        (numbers.not_finite if numbers else 0) + (round(texts.null_words * first.values) if texts else 0) + (misfit.rows if misfit else 0)
+    )
     why = f"{misfit.rows:,} texts are no {one.type}" if misfit else None
     if misfit and misfit.label and not one.hidden:
-        why = f"{why}, such as {misfit.label!r}"
+        why = f"{why}: {misfit.label}"
     top, is_all = ((), False) if one.hidden else _top(one, first, second, seen)
     # Texts that are of no type have become missing: they are values all the same, though bad ones.
     values = first.values + (misfit.rows if misfit else 0)
@@ -189,7 +201,7 @@ def _described(one: Measured, first: First, second: Second, seen: Seen, rows: in
         top_is_all=is_all,
         invalid=invalid,
         invalid_why=why,
-        description=description,
+        description=described.get(one.name, ""),
     )
 
 
@@ -203,7 +215,7 @@ def _written(texts: Texts | None, seen: Seen, *, is_hidden: bool) -> Texts | Non
     if texts is None:
         return None
     if is_hidden:
-        return replace(texts, empty=texts.empty)
+        return texts
     return replace(
         texts,
         patterns=seen.patterns,
@@ -231,16 +243,21 @@ def _top(one: Measured, first: First, second: Second, seen: Seen) -> tuple[tuple
 def _evidence(con: "duckdb.DuckDBPyConnection", relation: str, subject: Subject, columns: Sequence[Measured]) -> Evidence:
     """The contract's rules, asked of every row where the columns are still what the contract says."""
     contract = subject.contract
-    if contract is None:
-        return Evidence()
+    if contract is None or subject.is_judged:
+        return Evidence(subject.rows_read, subject.rows_accepted)
     types = {one.name: one.type for one in columns}
     same = {one.name for one in contract.columns if not one.protected and types.get(one.name) == _described_type(con, one.sql_type)}
     asked = [rule for rule in contract.rules if rule.columns and same.issuperset(rule.columns)]
     by_level = {
-        level: " OR ".join(f"(({rule.valid_sql}) IS FALSE)" for rule in asked if rule.level is level) for level in (Level.SEMANTIC, Level.BUSINESS)
+        level: " OR ".join(f"(({rule.valid_sql}) IS FALSE)" for rule in asked if rule.level is level)
+        for level in (Level.SEMANTIC, Level.BUSINESS)
     }
     wanted = [level for level, sql in by_level.items() if sql]
-    found = row_of(con, f"SELECT {', '.join(f'count(CASE WHEN {by_level[level]} THEN 1 END)' for level in wanted)} FROM {relation}") if wanted else ()
+    found = (
+        row_of(con, f"SELECT {', '.join(f'count(CASE WHEN {by_level[level]} THEN 1 END)' for level in wanted)} FROM {relation}")
+        if wanted
+        else ()
+    )
     broken = {level: int(count) for level, count in zip(wanted, found, strict=True)}
     return Evidence(
         rows_read=subject.rows_read,

@@ -36,7 +36,7 @@ class Numbers:
     """Numbers, or moments as seconds since 1970; infinite values and NaN are counted and left out of everything else.
 
     Attributes:
-        minimum: as text, because moments and long decimals are no floats; likewise `maximum`.
+        minimum: as text, because moments and long decimals are no floats; likewise `maximum`. `least` and `most` are the same as floats.
         quantiles: at 1, 5, 25, 50, 75, 95 and 99 percent.
         outliers_iqr: rows more than 1.5 interquartile ranges outside of the middle half; None where it has no width.
         outliers_z: rows more than 3 standard deviations from the mean.
@@ -55,7 +55,16 @@ class Numbers:
     outliers_z: int | None = None
     low_fence: float | None = None
     high_fence: float | None = None
+    least: float | None = None
+    most: float | None = None
     histogram: Histogram | None = None
+
+    @property
+    def usual(self) -> tuple[float | None, float | None]:
+        """The range that is not far from the middle half, as far as there are numbers."""
+        low = self.least if self.low_fence is None or self.least is None else max(self.low_fence, self.least)
+        high = self.most if self.high_fence is None or self.most is None else min(self.high_fence, self.most)
+        return low, high
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,11 +224,12 @@ class Advice:
 
 @dataclass(frozen=True, slots=True)
 class Freshness:
-    """When the newest rows came and how soon others were promised."""
+    """When the newest rows came, how soon others were promised, and whether a later version of the table has them."""
 
     newest_at: datetime | None = None
     promise_s: float | None = None
     promise: str = ""
+    superseded: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,6 @@ class First:
     texts: Texts | None = None
     trues: int = 0
     counts: Mapping[int, int] = field(default_factory=dict[int, int])
-    limits: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +106,9 @@ def _first_sql(one: Measured, candidates: Sequence[int]) -> list[str]:
 def _size_sql(one: Measured) -> str:
     if one.kind == "bytes":
         return f"octet_length({one.value})" if one.type == "BLOB" else f"length({one.value})"
-    if one.type.endswith("]"):
-        return f"cardinality({one.value})" if one.type.startswith("MAP") else "NULL::BIGINT"
+    if one.type.endswith("[]"):
+        return f"len({one.value})"
+    return f"cardinality({one.value})" if one.type.startswith("MAP") else "NULL::BIGINT"
 
 
 def _first(one: Measured, row: tuple[Any, ...]) -> First:
@@ -130,10 +130,13 @@ def _first(one: Measured, row: tuple[Any, ...]) -> First:
             zeros=int(zeros),
             negatives=int(negatives),
             not_finite=int(values) - int(finite),
+            least=float(least),
+            most=float(most),
         )
-        return First(**first, numbers=numbers, limits=(float(least), float(most)))
+        return First(**first, numbers=numbers)
     shortest, longest, mean_length, *text = rest
-    texts = Texts(shortest, longest, None if mean_length is None else float(mean_length), *(int(count) for count in text))
+    empty, blank_edges = (int(count) for count in text) if text else (0, 0)
+    texts = Texts(shortest, longest, None if mean_length is None else float(mean_length), empty=empty, blank_edges=blank_edges)
     return First(**first, texts=texts)
 
 
@@ -182,7 +185,7 @@ class _Plan:
     def of(cls, column: Measured, first: First) -> "_Plan":
         every = max(1, math.ceil(first.about_distinct / _EXACT_DISTINCT))
         numbers = first.numbers
-        if numbers is None or not numbers.quantiles or first.limits is None:
+        if numbers is None or not numbers.quantiles or numbers.least is None or numbers.most is None:
             return cls(column, first, every)
         q1, q3 = numbers.quantiles[2], numbers.quantiles[4]
         spread = q3 - q1
@@ -190,7 +193,7 @@ class _Plan:
         distant = None
         if numbers.mean is not None and numbers.deviation:
             distant = (numbers.mean - 3 * numbers.deviation, numbers.mean + 3 * numbers.deviation)
-        low, high = first.limits
+        low, high = numbers.least, numbers.most
         if fences is not None:
             low, high = max(low, q1 - _NO_EDGE * spread), min(high, q3 + _NO_EDGE * spread)
         bins = BINS

@@ -66,7 +66,10 @@ class Seen:
         """What nearly all texts are."""
         if self.shape is None or self.shape.values < 5:
             return None
-        return next((words for detector, words in _SEMANTICS.items() if self.shape.share(detector) >= 0.95), None)
+        found = next((detector for detector in _SEMANTICS if self.shape.share(detector) >= 0.95), None)
+        if found == "numbers" and (self.shape.counts["zeros"] or self.shape.counts["pluses"]):
+            return "codes of digits"
+        return _SEMANTICS[found] if found else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,12 +186,22 @@ class _Written:
 
 def _patterns(con: "duckdb.DuckDBPyConnection", wanted: str) -> dict[int, tuple[Count, ...]]:
     text = "left(t, 60)"
-    for pattern, mark in (("[0-9]", "9"), (r"\p{Lu}", "A"), (r"[\p{Ll}\p{Lo}]", "a"), (r"\s+", " "), ("9{2,}", "9+"), ("A{2,}", "A+"), ("a{2,}", "a+")):
+    for pattern, mark in (
+        ("[0-9]", "9"),
+        (r"\p{Lu}", "A"),
+        (r"[\p{Ll}\p{Lo}]", "a"),
+        (r"\s+", " "),
+        ("9{2,}", "9+"),
+        ("A{2,}", "A+"),
+        ("a{2,}", "a+"),
+    ):
         text = f"regexp_replace({text}, {quote_literal(pattern)}, {quote_literal(mark)}, 'g')"
     some = f"SELECT c, t, n FROM {_VALUES} WHERE {wanted} QUALIFY row_number() OVER (PARTITION BY c ORDER BY n DESC, h) <= 2000"
     grouped = f"SELECT c, {text} AS p, sum(n)::BIGINT AS n FROM ({some}) GROUP BY ALL"
+    # Of many different texts only some were looked at: their shares stand for all of the sample.
+    shared = f"SELECT g.c, p, (n * total / sum(n) OVER (PARTITION BY g.c))::BIGINT AS n FROM ({grouped}) g JOIN ({_totals()}) USING (c)"
     rows = con.execute(
-        f"SELECT c, p, n FROM ({grouped}) QUALIFY row_number() OVER (PARTITION BY c ORDER BY n DESC, p) <= {_PATTERNS} ORDER BY c, n DESC, p"
+        f"SELECT c, p, n FROM ({shared}) QUALIFY row_number() OVER (PARTITION BY c ORDER BY n DESC, p) <= {_PATTERNS} ORDER BY c, n DESC, p"
     ).fetchall()
     found: dict[int, list[Count]] = {}
     for c, pattern, n in rows:
@@ -196,10 +209,16 @@ def _patterns(con: "duckdb.DuckDBPyConnection", wanted: str) -> dict[int, tuple[
     return {c: tuple(patterns) for c, patterns in found.items()}
 
 
+def _totals() -> str:
+    return f"SELECT c, sum(n) AS total FROM {_VALUES} GROUP BY c"
+
+
 def _variants(con: "duckdb.DuckDBPyConnection", wanted: str) -> dict[int, tuple[float, str | None]]:
     """Texts written in another way than a more frequent one; only where texts come again, because codes may differ in case."""
     folded = r"lower(regexp_replace(trim(t), '\s+', ' ', 'g'))"
-    repeated = f"SELECT *, sum(n) OVER (PARTITION BY c) AS total, count(*) OVER (PARTITION BY c) AS d FROM {_VALUES} WHERE {wanted} AND t <> ''"
+    repeated = (
+        f"SELECT *, sum(n) OVER (PARTITION BY c) AS total, count(*) OVER (PARTITION BY c) AS d FROM {_VALUES} WHERE {wanted} AND t <> ''"
+    )
     # Whatever is a hash or a token has no other way to be written.
     groups = (
         f"SELECT c, total, sum(n) - max(n) AS other, max(n) AS usual, arg_max(t, n) AS most, arg_min(t, n) AS least FROM ({repeated}) "

@@ -92,7 +92,9 @@ def _completeness(columns: Sequence[ColumnFacts], rows: int) -> Dimension:
     if not possible:
         return Dimension("completeness", None, "not judged: there are no rows")
     values = sum(one.values for one in columns)
-    return Dimension("completeness", values / possible, f"{values:,} of {possible:,} values are there ({len(columns):,} columns, {rows:,} rows)")
+    return Dimension(
+        "completeness", values / possible, f"{values:,} of {possible:,} values are there ({len(columns):,} columns, {rows:,} rows)"
+    )
 
 
 def _validity(columns: Sequence[ColumnFacts], evidence: Evidence, rows: int) -> Dimension:
@@ -109,7 +111,9 @@ def _validity(columns: Sequence[ColumnFacts], evidence: Evidence, rows: int) -> 
         if not values:
             return Dimension("validity", None, "not judged: there are no values")
         value = 1 - invalid / values
-        parts.append(f"{values - invalid:,} of {values:,} values can be what their column is for (no NaN, no words for “no value”, of the type)")
+        parts.append(
+            f"{values - invalid:,} of {values:,} values can be what their column is for (no NaN, no words for “no value”, of the type)"
+        )
     return Dimension("validity", value, "; ".join(parts))
 
 
@@ -121,7 +125,9 @@ def _uniqueness(duplicates: Duplicates, rows: int) -> Dimension:
         name = " + ".join(key.columns)
         return Dimension("uniqueness", key.distinct / rows, f"{key.distinct:,} different {name} in {rows:,} rows")
     about = "" if duplicates.exact else "about "
-    return Dimension("uniqueness", 1 - duplicates.rows / rows, f"{about}{duplicates.rows:,} of {rows:,} rows repeat another one; there is no key")
+    return Dimension(
+        "uniqueness", 1 - duplicates.rows / rows, f"{about}{duplicates.rows:,} of {rows:,} rows repeat another one; there is no key"
+    )
 
 
 def _consistency(columns: Sequence[ColumnFacts], evidence: Evidence, rows: int) -> Dimension:
@@ -143,8 +149,14 @@ def _consistency(columns: Sequence[ColumnFacts], evidence: Evidence, rows: int) 
 
 def timeliness(freshness: Freshness, *, now: datetime) -> Dimension:
     """1 while the newest rows are as young as promised, then promise / age."""
+    if freshness.superseded:
+        return Dimension("timeliness", None, "not judged: a later version has come")
     if freshness.promise_s is None or freshness.newest_at is None:
-        why = "the contract promises none (slaProperties: freshness or frequency)" if freshness.newest_at else "nobody knows when the rows came"
+        why = (
+            "the contract promises none (slaProperties: freshness or frequency)"
+            if freshness.newest_at
+            else "nobody knows when the rows came"
+        )
         return Dimension("timeliness", None, f"not judged: {why}")
     age = max((now - freshness.newest_at).total_seconds(), 0.0)
     value = 1.0 if age <= freshness.promise_s else freshness.promise_s / age

@@ -3,13 +3,14 @@
 import math
 from datetime import UTC, datetime, timedelta
 
+NOTHING = "\u2013"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def number_text(value: float | None) -> str:
     """A number in few digits: 12,346, 0.0123, 1.2e+20."""
     if value is None or not math.isfinite(value):
-        return "–"
+        return NOTHING
     if value == int(value) and abs(value) < 1e15:
         return f"{int(value):,}"
     if abs(value) >= 1e12 or abs(value) < 1e-4:
@@ -20,7 +21,7 @@ def number_text(value: float | None) -> str:
 def moment_text(seconds: float | None) -> str:
     """Seconds since 1970 as a day, or as a minute where they are within one; years that no calendar here has as a number."""
     if seconds is None or not math.isfinite(seconds):
-        return "–"
+        return NOTHING
     try:
         moment = _EPOCH + timedelta(seconds=seconds)
     except OverflowError:
@@ -40,5 +41,5 @@ def percent(share: float) -> str:
 def score_text(value: float | None) -> str:
     """A score with two decimals, never rounded up to 1."""
     if value is None:
-        return "–"
+        return NOTHING
     return f"{math.floor(value * 100) / 100:.2f}" if value < 1 else "1.00"

@@ -59,7 +59,7 @@ def _suggestion(
         return None
     if naming.is_identifier(column.name) or (column.texts and column.texts.looks_like in {"dates or times", "JSON documents"}):
         return None
-    if is_measured and (column.distinct < 0.01 * column.values or column.unique_share > 0.999 and _counts_rows(column)):
+    if is_measured and (column.distinct < 0.01 * column.values or (column.unique_share > 0.999 and _counts_rows(column))):
         return None
     reasons: list[str] = []
     score = 0.0
