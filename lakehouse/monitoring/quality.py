@@ -13,7 +13,7 @@ from functools import cache
 from importlib import resources
 
 from lakehouse.contracts import Contracts, DatasetContract
-from lakehouse.monitoring.volumes import BatchVolume, batch_volumes
+from lakehouse.monitoring.volumes import DatasetVolume, batch_volumes, dataset_volume
 from lakehouse.quality.profile import DIMENSIONS, Freshness, Profile, Subject, as_of, build_profile, hidden_columns, promised
 from lakehouse.sql import quote_identifier, quote_literal
 from lakehouse.tables import Lake, Stamp, TableName
@@ -202,10 +202,9 @@ def _hidden(contracts: Contracts, contract: DatasetContract | None, table: Table
 
 
 def _subject(lake: Lake, contract: DatasetContract | None, key: _Key, *, hidden: Mapping[str, str]) -> Subject:
-    volumes = _volumes(lake, contract, key)
-    read = sum(one.rows_read for one in volumes)
-    accepted = sum(one.rows_accepted for one in volumes)
     is_raw = contract is not None and key.table == contract.raw
+    volumes = batch_volumes(lake, contract.name, version=key.version if is_raw else None) if contract is not None else []
+    total = dataset_volume(lake, contract.name, version=key.version) if contract is not None and is_raw else DatasetVolume()
     came = volumes[-1].committed_at if volumes else None
     if came is None:
         commits = lake.history(key.table)
@@ -216,19 +215,12 @@ def _subject(lake: Lake, contract: DatasetContract | None, key: _Key, *, hidden:
         version=key.version,
         contract=contract,
         hidden=hidden,
-        rows_read=read if is_raw and read else None,
-        rows_accepted=accepted if is_raw and read else None,
-        rows_quarantined=read - accepted if is_raw else 0,
+        rows_read=total.rows_read or None,
+        rows_accepted=total.rows_accepted if total.rows_read else None,
+        rows_quarantined=total.rows_quarantined,
         freshness=Freshness(came, promise.promise_s, promise.promise),
         target=key.target,
     )
-
-
-def _volumes(lake: Lake, contract: DatasetContract | None, key: _Key) -> list[BatchVolume]:
-    """The batches behind a dataset's table; of raw those up to this version."""
-    if contract is None:
-        return []
-    return batch_volumes(lake, contract.name, version=key.version if key.table == contract.raw else None)
 
 
 def _is_there(lake: Lake) -> bool:

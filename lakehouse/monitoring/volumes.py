@@ -67,10 +67,10 @@ class DatasetVolume:
     rows_replaced: int = 0
 
 
-def dataset_volume(lake: Lake, dataset: str) -> DatasetVolume:
-    """The sums over a dataset's log; nothing but zeros if it was never ingested."""
+def dataset_volume(lake: Lake, dataset: str, *, version: int | None = None) -> DatasetVolume:
+    """The sums over a dataset's log, or up to a version of its raw table; nothing but zeros if it was never ingested."""
     table = f"raw.{dataset}"
-    commits = list(in_force(lake.history(table))) if lake.exists(table) else []
+    commits = list(in_force(lake.history(table), version)) if lake.exists(table) else []
     files = [entry for commit in commits for entry in files_of(commit)]
     replayed = sum(int(entry.get("accepted", 0)) for commit in commits for entry in changes_of(commit))
     replaced = sum(int(entry["rows_accepted"]) for commit in commits for entry in replaced_of(commit))

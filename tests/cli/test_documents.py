@@ -71,6 +71,7 @@ def _same(name: str, printed: Any) -> None:
         ("restore", ["restore", "raw.household_survey", "--to", 1]),
         ("tag add", ["tag", "add", "raw.household_survey", "approved", "--version", 1]),
         ("tag list", ["tag", "list"]),
+        ("profile", ["profile", "raw.household_survey"]),
         ("lineage", ["lineage", PREDICTIONS, "--key", "HH00000001"]),
         ("quarantine list", ["quarantine", "list"]),
         ("quarantine show", ["quarantine", "show", "household_survey"]),

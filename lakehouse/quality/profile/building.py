@@ -91,7 +91,8 @@ def build_profile(
     try:
         columns = _without_personal(columns, sample, contract)
         candidates = {one.number: tuple(sample.seen[one.number].frequent) for one in columns if not one.hidden and one.kind != "boolean"}
-        first = first_pass(con, relation, columns, candidates)
+        grouped = {one.number for one in columns if sample.seen[one.number].repeats and one.kind != "boolean"}
+        first = first_pass(con, relation, columns, candidates, grouped)
         second = second_pass(con, relation, columns, first)
         duplicates = find_repeats(con, relation, columns, first, rows=rows, key=contract.primary_key if contract else ())
         found = [_Found(one, first[one.number], second[one.number], sample.seen[one.number]) for one in columns]

@@ -1,13 +1,15 @@
-"""The two passes over every row: what can be counted in one, and what needs to know the range first.
+"""The passes over every row: what can be counted in one, and what needs to know the range first.
 
 Exact: rows, values, minimum, maximum, mean, deviation, lengths, histograms, outliers beyond the fences, and how often the
 values found in the sample occur. Quantiles are t-digests. Different values are exact up to `_EXACT_DISTINCT`; beyond it a hash
-decides which values are counted (about that many), so that memory is bounded; the error is below one percent.
+decides which values are counted (about that many), so that memory is bounded; the error is below one percent. Columns whose
+values come again are grouped, which counts their values and how often each occurs at once, and spills if the sample misled.
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import sys
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from lakehouse.quality.profile.columns import Measured, inner, parts
@@ -18,15 +20,16 @@ if TYPE_CHECKING:
 
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 BINS = 24
-_EXACT_DISTINCT = 200_000
+_EXACT_DISTINCT = 100_000
 # Squares and cubes of what is larger overflow.
 _LARGEST = "1e100"
 _NO_EDGE = 3.0
+_COUNTED = 60
 
 
 @dataclass(frozen=True, slots=True)
 class First:
-    """What the first pass found of one column."""
+    """What the first pass found of one column; `distinct` only where it has been counted."""
 
     values: int = 0
     about_distinct: int = 0
@@ -34,6 +37,7 @@ class First:
     texts: Texts | None = None
     trues: int = 0
     counts: Mapping[int, int] = field(default_factory=dict[int, int])
+    distinct: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +59,11 @@ def row_of(con: "duckdb.DuckDBPyConnection", sql: str) -> tuple[Any, ...]:
 
 
 def first_pass(
-    con: "duckdb.DuckDBPyConnection", relation: str, columns: Sequence[Measured], candidates: Mapping[int, Sequence[int]]
+    con: "duckdb.DuckDBPyConnection",
+    relation: str,
+    columns: Sequence[Measured],
+    candidates: Mapping[int, Sequence[int]],
+    grouped: Collection[int],
 ) -> dict[int, First]:
     """Counts, ranges and moments of every column, by its number.
 
@@ -64,24 +72,66 @@ def first_pass(
         relation: what may stand after FROM.
         columns: what to measure.
         candidates: hashes of values whose rows are to be counted, by the column's number.
+        grouped: columns whose values come again, so that all of them can be counted.
     """
     found: dict[int, First] = {}
     for part in parts(columns):
-        asked = [_first_sql(one, candidates.get(one.number, ())) for one in part]
+        counts = _grouped(con, relation, [one for one in part if one.number in grouped])
+        asked = [
+            _first_sql(one, () if one.number in counts else candidates.get(one.number, ()), is_counted=one.number in counts) for one in part
+        ]
         row = row_of(con, f"SELECT {', '.join(sql for measures in asked for sql in measures)} FROM {inner(relation, part)}")
         place = 0
         for one, measures in zip(part, asked, strict=True):
-            found[one.number] = _first(one, row[place : place + len(measures)])
+            first = _first(one, row[place : place + len(measures)])
+            known = counts.get(one.number)
+            found[one.number] = first if known is None else replace(first, counts=known.counts, distinct=known.distinct)
             place += len(measures)
     return found
 
 
-def _first_sql(one: Measured, candidates: Sequence[int]) -> list[str]:
+@dataclass(frozen=True, slots=True)
+class _Grouped:
+    """Different values of a column, and the rows of the most frequent ones by hash."""
+
+    distinct: int
+    counts: Mapping[int, int]
+
+
+def _grouped(con: "duckdb.DuckDBPyConnection", relation: str, columns: Sequence[Measured]) -> dict[int, _Grouped]:
+    """Group the rows by each column on its own, in one scan."""
+    if not columns:
+        return {}
+    names = [f"h{one.number}" for one in columns]
+    values = f"SELECT {', '.join(one.aliased() for one in columns)} FROM {relation}"
+    hashes = ", ".join(f"CASE WHEN {one.value} IS NOT NULL THEN hash({one.value}) END AS h{one.number}" for one in columns)
+    sets = ", ".join(f"({name})" for name in names)
+    groups = (
+        f"SELECT grouping({', '.join(names)}) AS g, coalesce({', '.join(names)}, NULL) AS h, count(*) AS n "
+        f"FROM (SELECT {hashes} FROM ({values})) GROUP BY GROUPING SETS ({sets})"
+    )
+    ranked = "count(*) OVER (PARTITION BY g) AS d, row_number() OVER (PARTITION BY g ORDER BY n DESC, h) AS place"
+    rows = con.execute(
+        f"SELECT g, d, h, n FROM (SELECT *, {ranked} FROM ({groups}) WHERE h IS NOT NULL) WHERE place <= {_COUNTED}"
+    ).fetchall()
+    distinct: dict[int, int] = {}
+    counts: dict[int, dict[int, int]] = {}
+    # Each group has the bits of the columns that it is not grouped by; the first column has the highest bit.
+    every = (1 << len(columns)) - 1
+    place = {every ^ (1 << (len(columns) - 1 - position)): one.number for position, one in enumerate(columns)}
+    for g, d, h, n in rows:
+        distinct[place[g]] = int(d)
+        counts.setdefault(place[g], {})[int(h)] = int(n)
+    return {one.number: _Grouped(distinct.get(one.number, 0), counts.get(one.number, {})) for one in columns}
+
+
+def _first_sql(one: Measured, candidates: Sequence[int], *, is_counted: bool) -> list[str]:
     value, x = one.value, one.x
     key = f"hash({value})" if one.kind in {"nested", "bytes"} else value
     counted = f"hash({value}) IN ({', '.join(f'{number}::UBIGINT' for number in candidates)})"
     tops = f"histogram(CASE WHEN {counted} THEN hash({value}) END)" if candidates else "NULL"
-    measures = [f"count({value})", f"approx_count_distinct({key})", tops]
+    distinct = "0" if is_counted or one.kind == "boolean" else f"approx_count_distinct({key})"
+    measures = [f"count({value})", distinct, tops]
     if one.is_ordered:
         calm = f"CASE WHEN abs({x}) < {_LARGEST} THEN {x} END"
         finite = f"CASE WHEN {x} IS NOT NULL THEN {value} END" if one.is_float or one.kind == "moment" else value
@@ -94,7 +144,10 @@ def _first_sql(one: Measured, candidates: Sequence[int]) -> list[str]:
         text = value if one.type == "VARCHAR" else f"CAST({value} AS VARCHAR)"
         length = f"length({text})"
         measures += [f"min({length})", f"max({length})", f"avg({length})"]
-        measures += [f"count(CASE WHEN {text} = '' THEN 1 END)", f"count(CASE WHEN {text} <> trim({text}) THEN 1 END)"]
+        measures += [
+            f"count(CASE WHEN {text} = '' THEN 1 END)",
+            f"count(CASE WHEN starts_with({text}, ' ') OR ends_with({text}, ' ') THEN 1 END)",
+        ]
     elif one.kind == "boolean":
         measures.append(f"count(CASE WHEN {value} THEN 1 END)")
     else:
@@ -126,7 +179,7 @@ def _first(one: Measured, row: tuple[Any, ...]) -> First:
             mean=_finite(mean),
             deviation=_finite(deviation),
             skewness=_finite(skewness),
-            quantiles=_between(quantiles, least, most),
+            quantiles=_between(quantiles, least, most, one.unit),
             zeros=int(zeros),
             negatives=int(negatives),
             not_finite=int(values) - int(finite),
@@ -140,11 +193,12 @@ def _first(one: Measured, row: tuple[Any, ...]) -> First:
     return First(**first, texts=texts)
 
 
-def _between(quantiles: Sequence[float] | None, low: float, high: float) -> tuple[float, ...]:
-    """A digest interpolates: it may leave the range or fall back by a hair."""
+def _between(quantiles: Sequence[float] | None, low: float, high: float, unit: float | None) -> tuple[float, ...]:
+    """A digest interpolates: it may leave the range, fall back by a hair, or fall between whole numbers."""
     result: list[float] = []
     for one in quantiles or ():
         value = min(max(float(one), low), high) if math.isfinite(one) else low
+        value = round(value / unit) * unit if unit else value
         result.append(max(value, result[-1]) if result else value)
     return tuple(result)
 
@@ -160,8 +214,8 @@ def second_pass(
     found: dict[int, Second] = {}
     for part in parts(columns):
         plans = [_Plan.of(one, first[one.number]) for one in part]
-        row = row_of(con, f"SELECT {', '.join(sql for plan in plans for sql in plan.measures())} FROM {inner(relation, part)}")
-        place = 0
+        row = row_of(con, f"SELECT count(*), {', '.join(sql for plan in plans for sql in plan.measures())} FROM {inner(relation, part)}")
+        place = 1
         for plan in plans:
             found[plan.column.number] = plan.read(row[place : place + 4])
             place += 4
@@ -212,20 +266,22 @@ class _Plan:
         """Four measures: different values, bins, beyond the fences, far from the mean."""
         value, x = self.column.value, self.column.x
         # Nothing has a hash too, but is no value.
-        chosen = f"CASE WHEN {value} IS NOT NULL THEN hash({value}) END"
-        if self.every > 1:
-            chosen = f"CASE WHEN {value} IS NOT NULL AND hash({value}) % {self.every} = 0 THEN hash({value}) END"
-        if self.column.kind not in {"nested", "bytes", "text"} and self.every == 1:
-            chosen = value
-        distinct = f"count(DISTINCT {chosen})" if self.column.kind != "boolean" else "NULL"
+        chosen = "" if self.every == 1 else f" AND hash({value}) % {self.every} = 0"
+        is_known = self.column.kind == "boolean" or self.first.distinct is not None
+        distinct = "NULL" if is_known else f"count(DISTINCT hash({value})) FILTER (WHERE {value} IS NOT NULL{chosen})"
         bins = "NULL"
         if self.bins:
             place = f"floor({x} / {self.width!r}::DOUBLE - {self.low / self.width!r}::DOUBLE)"
             # What lies on the last edge belongs to the last bin.
-            top = self.low + self.width * self.bins
+            top = self._edge(self.bins)
             bins = f"histogram(CASE WHEN {x} < {self.low!r}::DOUBLE THEN -1 WHEN {x} > {top!r}::DOUBLE THEN {self.bins} ELSE "
             bins += f"CAST(greatest(0, least({self.bins - 1}, {place})) AS INTEGER) END) FILTER (WHERE {x} IS NOT NULL)"
         return [distinct, bins, _outside(x, self.fences), _outside(x, self.distant)]
+
+    def _edge(self, n: int) -> float:
+        """The n-th edge; those of the largest numbers do not overflow."""
+        edge = self.low + self.width * n
+        return edge if math.isfinite(edge) else math.copysign(sys.float_info.max, edge)
 
     def read(self, row: tuple[Any, ...]) -> Second:
         """The answers."""
@@ -234,12 +290,13 @@ class _Plan:
             trues = self.first.trues
             return Second(distinct=int(0 < trues) + int(trues < self.first.values))
         counted = dict(bins or {})
-        edges = tuple(self.low + self.width * n for n in range(self.bins + 1))
+        edges = tuple(self._edge(n) for n in range(self.bins + 1))
         below, above = counted.pop(-1, 0), counted.pop(self.bins, 0)
         counts = tuple(int(counted.get(n, 0)) for n in range(self.bins))
+        counted_exactly = self.first.distinct
         return Second(
-            distinct=min(int(distinct) * self.every, self.first.values),
-            is_exact=self.every == 1,
+            distinct=counted_exactly if counted_exactly is not None else min(int(distinct) * self.every, self.first.values),
+            is_exact=counted_exactly is not None or self.every == 1,
             histogram=Histogram(edges, counts, int(below), int(above)) if self.bins else None,
             outliers_iqr=None if beyond is None else int(beyond),
             outliers_z=None if far is None else int(far),

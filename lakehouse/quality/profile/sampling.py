@@ -24,6 +24,7 @@ FEW = 50
 _MOST_FREQUENT = 10
 _PATTERNS = 5
 _LABEL = 60
+_MOST_GROUPED = 2_000
 _SEMANTICS = {
     "emails": "e-mail addresses",
     "ips": "IP addresses",
@@ -60,6 +61,11 @@ class Seen:
     variant_example: str | None = None
     null_words: float = 0.0
     null_word: str | None = None
+
+    @property
+    def repeats(self) -> bool:
+        """Whether its values come again so often that all of them can be counted."""
+        return self.distinct <= FEW or (self.distinct <= _MOST_GROUPED and self.values >= 10 * self.distinct)
 
     @property
     def looks_like(self) -> str | None:
@@ -131,7 +137,7 @@ def _look(con: "duckdb.DuckDBPyConnection", columns: Sequence[Measured]) -> dict
     frequent: dict[int, dict[int, str | None]] = {}
     ranked = f"SELECT c, h, t, n, count(*) OVER (PARTITION BY c) AS d, row_number() OVER (PARTITION BY c ORDER BY n DESC, t, h) AS place FROM {_VALUES}"
     for c, h, t in con.execute(
-        f"SELECT c, h, t FROM ({ranked}) WHERE place <= CASE WHEN d <= {FEW} THEN {FEW} ELSE {_MOST_FREQUENT} END ORDER BY c, place"
+        f"SELECT c, h, t FROM ({ranked}) WHERE place <= CASE WHEN d <= {FEW} THEN {FEW} ELSE {_MOST_FREQUENT} END AND (n > 2 OR d <= {FEW}) ORDER BY c, place"
     ).fetchall():
         frequent.setdefault(int(c), {})[int(h)] = None if t is None else shown(t)
     written = _Written.of(con, [one for one in columns if one.kind == "text" and not one.hidden])
