@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from lakehouse.ingest import FileReport
     from lakehouse.monitoring import BatchVolume, DatasetVolume
     from lakehouse.pipeline.rejected import QuarantineCount
+    from lakehouse.privacy.erasure.suppression import RowsGone
     from lakehouse.quality import CheckResult
     from lakehouse.quality.profile import Profile
     from lakehouse.tables import Lake
@@ -193,6 +194,7 @@ class _State:
     total: "DatasetVolume"
     waiting_of_newest: int
     raw_rows: int
+    gone: "RowsGone"
     quarantined: "QuarantineCount | None"
     checks: Sequence["CheckResult"]
     profile: "Profile | None"
@@ -206,6 +208,7 @@ class _State:
         from lakehouse.ingest.waiting import Selection
         from lakehouse.monitoring import batch_volumes, dataset_volume, newest_checks, profile_dataset
         from lakehouse.pipeline.rejected import count_by_rule
+        from lakehouse.privacy.erasure.suppression import rows_gone
 
         lake = workspace.lake
         volumes = batch_volumes(lake, contract.name)
@@ -216,6 +219,7 @@ class _State:
             total=dataset_volume(lake, contract.name),
             waiting_of_newest=newest[contract.name].rows if contract.name in newest else 0,
             raw_rows=lake.detail(contract.raw).rows if lake.exists(contract.raw) else 0,
+            gone=rows_gone(lake, contract.name),
             quarantined=count_by_rule(lake, dataset=contract.name).get(contract.name),
             checks=newest_checks(lake, contract.name),
             profile=profile_dataset(lake, contract, run=run, now=now, most_rows=_PROFILED_ROWS),
@@ -261,19 +265,26 @@ def _quarantine_metadata(state: _State) -> dict[str, Any]:
 
 def _conservation(state: _State) -> dg.AssetCheckResult:
     """The log says what was read; the tables say what is there."""
-    total, found = state.total, state.quarantined
+    total, found, gone = state.total, state.quarantined, state.gone
     kept = found.rows + found.discarded + total.rows_replaced if found else total.rows_replaced
     passed = (
         all(volume.conserved for volume in state.volumes)
-        and total.rows_read == total.rows_accepted + total.rows_quarantined
-        and (total.rows_accepted, total.rows_quarantined) == (state.raw_rows, kept)
+        and total.rows_read == total.rows_accepted + total.rows_quarantined + total.rows_erased
+        and (total.rows_accepted, total.rows_quarantined) == (state.raw_rows + gone.raw, kept + gone.quarantine)
     )
+    erased = total.rows_erased + gone.raw + gone.quarantine
+    told = f", {erased:,} erased" if erased else ""
     return dg.AssetCheckResult(
         check_name=CONSERVATION,
         passed=passed,
         description=f"{total.rows_read:,} read = {total.rows_accepted:,} accepted + {total.rows_quarantined:,} quarantined; "
-        f"the tables hold {state.raw_rows:,} and {kept:,}",
-        metadata={"rows_read": total.rows_read, "rows_accepted": total.rows_accepted, "rows_quarantined": total.rows_quarantined},
+        f"the tables hold {state.raw_rows:,} and {kept:,}{told}",
+        metadata={
+            "rows_read": total.rows_read,
+            "rows_accepted": total.rows_accepted,
+            "rows_quarantined": total.rows_quarantined,
+            "rows_erased": erased,
+        },
     )
 
 

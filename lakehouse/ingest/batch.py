@@ -14,6 +14,7 @@ import duckdb
 from lakehouse.contracts import DatasetContract
 from lakehouse.crashpoints import Point, reached
 from lakehouse.ingest.archive import Original, archive
+from lakehouse.ingest.erased import ErasedRows
 from lakehouse.ingest.errors import Superseded
 from lakehouse.ingest.pieces import PiecewiseAppend
 from lakehouse.ingest.reading import BAD_TABLE, GOOD_TABLE, BatchReader, FileOutcome, Told
@@ -81,7 +82,15 @@ class Batch:
         number = 1 + max(after or 0, self._lake.transaction(self._contract.quarantine, app_id(self._contract)) or 0)
         pieces = PiecewiseAppend(self._lake, self._contract.raw, app_id=app_id(self._contract), after=after)
         reader = BatchReader(
-            con, self._contract, settings=self._settings, key=self._key, number=number, now=self._now, pieces=pieces, told=told
+            con,
+            self._contract,
+            settings=self._settings,
+            key=self._key,
+            number=number,
+            now=self._now,
+            pieces=pieces,
+            told=told,
+            erased=ErasedRows.of(self._lake, con, self._contract, self._settings),
         )
         try:
             reader.read(originals)
@@ -132,6 +141,7 @@ class Batch:
                 "rows_accepted": outcome.rows_accepted,
                 "rows_quarantined": outcome.rows_quarantined,
                 "archive": places[outcome.original.sha256],
+                **({"rows_erased": outcome.rows_erased} if outcome.rows_erased else {}),
             }
             for outcome in accepted
         ]

@@ -226,6 +226,7 @@ class _Work:
                     outcome.rows_accepted,
                     outcome.rows_quarantined,
                     warnings=column_warnings(self.contract, outcome),
+                    rows_erased=outcome.rows_erased,
                 )
         if errors:
             known.remember_refused(errors)

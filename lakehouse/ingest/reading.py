@@ -13,6 +13,7 @@ import duckdb
 from lakehouse.contracts import DatasetContract
 from lakehouse.errors import FileRefused
 from lakehouse.ingest.archive import Original
+from lakehouse.ingest.erased import ErasedRows
 from lakehouse.ingest.keys import KeyWatch
 from lakehouse.ingest.limits import SHAPE_RULE, JudgedFile, check_limits
 from lakehouse.ingest.pieces import PiecewiseAppend
@@ -38,6 +39,7 @@ from lakehouse.tables.writing import Written
 
 GOOD_TABLE = "__batch_good"
 BAD_TABLE = "__batch_bad"
+_ERASED_TABLE = "__batch_erased"
 # Pieces this large are written at once; smaller ones of many files become one data file together.
 _DIRECT_ROWS = 200_000
 # Up to this size files are judged together: for a small file the planning of its queries costs more than its rows.
@@ -58,6 +60,7 @@ class FileOutcome:
     """What became of one file of a batch.
 
     Attributes:
+        rows_erased: rows of people who were erased; they are kept nowhere.
         missing: the contract's columns that it lacks.
         unknown: its columns that the contract does not know.
     """
@@ -65,6 +68,7 @@ class FileOutcome:
     original: Original
     rows_read: int = 0
     rows_quarantined: int = 0
+    rows_erased: int = 0
     error: FileRefused | None = None
     written: list[Written] = field(default_factory=list)
     missing: tuple[str, ...] = ()
@@ -73,7 +77,7 @@ class FileOutcome:
     @property
     def rows_accepted(self) -> int:
         """Rows that are on their way to raw."""
-        return 0 if self.error else self.rows_read - self.rows_quarantined
+        return 0 if self.error else self.rows_read - self.rows_quarantined - self.rows_erased
 
 
 @dataclass(frozen=True)
@@ -98,6 +102,7 @@ class BatchReader:
         now: when the rows arrived.
         pieces: writes data files.
         told: called after every piece.
+        erased: rows that must not come back.
     """
 
     def __init__(
@@ -111,8 +116,10 @@ class BatchReader:
         now: datetime,
         pieces: PiecewiseAppend,
         told: Told,
+        erased: ErasedRows | None = None,
     ) -> None:
         self._con = con
+        self._erased = erased
         self._contract = contract
         self._settings = settings
         self._key = key
@@ -149,6 +156,7 @@ class BatchReader:
         columns = ", ".join(f"{quote_identifier(column.name)} {column.stored_type}" for column in self._contract.columns)
         rescued = ", _rescued VARCHAR" if self._judge.rescues else ""
         self._con.execute(f"CREATE OR REPLACE TEMP TABLE {GOOD_TABLE} ({columns}{rescued}, {_ORIGIN})")
+        self._con.execute(f"CREATE OR REPLACE TEMP TABLE {_ERASED_TABLE} (_sha256 VARCHAR, is_line BOOLEAN)")
         kept = "record VARCHAR, level VARCHAR, rules VARCHAR[], reasons VARCHAR[], status VARCHAR"
         self._con.execute(f"CREATE OR REPLACE TEMP TABLE {BAD_TABLE} ({_ORIGIN}, {kept}, {_DECISION})")
 
@@ -200,6 +208,7 @@ class BatchReader:
             finally:
                 watch.close()
             outcome.rows_quarantined = self._count(f"SELECT count(*) FROM {BAD_TABLE} WHERE {_of(outcome)}")
+            outcome.rows_erased = self._count(f"SELECT count(*) FROM {_ERASED_TABLE} WHERE {_of(outcome)}")
             self._check_limits(outcome)
         except FileRefused as error:
             self._refuse(outcome, error)
@@ -213,10 +222,11 @@ class BatchReader:
                 self._note_columns(outcome, select.matching, chunk.others.get(0, ()), by_path=select.by_path)
                 self._keep_rejects(chunk, origin)
                 if chunk.rows:
-                    repeated = watch.repeated(chunk.rows_sql)
-                    good = self._keep(chunk.rows_sql, chunk.rows, repeated, origin, direct=outcome)
+                    rows_sql, rows = self._without_erased(chunk.rows_sql, chunk.rows, origin)
+                    repeated = watch.repeated(rows_sql)
+                    good = self._keep(rows_sql, rows, repeated, origin, direct=outcome)
                     if good:
-                        self.tally.add(chunk.rows_sql, repeated)
+                        self.tally.add(rows_sql, repeated)
                 outcome.rows_read += chunk.rows + len(chunk.rejects)
                 self._told(outcome.original, outcome.rows_read)
 
@@ -343,6 +353,7 @@ class BatchReader:
                     # Records that are none were counted when the file was read: they stay.
                     kept = f" AND NOT list_contains(rules, {quote_literal(SHAPE_RULE)})" if table == BAD_TABLE else ""
                     self._con.execute(f"DELETE FROM {table} WHERE {_of(outcome)}{kept}")
+                self._con.execute(f"DELETE FROM {_ERASED_TABLE} WHERE {_of(outcome)} AND NOT is_line")
 
     def _judge_files(self, group: _Group, outcomes: dict[int, FileOutcome]) -> dict[int, FileRefused]:
         matching = match_columns(self._contract, group.names)
@@ -357,6 +368,7 @@ class BatchReader:
             )
             rows = self._count(f"SELECT count(*) FROM {quote_identifier(judged)}")
             if rows:
+                rows_sql, rows = self._without_erased(rows_sql, rows, self._origin_of_many(files))
                 repeated = watch.repeated(rows_sql)
                 if self._keep(rows_sql, rows, repeated, self._origin_of_many(files)):
                     self.tally.add(rows_sql, repeated)
@@ -368,9 +380,11 @@ class BatchReader:
 
     def _limits_broken(self, outcomes: dict[int, FileOutcome]) -> dict[int, FileRefused]:
         bad = dict(self._con.execute(f"SELECT _sha256, count(*) FROM {BAD_TABLE} GROUP BY _sha256").fetchall())
+        erased = dict(self._con.execute(f"SELECT _sha256, count(*) FROM {_ERASED_TABLE} GROUP BY _sha256").fetchall())
         refusals: dict[int, FileRefused] = {}
         for number, outcome in outcomes.items():
             outcome.rows_quarantined = bad.get(outcome.original.sha256, 0)
+            outcome.rows_erased = erased.get(outcome.original.sha256, 0)
             try:
                 self._check_limits(outcome)
             except FileRefused as error:
@@ -464,10 +478,30 @@ class BatchReader:
         if not chunk.rejects:
             return
         record = protect_sql("record", "encrypt", self._key) if self._key is not None else "record"
+        lines = chunk.rejects_sql
+        if self._erased is not None:
+            condition = self._erased.line_sql("record")
+            self._set_aside(lines, condition, origin, is_line=True)
+            lines = f"(SELECT * FROM {lines} WHERE NOT {condition})"
         self._con.execute(
             f"INSERT INTO {BAD_TABLE} ({_BAD_COLUMNS}) SELECT {origin[0]}, {record}, 'structural', [{quote_literal(SHAPE_RULE)}], "
-            f"['the record ' || reason], 'waiting' FROM {chunk.rejects_sql}{origin[1]}"
+            f"['the record ' || reason], 'waiting' FROM {lines}{origin[1]}"
         )
+
+    def _without_erased(self, rows_sql: str, rows: int, origin: tuple[str, str]) -> tuple[str, int]:
+        """Judged rows without those of people who were erased, who are counted; and how many are left."""
+        if self._erased is None:
+            return rows_sql, rows
+        gone = self._set_aside(rows_sql, self._erased.row_sql, origin, is_line=False)
+        return (f"(SELECT * FROM {rows_sql} WHERE NOT {self._erased.row_sql})", rows - gone) if gone else (rows_sql, rows)
+
+    def _set_aside(self, rows_sql: str, condition: str, origin: tuple[str, str], *, is_line: bool) -> int:
+        columns, join = origin
+        made = self._con.execute(
+            f"INSERT INTO {_ERASED_TABLE} SELECT _sha256, {str(is_line).lower()} "
+            f"FROM (SELECT {columns} FROM (SELECT * FROM {rows_sql} WHERE {condition}){join})"
+        ).fetchone()
+        return int(made[0]) if made else 0
 
     def _value_pairs(self) -> list[str]:
         pairs: list[str] = []
@@ -489,9 +523,9 @@ class BatchReader:
         outcome.error = error
         self._pieces.discard(outcome.written)
         outcome.written = []
-        outcome.rows_read = outcome.rows_quarantined = 0
+        outcome.rows_read = outcome.rows_quarantined = outcome.rows_erased = 0
         outcome.missing = outcome.unknown = ()
-        for table in (GOOD_TABLE, BAD_TABLE):
+        for table in (GOOD_TABLE, BAD_TABLE, _ERASED_TABLE):
             self._con.execute(f"DELETE FROM {table} WHERE {_of(outcome)}")
 
     def _count(self, sql: str) -> int:

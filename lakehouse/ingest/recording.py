@@ -65,8 +65,9 @@ def _conservation(contract: DatasetContract, result: BatchResult) -> CheckResult
     read = sum(outcome.rows_read for outcome in result.files)
     quarantined = sum(outcome.rows_quarantined for outcome in result.files)
     accepted = sum(one.rows for outcome in result.files if outcome.error is None for one in outcome.written)
-    lost = read - accepted - quarantined
-    detail = f"{read} rows read, {accepted} accepted, {quarantined} quarantined"
+    erased = sum(outcome.rows_erased for outcome in result.files)
+    lost = read - accepted - quarantined - erased
+    detail = f"{read} rows read, {accepted} accepted, {quarantined} quarantined" + (f", {erased} erased" if erased else "")
     return CheckResult("batch.rows_conserved", contract.name, contract.raw, Level.STRUCTURAL, Severity.ERROR, lost == 0, abs(lost), detail)
 
 

@@ -18,6 +18,7 @@ class FileReport:
         sha256: of its content; None if it could not be read.
         status: `ingested`; `already`, its content is in raw, nothing was read; `refused`, nothing of it counts.
         error: why it was refused.
+        rows_erased: rows of people who were erased; they are kept nowhere.
         warnings: what is odd about it and lost no row: columns that it lacks, columns that the contract does not know.
     """
 
@@ -29,6 +30,7 @@ class FileReport:
     rows_quarantined: int = 0
     error: str | None = None
     warnings: tuple[str, ...] = ()
+    rows_erased: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """The file as the CLI prints it under --json."""
@@ -39,6 +41,7 @@ class FileReport:
             "rows_read": self.rows_read,
             "rows_accepted": self.rows_accepted,
             "rows_quarantined": self.rows_quarantined,
+            "rows_erased": self.rows_erased,
             "error": self.error,
             "warnings": list(self.warnings),
         }

@@ -18,11 +18,12 @@ class BatchVolume:
     rows_read: int
     rows_accepted: int
     rows_quarantined: int
+    rows_erased: int = 0
 
     @property
     def conserved(self) -> bool:
-        """Whether every row that was read is either accepted or quarantined."""
-        return self.rows_read == self.rows_accepted + self.rows_quarantined
+        """Whether every row that was read is accepted, quarantined, or of somebody who was erased."""
+        return self.rows_read == self.rows_accepted + self.rows_quarantined + self.rows_erased
 
 
 def batch_volumes(lake: Lake, dataset: str, *, limit: int | None = None, version: int | None = None) -> list[BatchVolume]:
@@ -46,6 +47,7 @@ def batch_volumes(lake: Lake, dataset: str, *, limit: int | None = None, version
                 rows_read=sum(int(entry["rows_read"]) for entry in listed),
                 rows_accepted=sum(int(entry["rows_accepted"]) for entry in listed),
                 rows_quarantined=sum(int(entry["rows_quarantined"]) for entry in listed),
+                rows_erased=sum(int(entry.get("rows_erased", 0)) for entry in listed),
             )
         )
     return volumes[::-1]
@@ -59,12 +61,14 @@ class DatasetVolume:
         rows_accepted: in raw, those that were replayed included and those of replaced files not.
         rows_quarantined: not in raw: they wait, were discarded, or their file was replaced.
         rows_replaced: of these, those that were in raw until their file was replaced.
+        rows_erased: of people who had been erased when they came; they are kept nowhere.
     """
 
     rows_read: int = 0
     rows_accepted: int = 0
     rows_quarantined: int = 0
     rows_replaced: int = 0
+    rows_erased: int = 0
 
 
 def dataset_volume(lake: Lake, dataset: str, *, version: int | None = None) -> DatasetVolume:
@@ -79,4 +83,5 @@ def dataset_volume(lake: Lake, dataset: str, *, version: int | None = None) -> D
         rows_accepted=sum(int(entry["rows_accepted"]) for entry in files) + replayed - replaced,
         rows_quarantined=sum(int(entry["rows_quarantined"]) for entry in files) - replayed + replaced,
         rows_replaced=replaced,
+        rows_erased=sum(int(entry.get("rows_erased", 0)) for entry in files),
     )

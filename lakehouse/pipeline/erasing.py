@@ -1,7 +1,7 @@
 """Erasing one subject everywhere, and checking afterwards that nothing is left."""
 
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
@@ -22,13 +22,15 @@ from lakehouse.privacy import key as secret_key
 from lakehouse.privacy.erasure.files import Files
 from lakehouse.privacy.erasure.identity import Memory, identify, manners
 from lakehouse.privacy.erasure.report import read_report, signed_report, write_report
+from lakehouse.privacy.erasure.rows import Manner, find_rows
 from lakehouse.privacy.erasure.subject import Identifiers, Subject, is_distinctive
-from lakehouse.privacy.erasure.suppression import suppress
+from lakehouse.privacy.erasure.suppression import RowsGone, count_rows, suppress
 from lakehouse.privacy.erasure.tables import ErasedTable, Work, erase_table
 from lakehouse.privacy.erasure.trees import Choice, ErasedFile, FileTree, inside_tables
 from lakehouse.recovery.erasing import BackupWork, erase_from_backups
 from lakehouse.sql import quote_literal
 from lakehouse.tables import Lake, Stamp
+from lakehouse.tables.names import TableName
 from lakehouse.tables.spill import own_folder
 from lakehouse.tables.storage import Storage
 
@@ -82,6 +84,7 @@ class _Erasure:
         if not self.dry_run:
             self.who = memory.complete(self.who)
             suppress(self.lake, self.con, self.subject, self.key, erasure=self.fingerprint, stamp=self.stamp, now=self.now)
+            self._count(memory.attempt)
         tables = self._tables()
         originals = self._originals()
         others = self._others()
@@ -113,6 +116,20 @@ class _Erasure:
         return ErasureReport(document, path, dry_run=False)
 
     # ---- the parts
+
+    def _count(self, attempt: str) -> None:
+        """Rows of raw and quarantine that are about to go: their logs go on saying that they came."""
+        plan = manners(self.lake, self.workspace.contracts, self.subject)
+        for dataset in self.workspace.contracts.datasets.values():
+            theirs = [self._rows_now(TableName.parse(name), plan) for name in (dataset.raw, dataset.quarantine)]
+            if any(theirs):
+                gone = RowsGone(dataset.name, *theirs)
+                count_rows(self.lake, self.con, gone, attempt=f"{dataset.name}.{attempt}", stamp=self.stamp, now=self.now)
+
+    def _rows_now(self, name: TableName, plan: Mapping[TableName, Manner]) -> int:
+        if name not in plan:
+            return 0
+        return sum(one.theirs for one in find_rows(self.con, self.lake.snapshot(name).addresses(), self.who, plan[name]))
 
     def _tables(self) -> list[ErasedTable]:
         plan = manners(self.lake, self.workspace.contracts, self.subject)

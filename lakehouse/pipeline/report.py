@@ -12,15 +12,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class DatasetTotals:
-    """Rows of all files ever ingested into a dataset, as they are now: rows read = accepted + quarantined (waiting or discarded)."""
+    """Rows of all files ever ingested into a dataset, as they are now: rows read = accepted + quarantined (waiting or discarded) + erased."""
 
     rows_read: int = 0
     rows_accepted: int = 0
     rows_quarantined: int = 0
+    rows_erased: int = 0
 
     def as_dict(self) -> dict[str, int]:
         """The totals as the command line prints them."""
-        return {"rows_read": self.rows_read, "rows_accepted": self.rows_accepted, "rows_quarantined": self.rows_quarantined}
+        erased = {"rows_erased": self.rows_erased} if self.rows_erased else {}
+        return {"rows_read": self.rows_read, "rows_accepted": self.rows_accepted, "rows_quarantined": self.rows_quarantined, **erased}
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +135,7 @@ def dataset_totals(lake: Lake, dataset: str) -> DatasetTotals | None:
     if not lake.exists(f"raw.{dataset}"):
         return None
     volume = dataset_volume(lake, dataset)
-    return DatasetTotals(volume.rows_read, volume.rows_accepted, volume.rows_quarantined)
+    return DatasetTotals(volume.rows_read, volume.rows_accepted, volume.rows_quarantined, volume.rows_erased)
 
 
 def recorded_checks(lake: Lake, dataset: str) -> list[CheckOutcome]:

@@ -81,7 +81,7 @@ def run_pipeline(
 
 def conservation(table: str, totals: DatasetTotals) -> CheckOutcome:
     """No row that was read is lost or counted twice."""
-    kept = totals.rows_accepted + totals.rows_quarantined
+    kept = totals.rows_accepted + totals.rows_quarantined + totals.rows_erased
     detail = f"{totals.rows_read:,} read, {totals.rows_accepted:,} accepted, {totals.rows_quarantined:,} quarantined"
     return CheckOutcome(CONSERVED, table, "error", passed=totals.rows_read == kept, detail=detail)
 

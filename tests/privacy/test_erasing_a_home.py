@@ -16,11 +16,13 @@ import pytest
 
 from lakehouse.errors import PrivacyError
 from lakehouse.ingest import ingest, ingest_landing
+from lakehouse.monitoring import batch_volumes
 from lakehouse.pipeline.erasing import erase, verify_erasure
 from lakehouse.pipeline.workspace import Workspace
 from lakehouse.privacy import decrypt_file, key
 from lakehouse.privacy.erasure.files import Files
 from lakehouse.privacy.erasure.subject import Identifiers, Subject
+from lakehouse.privacy.erasure.suppression import rows_gone
 from lakehouse.recovery.backing_up import back_up
 from lakehouse.settings import Settings
 from lakehouse.tables import Lake
@@ -160,6 +162,24 @@ def test_other_records_of_an_original_keep_their_numbers(workspace: Workspace) -
     with fresh.connect(["raw.people"]) as session:
         again = session.con.execute("SELECT visit, customer, amount, _row FROM raw.people ORDER BY ALL").fetchall()
     assert again == sorted((*row[:3], row[4]) for row in others)  # type: ignore[type-var]
+
+
+def test_a_person_who_was_erased_does_not_come_back(workspace: Workspace) -> None:
+    """Not by another file, not in quarantine, not in a line that is no record; and every row that was read is accounted for."""
+    arrive(workspace, {"plain.csv": rows(0, 150).encode()})
+    erase(workspace, SUBJECT, run="r", now=datetime.now(UTC))
+    bad = f"V-1,{WHO},x,not a number\nonly {WHO}\nV-2,CUST-00043,x,no number\n"
+    folder = workspace.settings.landing_dir / "people"
+    (folder / "again.csv").write_text(rows(1000, 1150) + bad)
+    contract = workspace.contracts.dataset("people")
+    report = ingest_landing(workspace.lake, contract, settings=workspace.settings, run="r", now=NOW)
+    [file] = [file for file in report.files if file.status == "ingested"]
+    assert (file.rows_read, file.rows_accepted, file.rows_quarantined, file.rows_erased) == (153, 148, 1, 4)
+    assert all(check.passed for check in report.checks if check.id == "batch.rows_conserved")
+    assert not [row for row in raw(workspace) if row[1] == WHO]
+    assert all(volume.conserved for volume in batch_volumes(workspace.lake, "people"))
+    accepted = sum(volume.rows_accepted for volume in batch_volumes(workspace.lake, "people"))
+    assert accepted == len(raw(workspace)) + rows_gone(workspace.lake, "people").raw
 
 
 @pytest.mark.parametrize("workspace", [""], indirect=True)

@@ -1,6 +1,7 @@
 """From a subject to all by which they are known, and to the tables where that means them."""
 
 import json
+import uuid
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -152,15 +153,22 @@ class Memory:
     def __init__(self, folder: Path, fingerprint: str, key: Key) -> None:
         self._path = folder / f"{fingerprint}.sealed"
         self._key = key
+        self.attempt = uuid.uuid4().hex
+        """Names this erasure, through all its interruptions."""
 
     def complete(self, who: Identifiers) -> Identifiers:
         """These identifiers and those that were remembered; all are remembered."""
         if self._path.exists():
             stored: dict[str, Any] = json.loads(unseal(self._path.read_text(encoding="ascii"), self._key))
             columns = {name: {*stored["columns"].get(name, ()), *who.columns.get(name, ())} for name in {*stored["columns"], *who.columns}}
+            self.attempt = stored["attempt"]
             who = Identifiers.of(columns, [*stored["words"], *who.words], main=who.main)
         self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        known = {"columns": {name: sorted(values) for name, values in who.columns.items()}, "words": list(who.words)}
+        known = {
+            "attempt": self.attempt,
+            "columns": {name: sorted(values) for name, values in who.columns.items()},
+            "words": list(who.words),
+        }
         draft = self._path.with_suffix(".tmp")
         draft.write_text(seal(json.dumps(known), self._key), encoding="ascii")
         draft.replace(self._path)

@@ -14,6 +14,8 @@ from lakehouse.sql import quote_identifier, quote_literal
 from lakehouse.tables import Lake, Stamp, Transaction
 
 ERASED_SUBJECTS = "monitoring.erased_subjects"
+ERASED_ROWS = "monitoring.erased_rows"
+_WORD = r"[\pL\pN](?:[\pL\pN_.@+-]*[\pL\pN])?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +24,15 @@ class Suppressed:
 
     column: str
     hashes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RowsGone:
+    """Rows of a dataset that were taken out of its tables."""
+
+    dataset: str
+    raw: int = 0
+    quarantine: int = 0
 
 
 def suppress(lake: Lake, con: duckdb.DuckDBPyConnection, subject: Subject, key: Key, *, erasure: str, stamp: Stamp, now: datetime) -> bool:
@@ -71,7 +82,40 @@ def is_erased_sql(dataset: str, found: Iterable[Suppressed], columns: Sequence[s
     return f"(({' OR '.join(conditions)}) IS TRUE)" if conditions else "false"
 
 
+def mentions_erased_sql(dataset: str, found: Iterable[Suppressed], text_sql: str, key: Key) -> str:
+    """A condition that holds for a text one of whose words names an erased subject."""
+    conditions: list[str] = []
+    for one in found:
+        hashes = ", ".join(map(quote_literal, one.hashes))
+        word = f"{quote_literal(f'{dataset}:{one.column}=')} || __word"
+        words = f"list_distinct(regexp_extract_all({text_sql}, {quote_literal(_WORD)}))"
+        conditions.append(f"list_has_any(list_transform({words}, lambda __word: {digest_sql(word, key, ERASED_PURPOSE)}), [{hashes}])")
+    return f"(({' OR '.join(conditions)}) IS TRUE)" if conditions else "false"
+
+
 def prepare(con: duckdb.DuckDBPyConnection, key: Key) -> None:
     """Give a session what `is_erased_sql` refers to."""
     install_digest(con, key, ERASED_PURPOSE)
     install_digest(con, key, "pseudonym")
+
+
+def count_rows(lake: Lake, con: duckdb.DuckDBPyConnection, counted: RowsGone, *, attempt: str, stamp: Stamp, now: datetime) -> None:
+    """Keep how many rows are about to go: the log still says that they came, and the checks must know where they are.
+
+    Counted once for an attempt, however often it is interrupted.
+    """
+    values = f"{quote_literal(counted.dataset)}, {counted.raw}::BIGINT, {counted.quarantine}::BIGINT, {quote_literal(now)}"
+    sql = f"SELECT * FROM (VALUES ({values})) AS v(dataset, raw_rows, quarantined_rows, erased_at)"
+    lake.append(con, ERASED_ROWS, sql, stamp=stamp, transaction=Transaction(f"erased_rows.{attempt}", 1))
+
+
+def rows_gone(lake: Lake, dataset: str) -> RowsGone:
+    """Rows of a dataset that were ingested and erased since."""
+    if not lake.exists(ERASED_ROWS):
+        return RowsGone(dataset)
+    with lake.connect([ERASED_ROWS]) as session:
+        found = session.con.execute(
+            f"SELECT coalesce(sum(raw_rows), 0)::BIGINT, coalesce(sum(quarantined_rows), 0)::BIGINT FROM {ERASED_ROWS} "
+            f"WHERE dataset = {quote_literal(dataset)}"
+        ).fetchone()
+    return RowsGone(dataset, *found) if found else RowsGone(dataset)
