@@ -7,7 +7,7 @@ import shutil
 import sqlite3
 import uuid
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -64,7 +64,7 @@ class Files:
         Raises:
             PrivacyError: it is encrypted with another key, or wrapped too often.
         """
-        if not self._who.words or self._has_bytes(path):
+        if not self._who.words or self.has_bytes(path):
             return bool(self._who.words)
         kind = kind_of(path)
         match kind:
@@ -89,7 +89,13 @@ class Files:
         finally:
             inner.unlink(missing_ok=True)
 
-    def _has_bytes(self, path: Path) -> bool:
+    def tables_with(self, paths: Sequence[Path]) -> set[Path]:
+        """Those of many Parquet files that have one of the words in a column: asked together, which is much cheaper than one by one."""
+        by_name = {str(path): path for path in paths}
+        return {by_name[one.address] for one in find_rows(self._con, list(by_name), self._who, _ANYTHING)} if by_name else set()
+
+    def has_bytes(self, path: Path) -> bool:
+        """Whether a file has one of the words as it stands there."""
         longest = max(map(len, self._who.forms), default=1)
         kept = b""
         with path.open("rb") as file:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lakehouse.crashpoints import Point, reached
-from lakehouse.privacy.erasure.files import Files
+from lakehouse.privacy.erasure.files import Files, kind_of
 from lakehouse.privacy.erasure.subject import Identifiers
 from lakehouse.privacy.erasure.tree import Tree
 from lakehouse.tables.storage import StoredFile
@@ -62,15 +62,31 @@ class FileTree:
 
     def holding(self, prefix: str = "", *, skip: Callable[[str], bool]) -> Iterator[StoredFile]:
         """The files that have something of the subject, by name or by content."""
-        for file in list(self._tree.walk(prefix)):
-            if not skip(file.path) and self.holds(file.path):
+        tables: dict[Path, StoredFile] = {}
+        for file in [file for file in self._tree.walk(prefix) if not skip(file.path)]:
+            local = Path(self._tree.address(file.path)) if self._is_local else None
+            if local is not None and self._is_table(local) and not self._who.mentioned_in(file.path):
+                tables[local] = file
+            elif self.holds(file.path):
                 yield file
+        bare = {local for local in tables if self._files.has_bytes(local)}
+        inside = self._files.tables_with([local for local in tables if local not in bare])
+        yield from (tables[local] for local in sorted(bare | inside))
+
+    @staticmethod
+    def _is_table(local: Path) -> bool:
+        try:
+            return kind_of(local) == "parquet"
+        except OSError:
+            return False
 
     def holds(self, path: str) -> bool:
         """Whether a file has something of the subject; one that is gone meanwhile has not."""
         if self._who.mentioned_in(path):
             return True
         try:
+            if self._is_local:
+                return self._files.has(Path(self._tree.address(path)))
             with tempfile.TemporaryDirectory(prefix="look-", dir=self._scratch) as folder:
                 return self._files.has(self._local(path, Path(folder)))
         except FileNotFoundError:
