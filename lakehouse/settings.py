@@ -54,6 +54,7 @@ class Settings(BaseSettings):
     s3_session_token: SecretStr | None = Field(default=None, description="Of temporary credentials.")
     mlflow_uri: str | None = Field(default=None, description="MLflow tracking URI; default SQLite under home.")
     secret_key_file: Path | None = Field(default=None, description="Key of pseudonyms and encryption; made on first use.")
+    audit: bool = Field(default=True, description="Record who read or changed what, by the command line.")
     github_token: SecretStr | None = None
     github_api: str = "https://api.github.com"
     settle_s: float = Field(default=1.0, ge=0, description="A landing file must rest unchanged this long to be read.")

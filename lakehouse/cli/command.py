@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
+from lakehouse.cli.auditing import Auditor
 from lakehouse.cli.screen import Screen
 from lakehouse.errors import WRONG_USE, LakehouseError, MachineError
 
@@ -34,9 +35,17 @@ def command(app: typer.Typer, name: str, *, panel: str | None = None) -> Callabl
         @functools.wraps(function)
         def run(*, json: bool, debug: bool, **arguments: Any) -> None:
             _quieten(debug=debug)
-            screen = Screen(json=json, debug=debug)
+            auditor = Auditor(
+                f"{app.info.name} {name}" if isinstance(app.info.name, str) and app.info.name != "lakehouse" else name, arguments
+            )
+            screen = Screen(json=json, debug=debug, before_output=auditor.tell)
             with _errors_as_exit_codes(screen), screen.reserved_stdout():
-                function(screen, **arguments)
+                try:
+                    function(screen, **arguments)
+                except BaseException as error:
+                    auditor.tell(outcome=type(error).__name__)
+                    raise
+                auditor.tell()
 
         signature = inspect.signature(function)
         own = list(signature.parameters.values())[1:]

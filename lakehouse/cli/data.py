@@ -101,6 +101,7 @@ def query(
     text = sys.stdin.read() if sql == "-" else sql
     result = run_query(Workspace.load().lake, text, as_of=parse_as_of(as_of or []), limit=rows_shown)
     if as_csv:
+        screen.show_to_auditor({"versions": result.versions, "rows": result.rows})
         buffer = io.StringIO()
         writer = csv.writer(buffer, lineterminator="\n")
         writer.writerow(result.columns)

@@ -1,4 +1,4 @@
-"""Commands about people: erase."""
+"""Commands about people, and about who looked at what: erase, audit."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +14,10 @@ from lakehouse.errors import DATA_DID_NOT_PASS, PrivacyError
 def register(app: typer.Typer) -> None:
     """Add this group's commands."""
     command(app, "erase", panel="Privacy")(erase)
+    group = typer.Typer(name="audit", help="Who read or changed what.", no_args_is_help=True)
+    app.add_typer(group, rich_help_panel="Privacy")
+    command(group, "list")(list_entries)
+    command(group, "verify")(verify_audit)
 
 
 def erase(
@@ -113,4 +117,69 @@ def _verify(screen: Screen, workspace: Any, path: Path, who: Any, backups: list[
 
     screen.emit(document, show)
     if found.left:
+        raise typer.Exit(DATA_DID_NOT_PASS)
+
+
+def list_entries(
+    screen: Screen,
+    *,
+    table: Annotated[str | None, typer.Option("--table", help="Only what read or changed this table.")] = None,
+    who: Annotated[str | None, typer.Option("--who", help="Only this user.")] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="The newest so many.")] = 50,
+) -> None:
+    """Show accesses and changes, newest first."""
+    from lakehouse.privacy.audit import Audit
+    from lakehouse.settings import Settings
+
+    found = [one for one in Audit(Settings.load()).entries() if (who in (None, one.who)) and (table is None or table in one.tables)]
+    newest = found[::-1][:limit]
+    document = {
+        "entries": [
+            {
+                "number": one.number,
+                "at": one.at,
+                "who": one.who,
+                "action": one.action,
+                "tables": dict(one.tables),
+                "outcome": one.outcome,
+                "facts": dict(one.facts),
+            }
+            for one in newest
+        ]
+    }
+
+    def show(out: Any) -> None:
+        from rich.table import Table
+
+        grid = Table(box=None, pad_edge=False)
+        for name in ("number", "at (UTC)", "who", "action", "tables", "outcome"):
+            grid.add_column(name, justify="right" if name == "number" else "left", overflow="fold")
+        for one in newest:
+            tables = ", ".join(name if version is None else f"{name}@{version}" for name, version in one.tables.items())
+            grid.add_row(str(one.number), one.at[:19].replace("T", " "), one.who, one.action, tables, one.outcome)
+        out.print(grid)
+
+    screen.emit(document, show)
+
+
+def verify_audit(screen: Screen) -> None:
+    """Check that every entry that was ever made is there as it was made."""
+    from lakehouse.pipeline.workspace import Workspace
+    from lakehouse.privacy.audit import Audit
+
+    workspace = Workspace.load()
+    audit = Audit(workspace.settings)
+    with workspace.lake.connect(()) as session:
+        problems = [*audit.problems(), *audit.table_problems(workspace.lake, session.con)]
+    entries = sum(1 for _ in audit.entries()) if not problems else None
+    document = {"entries": entries, "problems": [{"number": one.number, "problem": one.what} for one in problems]}
+
+    def show(out: Any) -> None:
+        if not problems:
+            out.print(f"{entries:,} entries, each as it was made.")
+        for one in problems:
+            out.print(f"entry {one.number} {one.what}", markup=False)
+
+    screen.emit(document, show)
+    if problems:
         raise typer.Exit(DATA_DID_NOT_PASS)

@@ -60,11 +60,13 @@ class Screen:
     Args:
         json: results are JSON documents.
         debug: errors come with their traceback.
+        before_output: told the result before it is shown.
     """
 
-    def __init__(self, *, json: bool, debug: bool) -> None:
+    def __init__(self, *, json: bool, debug: bool, before_output: Callable[[Any], None] | None = None) -> None:
         self.json = json
         self.debug = debug
+        self._before_output = before_output
         self._stdout: IO[str] = sys.stdout
 
     @contextlib.contextmanager
@@ -92,11 +94,17 @@ class Screen:
 
     def emit(self, document: Any, show: "Callable[[Console], None]") -> None:
         """Print the result: the document under --json, otherwise what `show` draws."""
+        self.show_to_auditor(document)
         if self.json:
             self.write(json_format.dumps(json_value(document), indent=2, ensure_ascii=False) + "\n")
         else:
             show(self.out)
             self._stdout.flush()
+
+    def show_to_auditor(self, document: Any) -> None:
+        """Have the result recorded, if it is printed by other means than `emit`."""
+        if self._before_output is not None:
+            self._before_output(document)
 
     def write(self, text: str) -> None:
         """Write text as it is to stdout."""

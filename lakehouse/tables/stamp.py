@@ -1,9 +1,12 @@
 """What every commit says about itself, and what a writer and a reader of commits get to see."""
 
+import getpass
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
 from lakehouse.tables.names import TableName
@@ -12,6 +15,20 @@ COMPACT = "compact"
 VACUUM = "vacuum"
 _KEEPS_ROWS = frozenset({COMPACT, VACUUM, "OPTIMIZE", "VACUUM START", "VACUUM END"})
 """Operations after which a table has the rows that it had before: our own, and what delta-rs and Spark call theirs."""
+
+
+USER = "lakehouse.user"
+"""Metadata of a commit: the user of the machine that made it."""
+
+
+@cache
+def machine_user() -> str:
+    """The name under which this process runs."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        # A container may run as a number that has no name.
+        return f"uid {os.getuid()}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ from lakehouse.tables.log import CommitLog
 from lakehouse.tables.names import TableName
 from lakehouse.tables.snapshot import DataFile, Snapshot, partition_text
 from lakehouse.tables.sql import quote_identifiers
-from lakehouse.tables.stamp import Stamp, Transaction
+from lakehouse.tables.stamp import USER, Stamp, Transaction, machine_user
 from lakehouse.tables.statistics import file_statistics
 from lakehouse.tables.storage import Storage
 from lakehouse.tables.types import TableColumn, delta_type, fits, has_local_timestamp, is_nested, refused_names
@@ -435,6 +435,7 @@ class TableWriter:
                 "lakehouse.operation": operation or intent.operation,
                 "lakehouse.rows": str(rows),
                 _COMMIT_ID: commit_id,
+                USER: machine_user(),
             }
         )
         # No retry inside delta-rs: it would put our files on top of a version that we have not looked at.

@@ -294,3 +294,26 @@ def test_predicting_a_file_never_writes_over_it_nor_picks_one_of_many(lakehouse:
     many = lakehouse("predict", "household_vulnerability", "--file", folder, "--out", tmp_path / "out.csv", "--json")
     assert (many.code, many.json["problem"]) == (2, "is more than one file")
     assert (folder / "a.csv").read_text() == "x\n1\n"
+
+
+def test_what_was_asked_is_recorded_without_what_was_found(lakehouse: Callable[..., Outcome], small_lake: Lake) -> None:
+    secret = "select count(*) from raw.household_survey where _file = 'wave_1.csv'"
+    assert lakehouse("query", secret).code == 0
+    assert lakehouse("query", secret, "--csv").code == 0
+    assert lakehouse("history", "raw.household_survey", "--json").code == 0
+    assert lakehouse("query", "select * from raw.nothing").code != 0
+    entries = lakehouse("audit", "list", "--json").json["entries"]
+    assert [(one["action"], one["outcome"]) for one in entries] == [
+        ("query", "QueryError"),
+        ("history", "done"),
+        ("query", "done"),
+        ("query", "done"),
+    ]
+    assert [one["tables"] for one in entries[1:]] == [
+        {"raw.household_survey": None},
+        {"raw.household_survey": 2},
+        {"raw.household_survey": 2},
+    ]
+    assert "wave_1" not in str(entries)
+    assert lakehouse("audit", "list", "--table", "raw.household_survey", "--json", "--limit", 1).json["entries"][0]["action"] == "history"
+    assert lakehouse("audit", "verify", "--json").json == {"entries": 4, "problems": []}
