@@ -16,7 +16,7 @@ from lakehouse.contracts import DatasetContract, Level, Severity
 from lakehouse.pipeline.workspace import Workspace
 
 if TYPE_CHECKING:
-    from lakehouse.ingest import FileReport
+    from lakehouse.ingest import Arrived, FileReport
     from lakehouse.monitoring import BatchVolume, DatasetVolume
     from lakehouse.pipeline.rejected import QuarantineCount
     from lakehouse.privacy.erasure.suppression import RowsGone
@@ -198,7 +198,7 @@ class _State:
     quarantined: "QuarantineCount | None"
     checks: Sequence["CheckResult"]
     profile: "Profile | None"
-    refused: Sequence[tuple[Path, str]]
+    refused: Sequence[tuple["Arrived", str]]
 
     @classmethod
     def after(

@@ -44,7 +44,7 @@ class Settings(BaseSettings):
     project: Path = Field(default_factory=find_project, description="Folder of contracts/, dbt/ and workspace.yaml.")
     home: Path = Field(default=Path("data"), description="Everything that is written: tables, landing, registry.")
     uri: str | None = Field(default=None, description="Root of the tables; default <home>/tables, or s3://bucket/prefix.")
-    landing: Path | None = Field(default=None, description="Folder of arriving files; default <home>/landing.")
+    landing: str | None = Field(default=None, description="Where files arrive: a folder, default <home>/landing, or s3://bucket/prefix.")
     memory_limit: str = Field(default="2GB", description="DuckDB's memory limit; it spills to disk above it.")
     threads: int = Field(default_factory=lambda: os.cpu_count() or 2, ge=1, description="DuckDB's and dbt's threads.")
     s3_endpoint: str | None = Field(default=None, description="S3 endpoint URL; default as AWS' tools find it, else AWS itself.")
@@ -110,7 +110,14 @@ class Settings(BaseSettings):
     @cached_property
     def landing_dir(self) -> Path:
         """Folder with one sub-folder of arriving files per dataset."""
-        return self._under_project(self.landing) if self.landing else self.home_dir / "landing"
+        if self.landing is None or self.landing_bucket is not None:
+            return self.home_dir / "landing"
+        return self._under_project(Path(self.landing))
+
+    @cached_property
+    def landing_bucket(self) -> str | None:
+        """`s3://bucket/prefix` with one folder of arriving files per dataset, beside the landing folder; None where there is none."""
+        return self.landing.rstrip("/") if self.landing is not None and "://" in self.landing else None
 
     @cached_property
     def spill_dir(self) -> Path:

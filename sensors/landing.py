@@ -125,6 +125,13 @@ def build_landing_sensors(datasets: Iterable[DatasetContract], settings: Setting
     return [_landing_sensor(contract, settings) for contract in datasets]
 
 
+def _places(contract: DatasetContract, settings: Settings) -> str:
+    places = [str(settings.landing_dir / contract.name)]
+    if settings.landing_bucket is not None:
+        places.append(f"{settings.landing_bucket}/{contract.name}")
+    return " or ".join(places)
+
+
 def _landing_sensor(contract: DatasetContract, settings: Settings) -> dg.SensorDefinition:
 
     @dg.sensor(
@@ -132,14 +139,14 @@ def _landing_sensor(contract: DatasetContract, settings: Settings) -> dg.SensorD
         target=data_downstream_of(contract.raw, contract.quarantine),
         minimum_interval_seconds=settings.sensor_interval_s,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description=f"A file whose content is new to raw.{contract.name} has come to rest in {settings.landing_dir / contract.name}: "
+        description=f"A file whose content is new to raw.{contract.name} has come to rest in {_places(contract, settings)}: "
         "ingests it and brings everything downstream up to date in one run. Files still being written wait.",
     )
     def landing_file_arrived(context: dg.SensorEvaluationContext, workspace: dg.ResourceParam[Workspace]) -> dg.RunRequest | dg.SkipReason:
         from lakehouse.ingest import pending
 
         found = pending(workspace.lake, contract, settings=workspace.settings)
-        digests = [file.sha256 for file in found.ready]
+        digests = [file.content for file in found.ready]
         instance = context.instance
         return decide(
             contract.name,

@@ -29,7 +29,7 @@ def ingest(
     screen: Screen,
     *,
     name: Annotated[str, typer.Argument(help="The dataset, as its contract is called.", autocompletion=dataset_names)],
-    paths: Annotated[list[str] | None, typer.Argument(help="Files, folders (with everything below) or globs.")] = None,
+    paths: Annotated[list[str] | None, typer.Argument(help="Files, folders (with everything below) or globs; s3:// addresses too.")] = None,
     git: Annotated[list[Path] | None, typer.Option("--git", help="A git repository on this machine: its new commits.")] = None,
     github: Annotated[list[str] | None, typer.Option("--github", help="owner/name on GitHub: its new commits.")] = None,
     details: Annotated[bool, typer.Option("--details", help="With --github: statistics and files, one request per commit.")] = False,
@@ -38,7 +38,7 @@ def ingest(
     from rich.table import Table
 
     from lakehouse.pipeline.fetching import Repositories, fetch_commits
-    from lakehouse.pipeline.files import expand_paths
+    from lakehouse.pipeline.files import arrived_files
     from lakehouse.pipeline.ingestion import ingest_files
     from lakehouse.pipeline.runs import new_run
     from lakehouse.pipeline.workspace import Workspace
@@ -48,7 +48,7 @@ def ingest(
     contract = workspace.contracts.dataset(name)
     if not paths and not repositories:
         raise SourceError(f"ingest {name}", "has nothing to ingest", expected="files, --git FOLDER or --github OWNER/NAME")
-    files = list(expand_paths(paths)) if paths else []
+    files = arrived_files(workspace.settings, paths) if paths else []
     now = datetime.now(UTC)
     with screen.progress() as progress:
         files += fetch_commits(workspace, contract, repositories, now=now, progress=progress)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from lakehouse.ingest.arrivals import Arrived, BucketFile
 from lakehouse.ingest.readers.formats import refused
 from lakehouse.privacy import Key
 from lakehouse.privacy.vault import encrypt_stream
@@ -28,12 +29,21 @@ ENCRYPTED = ".enc"
 
 @dataclass(frozen=True, slots=True)
 class Original:
-    """A file as it arrived: where, its content's digest and size, and the private copy that is read."""
+    """A file as it arrived: where, its content's digest and size, and the private copy that is read.
 
-    path: Path
+    `fetched` is the object of that copy, which may be newer than the one that was asked for.
+    """
+
+    path: Arrived
     sha256: str
     size_bytes: int
     copy: Path
+    fetched: BucketFile | None = None
+
+    @property
+    def origin(self) -> dict[str, str]:
+        """Where it came from, for the log; nothing more than its name where that is a folder."""
+        return {"uri": self.fetched.address, "etag": self.fetched.etag} if self.fetched is not None else {}
 
 
 def digest_of(path: Path) -> str:
@@ -49,12 +59,15 @@ def digest_of(path: Path) -> str:
         raise refused(path, f"can't be read: {error.strerror}", found=str(path), fix="Check the path and its permissions") from error
 
 
-def take(path: Path, folder: Path, number: int) -> Original:
+def take(path: Arrived, folder: Path, number: int) -> Original:
     """Copy a file into a private folder and name its content.
 
     Raises:
         FileRefused: it is missing, no regular file, or can't be read.
+        StorageError: its bucket can't be read.
     """
+    if isinstance(path, BucketFile):
+        return _fetch(path, folder, number)
     if not path.exists():
         raise refused(path, "does not exist", found=str(path), fix="Check the path")
     if not path.is_file():
@@ -69,6 +82,20 @@ def take(path: Path, folder: Path, number: int) -> Original:
     except OSError as error:
         raise refused(path, f"can't be read: {error.strerror}", found=str(path), fix="Check its permissions") from error
     return Original(path, sha256, copy.stat().st_size, copy)
+
+
+def _fetch(file: BucketFile, folder: Path, number: int) -> Original:
+    """The object as it is now, which may be another than the one that was listed."""
+    copy = folder / str(number) / Path(file.path).name
+    copy.parent.mkdir()
+    before = file.storage.look(file.path)
+    if before is None:
+        raise refused(Path(file.address), "does not exist any more", found=file.address, fix="Deliver it again")
+    file.storage.get(file.path, copy)
+    after = file.storage.look(file.path)
+    if after is None or after.etag != before.etag:
+        raise refused(Path(file.address), "was replaced while it was fetched", found=file.address, fix="Ingest it again")
+    return Original(file, digest_of(copy), copy.stat().st_size, copy, BucketFile.listed(file.storage, after))
 
 
 def _copy_and_digest(path: Path, copy: Path) -> str:

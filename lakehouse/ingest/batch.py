@@ -142,6 +142,7 @@ class Batch:
                 "rows_quarantined": outcome.rows_quarantined,
                 "archive": places[outcome.original.sha256],
                 **({"rows_erased": outcome.rows_erased} if outcome.rows_erased else {}),
+                **outcome.original.origin,
             }
             for outcome in accepted
         ]

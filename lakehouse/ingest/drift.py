@@ -1,7 +1,6 @@
 """Files whose columns are not the contract's: said by name, with what became of the values and what would change it."""
 
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 from lakehouse.contracts import DatasetContract, Level, Severity
 from lakehouse.ingest.reading import FileOutcome
@@ -69,5 +68,5 @@ def _columns(names: Sequence[str]) -> str:
 
 
 def _files(outcomes: Sequence[FileOutcome]) -> str:
-    names = [Path(outcome.original.path).name for outcome in outcomes]
+    names = [outcome.original.path.name for outcome in outcomes]
     return ", ".join(names[:_SHOWN_FILES]) + (f" and {len(names) - _SHOWN_FILES:,} more files" if len(names) > _SHOWN_FILES else "")

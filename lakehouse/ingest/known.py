@@ -15,6 +15,7 @@ from typing import Any
 
 from lakehouse.contracts import DatasetContract
 from lakehouse.ingest.archive import digest_of
+from lakehouse.ingest.arrivals import Arrived, Looks, looks_of
 from lakehouse.settings import Settings
 from lakehouse.tables import CommitInfo, Lake, in_force
 from lakehouse.tables.log import CommitLog
@@ -30,7 +31,7 @@ CREATE TABLE IF NOT EXISTS ingested (raw TEXT, sha256 TEXT, batch INTEGER NOT NU
     rows_quarantined INTEGER, file TEXT, archive TEXT, replaced_by TEXT, PRIMARY KEY (raw, sha256)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS batches (raw TEXT, batch INTEGER, mark TEXT NOT NULL, PRIMARY KEY (raw, batch)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS refused (raw TEXT, sha256 TEXT, contract TEXT, error TEXT, PRIMARY KEY (raw, sha256)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS digests (path TEXT PRIMARY KEY, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
+CREATE TABLE IF NOT EXISTS looked (path TEXT PRIMARY KEY, size INTEGER NOT NULL, mark NOT NULL,
     sha256 TEXT NOT NULL) WITHOUT ROWID;
 """
 
@@ -62,11 +63,10 @@ class KnownFile:
 
 @dataclass(frozen=True, slots=True)
 class SeenFile:
-    """The digest of a file that had this size and time of change."""
+    """The digest of a file that looked like this."""
 
-    path: Path
-    size_bytes: int
-    mtime_ns: int
+    path: Arrived
+    looks: Looks
     sha256: str
 
 
@@ -199,6 +199,9 @@ class KnownFiles:
             for file in files_of(commit)
         ]  # fmt: skip
         database.executemany("INSERT OR REPLACE INTO ingested VALUES (?, ?, ?, ?, ?, ?, ?, ?, NULL)", rows)
+        # Whoever fetched an object has said so: it need not be fetched again to be known.
+        fetched = [(file["uri"], file["bytes"], file["etag"], file["sha256"]) for file in files_of(commit) if "uri" in file]
+        database.executemany("INSERT OR REPLACE INTO looked VALUES (?, ?, ?, ?)", fetched)
         gone = [(file["by"], self._raw, file["sha256"]) for file in replaced_of(commit)]
         database.executemany("UPDATE ingested SET replaced_by = ? WHERE raw = ? AND sha256 = ?", gone)
 
@@ -290,40 +293,43 @@ class KnownFiles:
             rows = [(self._raw, digest, self._contract.digest, error) for digest, error in errors.items()]
             database.executemany("INSERT OR REPLACE INTO refused VALUES (?, ?, ?, ?)", rows)
 
-    def digests(self, paths: Sequence[Path]) -> dict[Path, str]:
-        """Digests of files, computed only for those whose path, size or time of change is new; vanished ones are left out."""
+    def digests(self, paths: Sequence[Arrived]) -> dict[Arrived, str]:
+        """Digests of files, computed only for those whose path, size or time of change is new; vanished ones are left out.
+
+        Objects in a bucket are not fetched for it: those that nobody has fetched are left out too.
+        """
         found = self.cached_digests(paths)
         new: list[SeenFile] = []
         for path in paths:
-            if path in found or not path.is_file():
+            if path in found or not isinstance(path, Path) or not path.is_file():
                 continue
-            before = path.stat()
+            before = looks_of(path)
             found[path] = digest_of(path)
-            new.append(SeenFile(path, before.st_size, before.st_mtime_ns, found[path]))
+            if before is not None:
+                new.append(SeenFile(path, before, found[path]))
         if new:
             self.remember_digests(new)
         return found
 
-    def cached_digests(self, paths: Iterable[Path]) -> dict[Path, str]:
+    def cached_digests(self, paths: Iterable[Arrived]) -> dict[Arrived, str]:
         """Digests of the files that have not changed since they were last looked at."""
-        found: dict[Path, str] = {}
+        found: dict[Arrived, str] = {}
         with self._database() as database:
             for path in paths:
-                try:
-                    now = path.stat()
-                except OSError:
+                now = looks_of(path)
+                if now is None:
                     continue
-                row = database.execute("SELECT size, mtime_ns, sha256 FROM digests WHERE path = ?", (str(path),)).fetchone()
-                if row is not None and (row[0], row[1]) == (now.st_size, now.st_mtime_ns):
+                row = database.execute("SELECT size, mark, sha256 FROM looked WHERE path = ?", (str(path),)).fetchone()
+                if row is not None and (row[0], row[1]) == now:
                     found[path] = row[2]
         return found
 
     def remember_digests(self, seen: Iterable[SeenFile]) -> None:
         """Keep the digests of files as they were when they were read."""
-        rows = [(str(one.path), one.size_bytes, one.mtime_ns, one.sha256) for one in seen]
+        rows = [(str(one.path), *one.looks, one.sha256) for one in seen]
         with self._database() as database:
             database.execute("BEGIN IMMEDIATE")
-            database.executemany("INSERT OR REPLACE INTO digests VALUES (?, ?, ?, ?)", rows)
+            database.executemany("INSERT OR REPLACE INTO looked VALUES (?, ?, ?, ?)", rows)
             database.execute("COMMIT")
 
 

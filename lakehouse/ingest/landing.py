@@ -8,6 +8,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from lakehouse.contracts import DatasetContract
+from lakehouse.ingest.arrivals import Arrived, BucketFile, in_bucket, looks_of
 from lakehouse.ingest.known import KnownFiles
 from lakehouse.settings import Settings
 from lakehouse.tables import Lake
@@ -20,11 +21,22 @@ _PROCESSES = Path("/proc")
 
 @dataclass(frozen=True, slots=True)
 class PendingFile:
-    """A complete file whose content raw does not have."""
+    """A complete file whose content raw does not have.
 
-    path: Path
-    sha256: str
+    Attributes:
+        sha256: of its content; None for an object in a bucket that nobody has fetched yet.
+    """
+
+    path: Arrived
+    sha256: str | None
     size_bytes: int
+
+    @property
+    def content(self) -> str:
+        """Names the content: by its digest, else as its bucket does."""
+        if self.sha256 is not None or not isinstance(self.path, BucketFile):
+            return self.sha256 or ""
+        return f"{self.path.address}@{self.path.etag}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +44,25 @@ class Pending:
     """What waits: `ready` to be ingested, `settling` still being written, `refused` by the contract as it is (path and error)."""
 
     ready: tuple[PendingFile, ...]
-    settling: tuple[Path, ...]
-    refused: tuple[tuple[Path, str], ...] = ()
+    settling: tuple[Arrived, ...]
+    refused: tuple[tuple[Arrived, str], ...] = ()
 
 
 def pending(lake: Lake, contract: DatasetContract, *, settings: Settings) -> Pending:
-    """Look at the landing folder; the costs are those of listing it and of reading files that have changed."""
-    settled, settling = split_settled(landing_files(contract, settings), settle_s=settings.settle_s, now_s=time.time())
+    """Look at the landing folder; the costs are those of listing it and of reading files that have changed.
+
+    Objects in a bucket are only listed: one that raw may have under another name is fetched when it is ingested.
+
+    Raises:
+        StorageError: a bucket of the dataset can't be listed.
+    """
+    now_s = time.time()
+    in_folder, settling_in_folder = split_settled(landing_files(contract, settings), settle_s=settings.settle_s, now_s=now_s)
+    objects = landing_objects(contract, settings)
+    # An object appears whole. It rests like a file, for those who deliver in parts under one name.
+    resting = [one for one in objects if not 0 <= now_s - one.modified.timestamp() < settings.settle_s]
+    settled: list[Arrived] = [*in_folder, *resting]
+    settling: list[Arrived] = [*settling_in_folder, *(one for one in objects if one not in resting)]
     if not settled:
         return Pending((), tuple(settling))
     known = KnownFiles(lake, contract, settings)
@@ -47,16 +71,21 @@ def pending(lake: Lake, contract: DatasetContract, *, settings: Settings) -> Pen
     present = known.known(digests.values())
     errors = known.refused(digests.values())
     ready: dict[str, PendingFile] = {}
-    refused: list[tuple[Path, str]] = []
-    for path, digest in digests.items():
+    refused: list[tuple[Arrived, str]] = []
+    for path in settled:
+        digest = digests.get(path)
+        looks = looks_of(path)
+        if looks is None or (digest is None and isinstance(path, Path)):
+            continue
         if digest in errors:
             refused.append((path, errors[digest]))
-        elif digest not in present and digest not in ready:
-            ready[digest] = PendingFile(path, digest, path.stat().st_size)
+        elif digest not in present:
+            file = PendingFile(path, digest, looks.size_bytes)
+            ready.setdefault(file.content, file)
     return Pending(tuple(ready.values()), tuple(settling), tuple(refused))
 
 
-def pending_files(lake: Lake, contract: DatasetContract, *, settings: Settings) -> list[Path]:
+def pending_files(lake: Lake, contract: DatasetContract, *, settings: Settings) -> list[Arrived]:
     """Complete files in landing whose content is new, in the order of their names."""
     return [file.path for file in pending(lake, contract, settings=settings).ready]
 
@@ -78,6 +107,21 @@ def landing_files(contract: DatasetContract, settings: Settings) -> list[Path]:
             base = Path(place.anchor)
             files += [path for path in sorted(base.glob(str(place.relative_to(base)))) if path.is_file() and is_finished(Path(path.name))]
     return list(dict.fromkeys(files))
+
+
+def landing_objects(contract: DatasetContract, settings: Settings) -> list[BucketFile]:
+    """Every object that has arrived for the dataset in a bucket, by key; relative globs of the contract say which names count.
+
+    Raises:
+        StorageError: a bucket can't be listed.
+    """
+    wanted = [Path(glob).name for glob in contract.landing.paths if not Path(glob).is_absolute() and "://" not in glob]
+    found = {
+        file.address: file
+        for file in in_bucket(settings, contract.name, contract.landing.paths)
+        if is_finished(Path(file.path)) and (not wanted or any(fnmatch(Path(file.path).name, name) for name in wanted))
+    }
+    return [found[address] for address in sorted(found)]
 
 
 def is_finished(path: Path) -> bool:

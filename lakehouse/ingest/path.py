@@ -10,6 +10,7 @@ from lakehouse.contracts import DatasetContract
 from lakehouse.crashpoints import Point, reached
 from lakehouse.errors import FileRefused
 from lakehouse.ingest.archive import Original, take
+from lakehouse.ingest.arrivals import Arrived, looks_of
 from lakehouse.ingest.batch import Batch, BatchResult, app_id
 from lakehouse.ingest.dead import remove_dead
 from lakehouse.ingest.drift import column_warnings
@@ -38,7 +39,7 @@ Progress = Callable[[IngestProgress], None]
 def ingest(
     lake: Lake,
     contract: DatasetContract,
-    paths: Iterable[Path | str],
+    paths: Iterable[Arrived | str],
     *,
     settings: Settings,
     run: str,
@@ -63,7 +64,7 @@ def ingest(
         ConcurrentWrite: other processes ingested into the same dataset without pause.
         PrivacyError: the contract protects columns and the home's key can't be used.
     """
-    work = _Work(lake, contract, settings, run, now, [Path(path) for path in paths], progress)
+    work = _Work(lake, contract, settings, run, now, [Path(path) if isinstance(path, str) else path for path in paths], progress)
     return work.all()
 
 
@@ -80,9 +81,9 @@ def ingest_landing(
     return ingest(lake, contract, ready, settings=settings, run=run, now=now, progress=progress)
 
 
-def in_batches(sizes: Sequence[tuple[Path, int]]) -> list[list[Path]]:
+def in_batches(sizes: Sequence[tuple[Arrived, int]]) -> list[list[Arrived]]:
     """Files in their order, small ones together, large ones alone."""
-    batches: list[list[Path]] = []
+    batches: list[list[Arrived]] = []
     room = 0
     for path, size in sizes:
         if not batches or size > room or len(batches[-1]) >= _BATCH_FILES:
@@ -102,9 +103,9 @@ class _Work:
     settings: Settings
     run: str
     now: datetime
-    paths: list[Path]
+    paths: list[Arrived]
     progress: Progress | None
-    reports: dict[Path, FileReport] = field(default_factory=dict)
+    reports: dict[Arrived, FileReport] = field(default_factory=dict)
     checks: list[CheckResult] = field(default_factory=list)
     bytes_done: int = 0
     bytes_total: int = 0
@@ -130,7 +131,7 @@ class _Work:
             tuple(self.checks),
         )
 
-    def _leave_known(self, known: KnownFiles, paths: Sequence[Path]) -> None:
+    def _leave_known(self, known: KnownFiles, paths: Sequence[Arrived]) -> None:
         """Files that have not changed since they were ingested need not be read to be known."""
         digests = known.cached_digests(paths)
         present = known.known(digests.values())
@@ -138,19 +139,20 @@ class _Work:
             if digest in present:
                 self.reports[path] = FileReport(str(path), digest, "already")
 
-    def _batch(self, known: KnownFiles, key: Key | None, paths: Sequence[Path], folder: Path) -> None:
+    def _batch(self, known: KnownFiles, key: Key | None, paths: Sequence[Arrived], folder: Path) -> None:
         originals: list[Original] = []
         seen: list[SeenFile] = []
         for number, path in enumerate(paths):
             try:
-                before = path.stat() if path.exists() else None
+                before = looks_of(path)
                 original = take(path, folder, number)
             except FileRefused as error:
                 self.reports[path] = FileReport(str(path), None, "refused", error=str(error))
                 continue
             originals.append(original)
-            if before is not None and before.st_size == original.size_bytes:
-                seen.append(SeenFile(path, before.st_size, before.st_mtime_ns, original.sha256))
+            looks = before if original.fetched is None else looks_of(original.fetched)
+            if looks is not None and looks.size_bytes == original.size_bytes:
+                seen.append(SeenFile(path, looks, original.sha256))
         known.remember_digests(seen)
         attempt = 1
         while True:
@@ -243,8 +245,6 @@ class _Work:
             con.close()
 
 
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:
-        return 0
+def _size(path: Arrived) -> int:
+    looks = looks_of(path)
+    return 0 if looks is None else looks.size_bytes

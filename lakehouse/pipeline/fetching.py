@@ -11,6 +11,7 @@ from lakehouse.pipeline.events import Event, Progress, State, unwatched
 from lakehouse.pipeline.workspace import Workspace
 
 if TYPE_CHECKING:
+    from lakehouse.ingest import Arrived
     from lakehouse.ingest.sources import SourceReport
 
 
@@ -34,7 +35,7 @@ class Repositories:
 
 def fetch_commits(
     workspace: Workspace, contract: DatasetContract, repositories: Repositories, *, now: datetime, progress: Progress = unwatched
-) -> list[Path]:
+) -> "list[Arrived]":
     """Write the commits that are new since the last look as pages into the dataset's landing folder.
 
     Returns:
@@ -49,7 +50,7 @@ def fetch_commits(
     from lakehouse.ingest.sources import git_history, github_commits
 
     landing = workspace.settings.landing_dir / contract.name
-    pages: dict[Path, None] = {}
+    pages: dict[Arrived, None] = {}
 
     def fetched(name: str, report: "SourceReport") -> None:
         state = State.FINISHED if report.files else State.SKIPPED

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lakehouse.errors import SourceError
+from lakehouse.ingest.arrivals import Arrived, matching
 from lakehouse.ingest.landing import is_finished
+from lakehouse.settings import Settings
 
 _MAGIC = frozenset("*?[")
 
@@ -36,6 +38,25 @@ def expand_paths(paths: Sequence[str | Path]) -> tuple[Path, ...]:
             raise _missing(path, given)
         found.update(dict.fromkeys(file.absolute() for file in files))
     return tuple(found)
+
+
+def arrived_files(settings: Settings, paths: Sequence[str | Path]) -> list[Arrived]:
+    """The same, where a path may also be an `s3://` address of an object, of what is below it, or a glob.
+
+    Raises:
+        SourceError: a path does not exist, or holds no file.
+        StorageError: a bucket can't be read.
+    """
+    found: dict[Arrived, None] = {}
+    for given in paths:
+        if not str(given).startswith("s3://"):
+            found.update(dict.fromkeys(expand_paths([given])))
+            continue
+        objects = [file for file in matching(settings, str(given)) if str(given) == file.address or is_finished(Path(file.path))]
+        if not objects:
+            raise SourceError(str(given), "is no object, and there is none below it", fix="Check the address; a glob may use * ? [")
+        found.update(dict.fromkeys(objects))
+    return list(found)
 
 
 def _missing(path: Path, given: str | Path) -> SourceError:

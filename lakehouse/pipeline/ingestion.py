@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lakehouse.contracts import DatasetContract
@@ -10,13 +9,13 @@ from lakehouse.pipeline.events import Event, Progress, State, unwatched
 from lakehouse.pipeline.workspace import Workspace
 
 if TYPE_CHECKING:
-    from lakehouse.ingest import IngestProgress, IngestReport
+    from lakehouse.ingest import Arrived, IngestProgress, IngestReport
 
 
 def ingest_files(
     workspace: Workspace,
     contract: DatasetContract,
-    files: Sequence[Path],
+    files: "Sequence[Arrived]",
     *,
     run: str,
     now: datetime,

@@ -221,14 +221,15 @@ class Bucket:
         except FileNotFoundError as error:
             raise self._explained(path, str(error)) from error
 
-    def size(self, path: str) -> int | None:
-        """Bytes of a file, or None if there is none."""
+    def look(self, path: str) -> StoredFile | None:
+        """What a listing would tell of one file, or None if there is none."""
         import obstore
 
         store = self._store
         try:
             with self._told(path):
-                return obstore.head(store, path)["size"]
+                found = obstore.head(store, path)
+                return StoredFile(path, found["size"], found["last_modified"], found["e_tag"])
         except FileNotFoundError:
             return None
 

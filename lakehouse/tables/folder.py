@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import stat
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -112,13 +113,13 @@ class Folder:
             _finish(file)
             draft.replace(target)
 
-    def size(self, path: str) -> int | None:
-        """Bytes of a file, or None if there is none."""
-        place = self._place(path)
+    def look(self, path: str) -> StoredFile | None:
+        """What a listing would tell of one file, or None if there is none."""
         try:
-            return os.stat(place).st_size if not os.path.isdir(place) else None
+            found = os.stat(self._place(path))
         except (FileNotFoundError, NotADirectoryError):
             return None
+        return None if stat.S_ISDIR(found.st_mode) else StoredFile(path, found.st_size, datetime.fromtimestamp(found.st_mtime, UTC))
 
     def delete(self, paths: Iterable[str]) -> None:
         """Remove files; one that is gone already is no error."""

@@ -114,9 +114,14 @@ class Storage:
         """Store a local file, which replaces what was there at one instant."""
         self._files.put(source, _inside(path))
 
+    def look(self, path: str) -> StoredFile | None:
+        """What a listing would tell of one file, or None if there is none."""
+        return self._files.look(path)
+
     def size(self, path: str) -> int | None:
         """Bytes of a file, or None if there is none."""
-        return self._files.size(path)
+        found = self.look(path)
+        return None if found is None else found.size_bytes
 
     def are_there(self, paths: Sequence[str]) -> list[bool]:
         """Whether each file exists; a bucket is asked for many at once."""
