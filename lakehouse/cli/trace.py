@@ -1,12 +1,25 @@
-"""Commands that follow data backwards: lineage."""
+"""Commands that follow data backwards and forwards: lineage."""
 
-from typing import Annotated, Any
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from lakehouse.cli.command import command
 from lakehouse.cli.completion import table_names
 from lakehouse.cli.screen import Screen
+
+if TYPE_CHECKING:
+    from lakehouse.observability.graph import Graph
+    from lakehouse.observability.rows import RowTrail
+    from lakehouse.pipeline.workspace import Workspace
+
+
+class _Direction(StrEnum):
+    UP = "up"
+    DOWN = "down"
+    BOTH = "both"
 
 
 def register(app: typer.Typer) -> None:
@@ -17,20 +30,80 @@ def register(app: typer.Typer) -> None:
 def lineage(
     screen: Screen,
     *,
-    table: Annotated[str, typer.Argument(help="layer.name, or layer.name@version.", autocompletion=table_names)],
+    asked: Annotated[
+        str,
+        typer.Argument(
+            metavar="WHAT",
+            help="layer.name[@version], a file's name or SHA-256, a run's id, or model[@version].",
+            autocompletion=table_names,
+        ),
+    ],
     key: Annotated[str | None, typer.Option("--key", help="Follow the rows of this key down to the lines of the files.")] = None,
     depth: Annotated[int | None, typer.Option("--depth", min=1, help="At most this many steps back.")] = None,
+    direction: Annotated[_Direction | None, typer.Option("--direction", help="Of a table up by default, of anything else both.")] = None,
+    picture: Annotated[Path | None, typer.Option("--picture", help="Draw it into a .html or .svg file.")] = None,
 ) -> None:
-    """Show where a table came from: versions of every table on the way, files, and with --key the very rows."""
+    """Show where something came from, and what came of it: tables, files, models, and with --key the very rows."""
+    from lakehouse.errors import LakehouseError
+    from lakehouse.observability.graph import follow
     from lakehouse.observability.lineage import trace
     from lakehouse.pipeline.workspace import Workspace
 
+    if picture is not None and picture.suffix.lower() not in {".html", ".svg"}:
+        raise LakehouseError(str(picture), "is no picture that can be drawn", expected=".html or .svg", fix="Rename it")
+    if depth is not None and (direction not in {None, _Direction.UP} or picture is not None):
+        raise LakehouseError(
+            "--depth", "is for a table's way back in text alone", fix="Leave it out, or leave out --direction and --picture"
+        )
     workspace = Workspace.load()
-    found = trace(workspace.lake, workspace.contracts, table, key=key, depth=depth, settings=workspace.settings)
+    is_table = asked.partition("@")[0] in {str(name) for name in workspace.lake.tables()}
+    looks_like_one = "." in asked and asked.partition(".")[0] in {"raw", "staging", "analytics", "features", "models", "monitoring"}
+    if direction in {None, _Direction.UP} and picture is None and (is_table or looks_like_one):
+        found = trace(workspace.lake, workspace.contracts, asked, key=key, depth=depth, settings=workspace.settings)
 
-    def show(out: Any) -> None:
-        from lakehouse.cli.lineage_view import draw
+        def show(out: Any) -> None:
+            from lakehouse.cli.lineage_view import draw
 
-        draw(out, found)
+            draw(out, found)
 
-    screen.emit(found.as_dict(), show)
+        screen.emit(found.as_dict(), show)
+        return
+    way = direction or (_Direction.UP if is_table else _Direction.BOTH)
+    graph = follow(workspace.lake, asked, direction=way.value)
+    trail = _rows(workspace, graph, key) if key is not None else None
+    if picture is not None:
+        _draw(graph, picture)
+    document = {**graph.as_dict(), "picture": str(picture) if picture is not None else None}
+    if trail is not None:
+        document |= {"key": key, **trail.as_dict()}
+    screen.emit(document, lambda out: _show(out, graph, trail, picture))
+
+
+def _rows(workspace: "Workspace", graph: "Graph", key: str) -> "RowTrail":
+    from lakehouse.observability.rows import follow_key
+
+    tables = [node for node in graph.nodes if node.kind == "table"]
+    ordered = sorted(tables, key=lambda node: not node.is_start)
+    return follow_key(
+        workspace.lake, workspace.contracts, [(node.name, node.versions[-1]) for node in ordered], key=key, settings=workspace.settings
+    )
+
+
+def _draw(graph: "Graph", picture: Path) -> None:
+    from lakehouse.errors import LakehouseError
+    from lakehouse.observability.picture import page, svg
+
+    try:
+        picture.write_text(svg(graph) if picture.suffix.lower() == ".svg" else page(graph), encoding="utf-8")
+    except OSError as error:
+        raise LakehouseError(str(picture), f"can't be written: {error.strerror}", fix="Choose another place") from error
+
+
+def _show(out: Any, graph: "Graph", trail: "RowTrail | None", picture: Path | None) -> None:
+    from lakehouse.cli.lineage_view import draw_graph, draw_trail
+
+    draw_graph(out, graph)
+    if trail is not None:
+        draw_trail(out, trail)
+    if picture is not None:
+        out.print(f"The picture is in {picture}", markup=False, soft_wrap=True)

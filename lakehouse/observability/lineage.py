@@ -14,7 +14,8 @@ from lakehouse.contracts import Contracts
 from lakehouse.errors import TableNotFound
 from lakehouse.observability.rows import RowTrail, follow_key
 from lakehouse.settings import Settings
-from lakehouse.tables import CommitInfo, Lake, TableName
+from lakehouse.tables import CommitInfo, Lake, TableName, in_force
+from lakehouse.tables.tags import parse_point
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -162,7 +163,7 @@ class _Walk:
 
     def _made(self, at: TableVersion) -> CommitInfo | None:
         """The commit that gave this version its rows: maintenance rewrites files and has no inputs, so look before it."""
-        earlier = [one for one in self.log(at.table) if one.version <= at.version]
+        earlier = [one for one in in_force(self.log(at.table), at.version) if one.restored is None]
         stamped = (one for one in earlier if one.changes_rows and one.stamp and (one.stamp.inputs or one.stamp.source))
         return next(stamped, earlier[0] if earlier else None)
 
@@ -209,9 +210,10 @@ def _parse(lake: Lake, text: str) -> TableVersion:
     newest = lake.version(name) or 0
     if not version:
         return TableVersion(name, newest)
-    if not version.isdecimal() or int(version) > newest:
+    at = parse_point(version)
+    if isinstance(at, int) and at > newest:
         raise TableNotFound(text, "is not a version of the table", expected=f"0 to {newest}", found=version)
-    return TableVersion(name, int(version))
+    return TableVersion(name, lake.resolve(name, at))
 
 
 def _models(lake: Lake, walk: _Walk, root: TableVersion, key: str | None) -> Iterator[ModelUsed]:
@@ -247,8 +249,8 @@ def _files(lake: Lake, settings: Settings, walk: _Walk, steps: tuple[Step, ...])
             newest[step.at.table] = max(step.at.version, newest.get(step.at.table, 0))
     for table, version in sorted(newest.items()):
         dataset = TableName.parse(table).name
-        for commit in reversed(walk.log(table)):
-            if commit.version > version or commit.stamp is None or not commit.stamp.source:
+        for commit in reversed(list(in_force(walk.log(table), version))):
+            if commit.stamp is None or not commit.stamp.source:
                 continue
             listed = cast("list[dict[str, Any]]", commit.stamp.source.get("files") or [])
             for entry in listed:

@@ -73,6 +73,7 @@ def _same(name: str, printed: Any) -> None:
         ("tag list", ["tag", "list"]),
         ("profile", ["profile", "raw.household_survey"]),
         ("lineage", ["lineage", PREDICTIONS, "--key", "HH00000001"]),
+        ("lineage graph", ["lineage", "wave_1.csv"]),
         ("quarantine list", ["quarantine", "list"]),
         ("quarantine show", ["quarantine", "show", "household_survey"]),
         ("maintain", ["maintain"]),
