@@ -42,6 +42,7 @@ _PROVENANCE = {
     "_sha256": ("VARCHAR", "Digest of the file's bytes; the original is kept under it."),
     "_row": ("BIGINT", "Number of the row or line in the file."),
     "_ingested_at": ("TIMESTAMP WITH TIME ZONE", "When the batch was ingested."),
+    "_arrival": ("BIGINT", "Number of the batch in which the file of a replayed row arrived; NULL where `_batch` is that."),
 }
 _QUARANTINE_COLUMNS = {
     **_PROVENANCE,
@@ -54,7 +55,6 @@ _QUARANTINE_COLUMNS = {
     "changed_at": ("TIMESTAMP WITH TIME ZONE", "When somebody last decided on it."),
     "changed_by": ("VARCHAR", "Who did."),
     "history": ("VARCHAR", "Every decision as JSON: at, by, run, batch, action, note, and changed values before and after."),
-    "_arrival": ("BIGINT", "Number of the batch in which its file arrived; NULL where `_batch` is that."),
 }
 LIMIT = "quarantined_share_is_within_the_limit"
 

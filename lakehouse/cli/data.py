@@ -33,6 +33,10 @@ def ingest(
     git: Annotated[list[Path] | None, typer.Option("--git", help="A git repository on this machine: its new commits.")] = None,
     github: Annotated[list[str] | None, typer.Option("--github", help="owner/name on GitHub: its new commits.")] = None,
     details: Annotated[bool, typer.Option("--details", help="With --github: statistics and files, one request per commit.")] = False,
+    repaired: Annotated[bool, typer.Option("--repaired", help="Each file replaces what arrived under its name before.")] = False,
+    replaces: Annotated[
+        list[str] | None, typer.Option("--replaces", help="The file replaces this one (a name or SHA-256); may be repeated.")
+    ] = None,
 ) -> None:
     """Ingest files or commits into a dataset: accepted rows to raw, the others to quarantine, each file exactly once."""
     from rich.table import Table
@@ -52,7 +56,9 @@ def ingest(
     now = datetime.now(UTC)
     with screen.progress() as progress:
         files += fetch_commits(workspace, contract, repositories, now=now, progress=progress)
-        report = ingest_files(workspace, contract, files, run=new_run(), now=now, progress=progress)
+        report = ingest_files(
+            workspace, contract, files, run=new_run(), now=now, progress=progress, replaces=replaces or (), repaired=repaired
+        )
 
     def show(out: Any) -> None:
         table = Table(box=None, pad_edge=False)
@@ -62,6 +68,9 @@ def ingest(
             counts = [f"{count:,}" for count in (file.rows_read, file.rows_accepted, file.rows_quarantined)]
             table.add_row(Path(file.path).name, str(file.status), *counts)
         out.print(table)
+        for file in report.files:
+            for digest in file.replaced:
+                out.print(f"{Path(file.path).name} replaces file {digest[:12]}: no row of that counts any more", markup=False)
         for warning in (warning for file in report.files for warning in file.warnings):
             out.print(f"Warning: {warning}", markup=False, soft_wrap=True, style="yellow")
         out.print(f"{report.table} is at version {report.version}" if report.version is not None else f"{report.table} does not exist yet")

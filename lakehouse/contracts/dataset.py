@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import duckdb
 
 NAME = re.compile(r"^[a-z][a-z0-9_]*$")
-RESERVED_COLUMNS = frozenset({"_batch", "_file", "_sha256", "_row", "_ingested_at", "row_id"})
+RESERVED_COLUMNS = frozenset({"_batch", "_file", "_sha256", "_row", "_ingested_at", "_arrival", "row_id"})
 _SUPPORTED = ("v3.0", "v3.1", "v3.2")
 # JDK letters of the standard's `format` option, longest first, as strptime.
 _JDK = (
@@ -117,6 +117,9 @@ class _Reader:
         limit = custom.get("quarantineLimit", quarantine.get("maxBadPercent") if isinstance(quarantine, dict) else None)
         if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int | float) or not 0 <= limit <= 100):
             raise self.error(("customProperties",), "quarantineLimit is not a percentage", expected="0 to 100", found=str(limit))
+        redelivery = custom.get("redelivery", "adds")
+        if redelivery not in {"adds", "replaces"}:
+            raise self.error(("customProperties",), "redelivery is not known", expected="adds or replaces", found=str(redelivery))
         return DatasetContract(
             name=name,
             version=str(self.parsed["version"]),
@@ -132,6 +135,7 @@ class _Reader:
             event_timestamp=str(event) if event is not None else None,
             quarantine_limit_percent=float(limit) if limit is not None else None,
             source_priority=_listed(custom.get("sourcePriority")),
+            redelivery=redelivery,
             landing=landing,
             schema_changes=self._schema_changes(custom),
             null_values=null_values,

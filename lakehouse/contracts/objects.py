@@ -212,6 +212,7 @@ class DatasetContract:
         event_timestamp: column that says when it happened.
         quarantine_limit_percent: above this share of bad rows the whole file is refused.
         cluster_by: columns that its tables are filtered by: compaction sorts their rows by these.
+        redelivery: what a new file does to those that arrived under its name before: `adds` rows to theirs, or `replaces` them.
         digest: sha256 of the parsed document: comments and the order of keys don't change it.
     """
 
@@ -229,6 +230,7 @@ class DatasetContract:
     event_timestamp: str | None = None
     quarantine_limit_percent: float | None = None
     source_priority: tuple[str, ...] = ()
+    redelivery: Literal["adds", "replaces"] = "adds"
     landing: Landing = field(default_factory=Landing)
     schema_changes: SchemaChanges = field(default_factory=SchemaChanges)
     null_values: tuple[str, ...] = ()

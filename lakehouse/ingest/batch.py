@@ -5,7 +5,7 @@ quarantined rows that raw's log does not know; `dead` removes them.
 """
 
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -16,8 +16,10 @@ from lakehouse.crashpoints import Point, reached
 from lakehouse.ingest.archive import Original, archive
 from lakehouse.ingest.erased import ErasedRows
 from lakehouse.ingest.errors import Superseded
+from lakehouse.ingest.known import KnownFile, app_id
 from lakehouse.ingest.pieces import PiecewiseAppend
 from lakehouse.ingest.reading import BAD_TABLE, GOOD_TABLE, BatchReader, FileOutcome, Told
+from lakehouse.ingest.replacing import Taken, take_out
 from lakehouse.ingest.tally import BatchTally
 from lakehouse.privacy import Key
 from lakehouse.settings import Settings
@@ -37,11 +39,6 @@ class BatchResult:
 
 
 Judged = Callable[[BatchResult], None]
-
-
-def app_id(contract: DatasetContract) -> str:
-    """The transaction that numbers the batches of a dataset, in raw and in quarantine."""
-    return f"ingest.{contract.name}"
 
 
 class Batch:
@@ -65,7 +62,14 @@ class Batch:
         self._now = now
 
     def run(
-        self, con: duckdb.DuckDBPyConnection, originals: Sequence[Original], *, after: int | None, told: Told, judged: Judged
+        self,
+        con: duckdb.DuckDBPyConnection,
+        originals: Sequence[Original],
+        *,
+        after: int | None,
+        told: Told,
+        judged: Judged,
+        replaced: Mapping[str, Sequence[KnownFile]] | None = None,
     ) -> BatchResult:
         """Ingest the files, all or none of them.
 
@@ -75,6 +79,8 @@ class Batch:
             after: the batch to follow, None before the first.
             told: of the progress.
             judged: called with the whole batch right before it counts.
+            replaced: files whose rows go in the same commit, by the digest of the one that takes their place: one of the originals,
+                unless that is refused, or a content that raw has.
 
         Raises:
             Superseded: another process has committed a batch meanwhile; nothing of this one counts.
@@ -96,36 +102,49 @@ class Batch:
             reader.read(originals)
             accepted = [outcome for outcome in reader.outcomes if outcome.error is None]
             result = BatchResult(number, reader.outcomes, None, reader.tally)
-            commit = self._commit(con, accepted, result, pieces, judged) if accepted else None
+            refused = {outcome.original.sha256 for outcome in reader.outcomes if outcome.error is not None}
+            gone = {digest: files for digest, files in (replaced or {}).items() if digest not in refused and files}
+            taken = take_out(self._lake, con, self._contract, gone, number=number, after=after, run=self._run, now=self._now)
+            commit = self._commit(con, accepted, result, pieces=pieces, judged=judged, taken=taken) if accepted or gone else None
         except BaseException:
             pieces.discard([one for outcome in reader.outcomes for one in outcome.written])
             raise
         return replace(result, commit=commit)
 
     def _commit(
-        self, con: duckdb.DuckDBPyConnection, accepted: Sequence[FileOutcome], result: BatchResult, pieces: PiecewiseAppend, judged: Judged
+        self,
+        con: duckdb.DuckDBPyConnection,
+        accepted: Sequence[FileOutcome],
+        result: BatchResult,
+        *,
+        pieces: PiecewiseAppend,
+        judged: Judged,
+        taken: Taken,
     ) -> Commit:
         number = result.number
-        source = self._source(accepted, number)
+        source = self._source(accepted, number) | taken.source
         if _count(con, GOOD_TABLE):
             # With the first file's, so that they are discarded together if the commit fails.
             accepted[0].written.append(pieces.write(con, f"SELECT * FROM {GOOD_TABLE}"))
         written = [one for outcome in accepted for one in outcome.written]
         result.tally.measure(self._rows_sql(pieces, written), BAD_TABLE)
-        if _count(con, BAD_TABLE):
+        if taken.rows_sql or _count(con, BAD_TABLE):
             made = self._lake.append(
                 con,
                 self._contract.quarantine,
-                f"SELECT * FROM {BAD_TABLE}",
+                f"SELECT * FROM {BAD_TABLE}{taken.rows_sql}",
                 stamp=Stamp(asset=self._contract.quarantine, run=self._run, code=self._contract.digest, source=source),
                 transaction=Transaction(app_id(self._contract), number),
             )
             if made.skipped:
                 raise Superseded(self._contract.quarantine)
             reached(Point.QUARANTINE_COMMITTED)
-        judged(result)
+        if accepted:
+            judged(result)
         stamp = Stamp(asset=self._contract.raw, run=self._run, code=self._contract.digest, source=source)
-        return pieces.commit(con, written, empty_sql=f"SELECT * FROM {GOOD_TABLE} WHERE false", batch=number, stamp=stamp)
+        return pieces.commit(
+            con, written, empty_sql=f"SELECT * FROM {GOOD_TABLE} WHERE false", batch=number, stamp=stamp, replacing=taken.digests
+        )
 
     def _source(self, accepted: Sequence[FileOutcome], number: int) -> dict[str, object]:
         """Archive the originals and say what this batch accounts for."""

@@ -13,8 +13,7 @@ from collections.abc import Iterable
 import duckdb
 
 from lakehouse.contracts import DatasetContract
-from lakehouse.ingest.batch import app_id
-from lakehouse.ingest.known import KnownFiles, batch_of, changes_of, mark_of
+from lakehouse.ingest.known import KnownFiles, app_id, batch_of, changes_of, mark_of
 from lakehouse.tables import CommitInfo, Lake, Stamp, in_force
 from lakehouse.tables.writing import inner
 

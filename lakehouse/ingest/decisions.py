@@ -13,37 +13,23 @@ is done by whoever comes next. Two decisions on one row exclude each other, and 
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
 
 import duckdb
 
 from lakehouse.contracts import DatasetContract
 from lakehouse.crashpoints import Point, reached
-from lakehouse.errors import ConcurrentWrite
-from lakehouse.ingest.batch import app_id
 from lakehouse.ingest.dead import remove_dead
 from lakehouse.ingest.errors import Superseded
-from lakehouse.ingest.known import KnownFiles
+from lakehouse.ingest.events import EVENTS_TABLE, Author
+from lakehouse.ingest.known import KnownFiles, app_id
 from lakehouse.ingest.pieces import PiecewiseAppend
 from lakehouse.ingest.restoring import follow_restore
 from lakehouse.ingest.waiting import Selection, current_rows_sql
-from lakehouse.sql import quote_literal
 from lakehouse.tables import Lake, Stamp, Transaction
+from lakehouse.tables.retrying import wait_after_conflict
 from lakehouse.tables.writing import Written, inner
 
-EVENTS_TABLE = "__decided_rows"
 _CURRENT = "__current_rows"
-_MAX_ATTEMPTS = 30
-
-
-@dataclass(frozen=True, slots=True)
-class Author:
-    """Who decides, in which run, when, and why if they say so."""
-
-    name: str
-    run: str
-    now: datetime
-    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +64,8 @@ def decide(lake: Lake, contract: DatasetContract, known: KnownFiles, decide_rows
     Raises:
         ConcurrentWrite: other processes wrote to the dataset without pause.
     """
-    for _ in range(_MAX_ATTEMPTS):
+    attempt = 1
+    while True:
         con = lake.open_connection()
         try:
             after = lake.transaction(contract.raw, app_id(contract))
@@ -98,14 +85,10 @@ def decide(lake: Lake, contract: DatasetContract, known: KnownFiles, decide_rows
             remove_dead(lake, con, contract, known, run=author.run)
             return made
         except Superseded:
-            continue
+            wait_after_conflict(contract.raw, attempt, undone="nothing was decided")
+            attempt += 1
         finally:
             con.close()
-    raise ConcurrentWrite(
-        contract.raw,
-        f"was changed by other processes {_MAX_ATTEMPTS} times in a row; nothing was decided",
-        fix="Run again when fewer processes write to it",
-    )
 
 
 def choose_rows(con: duckdb.DuckDBPyConnection, table: str, selection: Selection, *, also: str = "true") -> int:
@@ -150,22 +133,3 @@ def _commit(
         pieces.discard(decided.written)
         raise
     return Decision(number, commit.version)
-
-
-def history_sql(author: Author, *, batch: int, action: str, before: str = "NULL", after: str = "NULL", history: str = "history") -> str:
-    """SQL of a row's history with one entry more: who did what when, and what they changed.
-
-    Args:
-        author: who.
-        batch: the decision's.
-        action: what, as SQL.
-        before: SQL of a JSON object of the changed values as they were, by column.
-        after: the same as they are now.
-        history: the column.
-    """
-    entry = (
-        f"json_object('at', {quote_literal(author.now.isoformat())}, 'by', {quote_literal(author.name)}, "
-        f"'run', {quote_literal(author.run)}, 'batch', {batch}, 'action', {action}, "
-        f"'note', {quote_literal(author.note or None)}, 'before', CAST({before} AS JSON), 'after', CAST({after} AS JSON))::VARCHAR"
-    )
-    return f"CASE WHEN {history} IS NULL THEN '[' || {entry} || ']' ELSE left({history}, -1) || ',' || {entry} || ']' END"

@@ -22,13 +22,14 @@ from lakehouse.tables.log import CommitLog
 from lakehouse.tables.names import TableName
 
 # Another number makes the index be made anew: it held less before.
-_FORMAT = 2
+_FORMAT = 3
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS progress (raw TEXT PRIMARY KEY, version INTEGER NOT NULL, mark TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS looks (quarantine TEXT PRIMARY KEY, version INTEGER NOT NULL, mark TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS restores (raw TEXT PRIMARY KEY, version INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS ingested (raw TEXT, sha256 TEXT, batch INTEGER NOT NULL, rows_read INTEGER, rows_accepted INTEGER,
     rows_quarantined INTEGER, file TEXT, archive TEXT, replaced_by TEXT, PRIMARY KEY (raw, sha256)) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS names ON ingested (raw, file);
 CREATE TABLE IF NOT EXISTS batches (raw TEXT, batch INTEGER, mark TEXT NOT NULL, PRIMARY KEY (raw, batch)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS refused (raw TEXT, sha256 TEXT, contract TEXT, error TEXT, PRIMARY KEY (raw, sha256)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS looked (path TEXT PRIMARY KEY, size INTEGER NOT NULL, mark NOT NULL,
@@ -68,6 +69,11 @@ class SeenFile:
     path: Arrived
     looks: Looks
     sha256: str
+
+
+def app_id(contract: DatasetContract) -> str:
+    """The transaction that numbers the batches of a dataset, in raw and in quarantine."""
+    return f"ingest.{contract.name}"
 
 
 def files_of(commit: CommitInfo) -> list[Mapping[str, Any]]:
@@ -142,7 +148,7 @@ class KnownFiles:
             return
         database.execute("BEGIN IMMEDIATE")
         if database.execute("PRAGMA user_version").fetchone() != (_FORMAT,):
-            for table in ("ingested", "progress"):
+            for table in ("ingested", "batches", "progress", "restores"):
                 database.execute(f"DROP TABLE IF EXISTS {table}")
             for statement in filter(str.strip, _SCHEMA.split(";")):
                 database.execute(statement)
@@ -263,9 +269,10 @@ class KnownFiles:
     def files(self, *, name: str | None = None) -> list[KnownFile]:
         """Every content that was ingested (under a name), in the order of arrival, after `catch_up`."""
         with self._database() as database:
+            named = "" if name is None else " AND file = ?"
             rows = database.execute(
-                f"SELECT {_FILE_COLUMNS} FROM ingested WHERE raw = ? AND file = coalesce(?, file) ORDER BY batch, file, sha256",
-                (self._raw, name),
+                f"SELECT {_FILE_COLUMNS} FROM ingested WHERE raw = ?{named} ORDER BY batch, file, sha256",
+                (self._raw,) if name is None else (self._raw, name),
             ).fetchall()
         return [KnownFile(*row) for row in rows]
 

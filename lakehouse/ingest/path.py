@@ -1,21 +1,22 @@
 """The one way in: which files are new, and batch by batch into quarantine and raw, each exactly once."""
 
+import re
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
 from lakehouse.contracts import DatasetContract
 from lakehouse.crashpoints import Point, reached
-from lakehouse.errors import FileRefused
+from lakehouse.errors import FileRefused, SourceError
 from lakehouse.ingest.archive import Original, take
 from lakehouse.ingest.arrivals import Arrived, looks_of
-from lakehouse.ingest.batch import Batch, BatchResult, app_id
+from lakehouse.ingest.batch import Batch, BatchResult
 from lakehouse.ingest.dead import remove_dead
 from lakehouse.ingest.drift import column_warnings
 from lakehouse.ingest.errors import Superseded
-from lakehouse.ingest.known import KnownFiles, SeenFile
+from lakehouse.ingest.known import KnownFile, KnownFiles, SeenFile, app_id
 from lakehouse.ingest.landing import pending
 from lakehouse.ingest.recording import index_batches, judge_batch
 from lakehouse.ingest.report import FileReport, IngestProgress, IngestReport
@@ -32,6 +33,7 @@ from lakehouse.tables.spill import own_folder
 # Small files are committed together: a commit costs as much as reading thousands of rows.
 _BATCH_FILES = 1000
 _BATCH_BYTES = 128 * 1024 * 1024
+_DIGEST = re.compile(r"[0-9a-f]{8,64}")
 
 Progress = Callable[[IngestProgress], None]
 
@@ -45,6 +47,8 @@ def ingest(
     run: str,
     now: datetime,
     progress: Progress | None = None,
+    replaces: Sequence[str] = (),
+    repaired: bool = False,
 ) -> IngestReport:
     """Ingest files into raw and quarantine: every row of a file exactly once, whatever happens meanwhile.
 
@@ -59,12 +63,16 @@ def ingest(
         run: recorded in the commits.
         now: the time of arrival, recorded with every row.
         progress: told after every piece of a file.
+        replaces: names or digests of files that were ingested before: the one path given takes their place, in one commit.
+        repaired: each path takes the place of what arrived under its name before.
 
     Raises:
         ConcurrentWrite: other processes ingested into the same dataset without pause.
         PrivacyError: the contract protects columns and the home's key can't be used.
+        SourceError: it can't be told what takes the place of what.
     """
-    work = _Work(lake, contract, settings, run, now, [Path(path) if isinstance(path, str) else path for path in paths], progress)
+    arrived: list[Arrived] = [Path(path) if isinstance(path, str) else path for path in paths]
+    work = _Work(lake, contract, settings, run, now, arrived, progress, tuple(replaces), repaired)
     return work.all()
 
 
@@ -105,6 +113,8 @@ class _Work:
     now: datetime
     paths: list[Arrived]
     progress: Progress | None
+    replaces: tuple[str, ...] = ()
+    repaired: bool = False
     reports: dict[Arrived, FileReport] = field(default_factory=dict)
     checks: list[CheckResult] = field(default_factory=list)
     bytes_done: int = 0
@@ -115,6 +125,7 @@ class _Work:
         known = KnownFiles(self.lake, self.contract, self.settings)
         key = secret_key(self.settings) if self.contract.protected_columns else None
         known.catch_up()
+        self._check_replaced(known)
         sizes = [(path, _size(path)) for path in dict.fromkeys(self.paths)]
         self.bytes_total = sum(size for _, size in sizes)
         self._leave_known(known, [path for path, _ in sizes])
@@ -133,6 +144,8 @@ class _Work:
 
     def _leave_known(self, known: KnownFiles, paths: Sequence[Arrived]) -> None:
         """Files that have not changed since they were ingested need not be read to be known."""
+        if self.replaces or self.repaired:
+            return
         digests = known.cached_digests(paths)
         present = known.known(digests.values())
         for path, digest in digests.items():
@@ -162,10 +175,11 @@ class _Work:
             if known.is_restored():
                 follow_restore(self.lake, self.contract, run=self.run)
             new = self._new(known, originals)
-            if not new:
+            replaced = self._replaced(known, originals)
+            if not new and not replaced:
                 return
             try:
-                self._ingest(known, key, new, after)
+                self._ingest(known, key, new, after, replaced)
                 return
             except Superseded:
                 # Another process was faster: perhaps with these very files.
@@ -185,7 +199,61 @@ class _Work:
                 new[original.sha256] = original
         return list(new.values())
 
-    def _ingest(self, known: KnownFiles, key: Key | None, new: Sequence[Original], after: int | None) -> None:
+    def _check_replaced(self, known: KnownFiles) -> None:
+        """Refuse what can't be told: which of several paths takes the place, or which file is meant."""
+        names = [path.name for path in dict.fromkeys(self.paths)]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if self.repaired and twice is not None:
+            raise SourceError(twice, "is the name of two of the files: which is the repaired one can't be told", fix="Give one of them")
+        if self.replaces and len(names) != 1:
+            raise SourceError(
+                f"ingest {self.contract.name}", "can replace files by one file only", found=f"{len(names)} files", fix="Give one path"
+            )
+        files = known.files() if self.replaces else []
+        for wanted in self.replaces:
+            if not any(_is_meant(file, wanted) for file in files):
+                raise SourceError(
+                    wanted,
+                    f"is no file that was ingested into {self.contract.name}",
+                    expected="the name it arrived under, or its SHA-256",
+                    fix=f"Look it up: lakehouse history {self.contract.raw} --json",
+                )
+
+    def _replaced(self, known: KnownFiles, originals: Sequence[Original]) -> dict[str, list[KnownFile]]:
+        """The files that each of the given ones takes the place of; none that was replaced itself comes back by this."""
+        by_name = self.repaired or self.contract.redelivery == "replaces"
+        if not self.replaces and not by_name:
+            return {}
+        found: dict[str, list[KnownFile]] = {}
+        there = known.known(original.sha256 for original in originals)
+        for original in originals:
+            own = there.get(original.sha256)
+            report = self.reports.get(original.path)
+            if original.sha256 in found or (own is not None and own.replaced_by is not None) or (report and report.status == "refused"):
+                continue
+            # Without being asked for, only a file that is new takes a place: an old one may lie there still.
+            if own is not None and not (self.repaired or self.replaces):
+                continue
+            files = known.files() if self.replaces else known.files(name=original.path.name)
+            gone = [
+                file
+                for file in files
+                if file.replaced_by is None
+                and file.sha256 != original.sha256
+                and (not self.replaces or any(_is_meant(file, wanted) for wanted in self.replaces))
+            ]
+            if gone:
+                found[original.sha256] = gone
+        return found
+
+    def _ingest(
+        self,
+        known: KnownFiles,
+        key: Key | None,
+        new: Sequence[Original],
+        after: int | None,
+        replaced: Mapping[str, Sequence[KnownFile]],
+    ) -> None:
         con = self.lake.open_connection()
         try:
             batch = Batch(self.lake, self.contract, settings=self.settings, key=key, run=self.run, now=self.now)
@@ -197,8 +265,8 @@ class _Work:
                 checks.extend(judgement.results)
                 unrecorded.note(judgement.note)
 
-            result = batch.run(con, new, after=after, told=self._told, judged=judged)
-            self._report(known, result)
+            result = batch.run(con, new, after=after, told=self._told, judged=judged, replaced=replaced)
+            self._report(known, result, replaced)
             if result.commit is not None:
                 self.checks += checks
                 known.catch_up()
@@ -212,7 +280,7 @@ class _Work:
         if self.progress is not None:
             self.progress(IngestProgress(original.path.name, self.bytes_done, self.bytes_total, rows))
 
-    def _report(self, known: KnownFiles, result: BatchResult) -> None:
+    def _report(self, known: KnownFiles, result: BatchResult, replaced: Mapping[str, Sequence[KnownFile]]) -> None:
         errors: dict[str, str] = {}
         for outcome in result.files:
             original = outcome.original
@@ -227,11 +295,33 @@ class _Work:
                     outcome.rows_read,
                     outcome.rows_accepted,
                     outcome.rows_quarantined,
-                    warnings=column_warnings(self.contract, outcome),
+                    warnings=(*column_warnings(self.contract, outcome), *self._same_name(known, original, replaced)),
                     rows_erased=outcome.rows_erased,
                 )
+        for path, report in self.reports.items():
+            gone = replaced.get(report.sha256 or "", ())
+            if gone and report.status != "refused":
+                self.reports[path] = replace(report, replaced=tuple(file.sha256 for file in gone))
         if errors:
             known.remember_refused(errors)
+
+    def _same_name(self, known: KnownFiles, original: Original, replaced: Mapping[str, Sequence[KnownFile]]) -> list[str]:
+        """A hint where a file looks like the repaired version of one that had bad rows."""
+        if original.sha256 in replaced:
+            return []
+        name = original.path.name
+        earlier = [
+            file
+            for file in known.files(name=name)
+            if file.sha256 != original.sha256 and file.replaced_by is None and file.rows_quarantined and file.batch
+        ]
+        if not earlier:
+            return []
+        bad = sum(file.rows_quarantined for file in earlier)
+        return [
+            f"{name} arrived before with other content, of which {bad:,} rows were quarantined: both count. If this one repairs it, "
+            f"replace it: lakehouse ingest {self.contract.name} {original.path} --repaired"
+        ]
 
     def _complete(self, known: KnownFiles) -> None:
         """What killed processes left undone, this dataset's batches before this call included."""
@@ -243,6 +333,10 @@ class _Work:
             index_batches(self.lake, con, self.contract)
         finally:
             con.close()
+
+
+def _is_meant(file: KnownFile, wanted: str) -> bool:
+    return file.file == wanted or (_DIGEST.fullmatch(wanted) is not None and file.sha256.startswith(wanted))
 
 
 def _size(path: Arrived) -> int:

@@ -8,15 +8,19 @@ from collections.abc import Sequence
 
 import duckdb
 
+from lakehouse.errors import LakehouseError
 from lakehouse.ingest.errors import Superseded
-from lakehouse.tables import Commit, Lake, Stamp, TableName, Transaction
+from lakehouse.sql import quote_literal
+from lakehouse.tables import ROWS_REMOVED, Commit, Lake, Stamp, TableName, Transaction
 from lakehouse.tables.log import CommitLog
 from lakehouse.tables.operations import evolved, made
 from lakehouse.tables.retrying import wait_after_conflict
+from lakehouse.tables.rewriting import Affected, rows_that_stay
 from lakehouse.tables.snapshot import Snapshot
 from lakehouse.tables.writing import (
     Conflict,
     Intent,
+    Source,
     TableWriter,
     Written,
     align,
@@ -41,6 +45,7 @@ class PiecewiseAppend:
         self._app_id = app_id
         self._after = after
         self._writer = TableWriter(lake.storage, self._table, CommitLog(lake.storage, self._table))
+        self._is_undecided = False
         self._intent = Intent("append", Stamp(asset=str(self._table), run=""))
 
     def write(self, con: duckdb.DuckDBPyConnection, sql: str) -> Written:
@@ -61,15 +66,28 @@ class PiecewiseAppend:
         return copy_rows(con, source, self._lake.storage, self._table, snapshot.partition_by if snapshot else ())
 
     def discard(self, written: Sequence[Written]) -> None:
-        """Remove files that will not be committed."""
-        for one in written:
-            self._writer.discard(one)
+        """Remove files that will not be committed.
+
+        Where somebody interrupted the commit itself they stay: a version may have them.
+        """
+        if not self._is_undecided:
+            for one in written:
+                self._writer.discard(one)
 
     def addresses(self, written: Sequence[Written]) -> list[str]:
         """Where the files are, for reading them before they count."""
         return [self._lake.storage.address(path) for one in written for path in one.paths]
 
-    def commit(self, con: duckdb.DuckDBPyConnection, written: Sequence[Written], *, empty_sql: str, batch: int, stamp: Stamp) -> Commit:
+    def commit(
+        self,
+        con: duckdb.DuckDBPyConnection,
+        written: Sequence[Written],
+        *,
+        empty_sql: str,
+        batch: int,
+        stamp: Stamp,
+        replacing: Sequence[str] = (),
+    ) -> Commit:
         """Make all files visible as this batch, on condition that no other batch came in between.
 
         Args:
@@ -78,6 +96,7 @@ class PiecewiseAppend:
             empty_sql: a SELECT with the columns of the table.
             batch: its number.
             stamp: where it comes from.
+            replacing: digests of files whose rows go in the same commit.
 
         Raises:
             Superseded: another batch was committed first; nothing became visible.
@@ -88,8 +107,20 @@ class PiecewiseAppend:
             size_bytes=sum(one.size_bytes for one in written),
             paths=[path for one in written for path in one.paths],
         )
-        intent = Intent("append", stamp, Transaction(self._app_id, batch))
+        # What was made of the table has the rows still: who reads it next finds out by this mark.
+        also = (Transaction(ROWS_REMOVED, batch),) if replacing else ()
+        intent = Intent("append", stamp, Transaction(self._app_id, batch), also=also)
         source = prepare_source(con, empty_sql, self._table)
+        self._is_undecided = True
+        try:
+            return self._commit(con, everything, source=source, replacing=replacing, intent=intent)
+        except (Superseded, LakehouseError):
+            self._is_undecided = False
+            raise
+
+    def _commit(
+        self, con: duckdb.DuckDBPyConnection, everything: Written, *, source: Source, replacing: Sequence[str], intent: Intent
+    ) -> Commit:
         attempt = 1
         while True:
             snapshot = self._checked()
@@ -98,11 +129,28 @@ class PiecewiseAppend:
                     version = self._writer.create(everything, source.columns, (), intent)
                 else:
                     ready = evolved(self._writer, snapshot, source, evolve=True, intent=intent)
-                    version = self._writer.change(ready, everything, [], intent, rows=everything.rows)
+                    version = self._change(con, ready, everything, replacing, intent)
                 return made(self._writer, version, everything, removed=0, attempt=attempt)
             except Conflict:
                 wait_after_conflict(self._table, attempt)
                 attempt += 1
+
+    def _change(
+        self, con: duckdb.DuckDBPyConnection, ready: Snapshot, everything: Written, replacing: Sequence[str], intent: Intent
+    ) -> int:
+        if not replacing:
+            return self._writer.change(ready, everything, [], intent, rows=everything.rows)
+        digests = ", ".join(quote_literal(digest) for digest in replacing)
+        affected = Affected(f"(t._sha256 IN ({digests})) IS TRUE", {"_sha256": (min(replacing), max(replacing))})
+        kept, touched = rows_that_stay(self._writer, con, ready, affected)
+        both = Written(
+            [*everything.actions, *kept.actions], everything.rows, everything.size_bytes + kept.size_bytes, [*everything.paths, *kept.paths]
+        )
+        try:
+            return self._writer.change(ready, both, touched, intent, rows=everything.rows)
+        except Conflict:
+            self._writer.discard(kept)
+            raise
 
     def _checked(self) -> Snapshot | None:
         """The table, if its newest batch is still the one this batch follows."""

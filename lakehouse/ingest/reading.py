@@ -179,10 +179,10 @@ class BatchReader:
             self._con.execute(f"CREATE TEMP TABLE {quote_identifier(judged)} AS {' UNION ALL BY NAME '.join(selects)}")
             if accepted_sql is not None:
                 watch.know(accepted_sql)
-            rows = self._count(f"SELECT count(*) FROM {quote_identifier(judged)}")
+            rows, origin = self._count(f"SELECT count(*) FROM {quote_identifier(judged)}"), self._origin_of_many(files)
+            rows_sql, rows = self._without_erased(f"(SELECT * FROM {quote_identifier(judged)})", rows, origin)
             if rows:
-                repeated = watch.repeated(f"(SELECT {self._as_in_raw()} FROM {quote_identifier(judged)})")
-                self._keep(f"(SELECT * FROM {quote_identifier(judged)})", rows, repeated, self._origin_of_many(files))
+                self._keep(rows_sql, rows, watch.repeated(f"(SELECT {self._as_in_raw()} FROM {rows_sql})"), origin)
         finally:
             watch.close()
             self._con.execute(f"DROP TABLE IF EXISTS {quote_identifier(judged)}")

@@ -9,18 +9,19 @@ import duckdb
 
 from lakehouse.contracts import DatasetContract
 from lakehouse.ingest.archive import Original
-from lakehouse.ingest.decisions import EVENTS_TABLE, Author, Decided, choose_rows, decide, history_sql
+from lakehouse.ingest.decisions import Decided, choose_rows, decide
 from lakehouse.ingest.edits import EDITS_TABLE, read_edits
+from lakehouse.ingest.erased import ErasedRows
+from lakehouse.ingest.events import EVENTS_TABLE, Author, discard_chosen, event_sql, history_sql
 from lakehouse.ingest.known import KnownFile, KnownFiles
 from lakehouse.ingest.pieces import PiecewiseAppend
 from lakehouse.ingest.readers.chunks import FILE_SHIFT
 from lakehouse.ingest.reading import BAD_TABLE, GOOD_TABLE, BatchReader
 from lakehouse.ingest.rejudging import CHOSEN_TABLE, FILES_TABLE, Rejudge
-from lakehouse.ingest.waiting import RowStatus, Selection
+from lakehouse.ingest.waiting import Selection
 from lakehouse.privacy import Key
 from lakehouse.privacy import key as secret_key
 from lakehouse.settings import Settings
-from lakehouse.sql import quote_literal
 from lakehouse.tables import Lake
 
 
@@ -127,39 +128,11 @@ def discard(lake: Lake, contract: DatasetContract, *, selection: Selection, sett
         nonlocal rows
         del pieces
         rows = choose_rows(con, CHOSEN_TABLE, selection)
-        return discarded(con, number, author) if rows else None
+        return Decided([], discard_chosen(con, CHOSEN_TABLE, number=number, author=author)) if rows else None
 
     known = KnownFiles(lake, contract, settings)
     made = decide(lake, contract, known, discard_rows, author=author)
     return DiscardReport(contract.name, made.batch if made else None, rows)
-
-
-def discarded(con: duckdb.DuckDBPyConnection, number: int, author: Author) -> Decided:
-    """Fill EVENTS_TABLE with the chosen rows, discarded."""
-    con.execute(
-        f"CREATE OR REPLACE TEMP TABLE {EVENTS_TABLE} AS "
-        f"{event_sql(author, number, status='discarded', attempts='attempts', history=history_sql(author, batch=number, action=_DISCARDED))} "
-        f"FROM {CHOSEN_TABLE}"
-    )
-    counts = con.execute(f"SELECT _file, _sha256, count(*) FROM {EVENTS_TABLE} GROUP BY ALL ORDER BY 2").fetchall()
-    return Decided([], [{"file": file, "sha256": digest, "discarded": rows} for file, digest, rows in counts])
-
-
-_DISCARDED = "'discarded'"
-
-
-def event_sql(
-    author: Author, number: int, *, status: RowStatus, attempts: str, history: str, judged: str = "", record: str = "record"
-) -> str:
-    """The SELECT list of a quarantined row as a decision leaves it; `judged` is the alias of what it breaks now."""
-    found = ", ".join([f"{record} AS record", *(f"{judged}.{name}" if judged else name for name in ("level", "rules", "reasons"))])
-    own = f"{judged and 'w.'}"
-    return (
-        f"SELECT {number}::BIGINT AS _batch, {own}_file AS _file, {own}_sha256 AS _sha256, {own}_row AS _row, "
-        f"{own}_ingested_at AS _ingested_at, {found}, {quote_literal(status)} AS status, {attempts} AS attempts, "
-        f"{quote_literal(author.now)} AS changed_at, {quote_literal(author.name)} AS changed_by, {history} AS history, "
-        f"{own}_arrival AS _arrival"
-    )
 
 
 class _Replay:
@@ -190,7 +163,15 @@ class _Replay:
         done_before = self._choose(con)
         files = self._number_files(con)
         reader = BatchReader(
-            con, self._contract, settings=self._settings, key=self._key, number=number, now=self._author.now, pieces=pieces, told=_nobody
+            con,
+            self._contract,
+            settings=self._settings,
+            key=self._key,
+            number=number,
+            now=self._author.now,
+            pieces=pieces,
+            told=_nobody,
+            erased=ErasedRows.of(self._lake, con, self._contract, self._settings),
         )
         reader.prepare()
         left = Rejudge(self._lake, con, self._contract, settings=self._settings, key=self._key, reader=reader, files=files).run().left

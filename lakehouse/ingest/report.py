@@ -19,6 +19,7 @@ class FileReport:
         status: `ingested`; `already`, its content is in raw, nothing was read; `refused`, nothing of it counts.
         error: why it was refused.
         rows_erased: rows of people who were erased; they are kept nowhere.
+        replaced: digests of the files whose place it has taken.
         warnings: what is odd about it and lost no row: columns that it lacks, columns that the contract does not know.
     """
 
@@ -31,6 +32,7 @@ class FileReport:
     error: str | None = None
     warnings: tuple[str, ...] = ()
     rows_erased: int = 0
+    replaced: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """The file as the CLI prints it under --json."""
@@ -44,6 +46,7 @@ class FileReport:
             "rows_erased": self.rows_erased,
             "error": self.error,
             "warnings": list(self.warnings),
+            "replaced": list(self.replaced),
         }
 
 

@@ -16,8 +16,7 @@ from datetime import datetime
 from lakehouse.contracts import DatasetContract
 from lakehouse.crashpoints import Point, reached
 from lakehouse.errors import ConcurrentWrite, TableNotFound
-from lakehouse.ingest.batch import app_id
-from lakehouse.ingest.known import KnownFiles, batch_of, files_of
+from lakehouse.ingest.known import KnownFiles, app_id, batch_of, files_of
 from lakehouse.ingest.recording import index_batches
 from lakehouse.settings import Settings
 from lakehouse.tables import RESTORED, Commit, CommitInfo, Lake, Stamp, Transaction, in_force

@@ -15,8 +15,7 @@ from pathlib import Path
 import duckdb
 
 from lakehouse.contracts import DatasetContract
-from lakehouse.ingest.batch import app_id
-from lakehouse.ingest.known import KnownFiles
+from lakehouse.ingest.known import KnownFiles, app_id
 from lakehouse.settings import Settings
 from lakehouse.tables import Lake, Stamp, Transaction
 

@@ -92,11 +92,11 @@ def read_file(
     select = judge.select(path.name, by_path=shape.format in {"json", "ndjson"})
     origin = (
         f"{_BATCH}::BIGINT AS _batch, {quote_literal(path.name)} AS _file, {quote_literal(_sha256(path))} AS _sha256, _row,"
-        f" CAST({quote_literal(now)} AS TIMESTAMPTZ) AS _ingested_at"
+        f" CAST({quote_literal(now)} AS TIMESTAMPTZ) AS _ingested_at, NULL::BIGINT AS _arrival"
     )
     report = ReadFile()
     columns = ", ".join(f"{quote_identifier(column.name)} {column.stored_type}" for column in contract.columns)
-    provenance = "_batch BIGINT, _file VARCHAR, _sha256 VARCHAR, _row BIGINT, _ingested_at TIMESTAMPTZ"
+    provenance = "_batch BIGINT, _file VARCHAR, _sha256 VARCHAR, _row BIGINT, _ingested_at TIMESTAMPTZ, _arrival BIGINT"
     con.execute(f"CREATE OR REPLACE TEMP TABLE {FILE_ROWS} ({columns}{', _rescued VARCHAR' if judge.rescues else ''}, {provenance})")
     pieces = read_chunks(
         con, path, select=select, file_format=shape, landing=contract.landing, columns=contract.columns, spill_dir=settings.spill_dir

@@ -20,6 +20,8 @@ def ingest_files(
     run: str,
     now: datetime,
     progress: Progress = unwatched,
+    replaces: Sequence[str] = (),
+    repaired: bool = False,
 ) -> "IngestReport":
     """Ingest files into a dataset, exactly once each; the report has one entry per file."""
     from lakehouse.ingest import ingest
@@ -28,7 +30,9 @@ def ingest_files(
         progress(Event("ingest", contract.name, State.ADVANCED, f"{at.rows_read:,} rows", done=at.bytes_done, total=at.bytes_total))
 
     progress(Event("ingest", contract.name, State.STARTED))
-    report = ingest(workspace.lake, contract, files, settings=workspace.settings, run=run, now=now, progress=told)
+    report = ingest(
+        workspace.lake, contract, files, settings=workspace.settings, run=run, now=now, progress=told, replaces=replaces, repaired=repaired
+    )
     counts = report.counts()
     detail = f"{counts['ingested']:,} files, {report.rows_read:,} rows, {report.rows_quarantined:,} quarantined"
     if counts["refused"]:

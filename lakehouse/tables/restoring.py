@@ -15,6 +15,9 @@ from lakehouse.tables.writing import Conflict, Intent, TableWriter, is_done
 RESTORED = "lakehouse.restored"
 """Application transaction whose version is that of the table's newest restore: who remembers what a table held asks for it."""
 
+ROWS_REMOVED = "lakehouse.rows_removed"
+"""Application transaction of an append that also took rows out: what was made of the table before has them still."""
+
 
 def restore_version(writer: TableWriter, *, version: int, intent: Intent) -> Commit:
     """Make a version that holds exactly what `version` holds.

@@ -27,6 +27,7 @@ from lakehouse.tables.writing import (
     Intent,
     Source,
     TableWriter,
+    Written,
     align,
     check_constraints,
     check_partition,
@@ -234,6 +235,24 @@ def _rewrite_version(
         writer.discard(written)
         raise
     return made(writer, version, written, removed=len(touched), attempt=attempt, rows=rows)
+
+
+def rows_that_stay(
+    writer: TableWriter, con: duckdb.DuckDBPyConnection, snapshot: Snapshot, affected: Affected
+) -> tuple[Written, list[DataFile]]:
+    """New data files with what stays of those that hold an affected row, and the files that they stand for; nothing is committed."""
+    if snapshot.has_dead_rows:
+        raise TableError(
+            str(writer.table), "has deletion vectors that another engine wrote", fix="Rewrite it with overwrite, then try again"
+        )
+    touched = _touched_files(con, snapshot, affected)
+    if not touched:
+        return Written([], rows=0, size_bytes=0), []
+    scan = snapshot.scan_sql(con, files=[file.uri for file in touched])
+    names = quote_identifiers(column.name for column in snapshot.columns)
+    kept = Source(f"SELECT {names} FROM {inner(scan)} t WHERE NOT ({affected.condition})", snapshot.columns)
+    reached(Point.MID_MERGE)
+    return copy_rows(con, kept, writer.storage, writer.table, snapshot.partition_by), touched
 
 
 def _affected_rows(con: duckdb.DuckDBPyConnection, source: Source | None, touched: Sequence[DataFile], kept: int) -> int:

@@ -74,12 +74,13 @@ class Written:
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """What is asked of a write beyond its rows."""
+    """What is asked of a write beyond its rows; `also` are transactions that the commit makes without being bound to them."""
 
     operation: str
     stamp: Stamp
     transaction: Transaction | None = None
     expect_version: int | None = None
+    also: tuple[Transaction, ...] = ()
 
 
 def inner(sql: str) -> str:
@@ -427,7 +428,7 @@ class TableWriter:
         transactions = [DeltaTransaction(SERIAL, version + 1)]
         # Columns and features are prepared ahead of the rows: only the commit with the rows settles the transaction.
         if intent.transaction is not None and operation is None:
-            transactions.append(DeltaTransaction(intent.transaction.app_id, intent.transaction.version))
+            transactions += [DeltaTransaction(one.app_id, one.version) for one in (intent.transaction, *intent.also)]
         metadata = (
             intent.stamp.metadata()
             | dict(more or {})

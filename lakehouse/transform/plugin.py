@@ -27,9 +27,10 @@ from lakehouse.crashpoints import Point, reached
 from lakehouse.errors import ConcurrentWrite, LakehouseError, SettingsError, TableNotFound, TransformError
 from lakehouse.settings import Settings
 from lakehouse.sql import quote_identifier
-from lakehouse.tables import RESTORED, Commit, Lake, Stamp, TableName
+from lakehouse.tables import RESTORED, ROWS_REMOVED, Commit, Lake, Stamp, TableName
 from lakehouse.tables.retrying import wait_after_conflict
 from lakehouse.tables.session import register_view
+from lakehouse.tables.snapshot import Snapshot
 from lakehouse.tables.spill import own_folder
 from lakehouse.transform.codes import BuildCodes, definition_in, is_build, mixed
 from lakehouse.transform.definitions import Definitions, digest_of
@@ -58,7 +59,7 @@ class Plugin(BasePlugin):
         self._settings = settings
         self._lake = Lake.from_settings(settings)
         self._versions: dict[TableName, int] = {}
-        self._restored: dict[TableName, int | None] = {}
+        self._restored: dict[TableName, int | str | None] = {}
         self._lock = threading.RLock()
         self._contracts: Contracts | None = None
         self._codes = BuildCodes(self._lake)
@@ -162,7 +163,7 @@ class Plugin(BasePlugin):
                 # The contract has got columns since the last batch arrived: models may name them already.
                 self._make_view(con, table, f"SELECT *, {', '.join(missing)} FROM ({snapshot.scan_sql(con)})")
             self._versions[table] = version
-            self._restored[table] = snapshot.transaction(RESTORED)
+            self._restored[table] = _lost_rows(snapshot)
 
     def _empty_view(self, con: duckdb.DuckDBPyConnection, table: TableName) -> bool:
         """Let models be built over a dataset that has no data yet: its contract says what columns it will have."""
@@ -421,6 +422,12 @@ class Plugin(BasePlugin):
 
 def _table_of(target: TargetConfig) -> TableName:
     return TableName(str(target.relation.schema), str(target.relation.identifier))
+
+
+def _lost_rows(snapshot: Snapshot) -> int | str | None:
+    """What tells a table that has lost rows from the one that it was; None for one that never did."""
+    restored, removed = snapshot.transaction(RESTORED), snapshot.transaction(ROWS_REMOVED)
+    return restored if removed is None else f"{restored}.{removed}"
 
 
 def _is_run() -> bool:

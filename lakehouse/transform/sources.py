@@ -14,6 +14,7 @@ PROVENANCE: Mapping[str, str] = {
     "_sha256": "VARCHAR",
     "_row": "BIGINT",
     "_ingested_at": "TIMESTAMP WITH TIME ZONE",
+    "_arrival": "BIGINT",
 }
 _PROVENANCE_MEANING = {
     "_batch": "Ingestion batch that brought the row.",
@@ -21,6 +22,7 @@ _PROVENANCE_MEANING = {
     "_sha256": "Digest of the file's bytes.",
     "_row": "Row or line number in the file.",
     "_ingested_at": "When the batch was accepted.",
+    "_arrival": "Batch in which the file of a replayed row arrived; empty where that is _batch.",
 }
 HEADER = "# Generated from the dataset contracts: `lakehouse` writes it again whenever one changes. Edit the contract instead.\n"
 

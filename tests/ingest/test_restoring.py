@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from lakehouse.contracts import DatasetContract
 from lakehouse.errors import TableError
 from lakehouse.ingest import DatasetRestore, IngestReport, ingest, restore_dataset
-from lakehouse.ingest.batch import app_id
 from lakehouse.ingest.dead import counted_condition
+from lakehouse.ingest.known import app_id
 from lakehouse.monitoring.volumes import batch_volumes
 from lakehouse.settings import Settings
 from lakehouse.tables import Lake

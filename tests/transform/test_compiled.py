@@ -57,7 +57,7 @@ def test_parsed_types_are_those_of_real_commits(settings: Settings, real_data: P
         "CREATE TABLE raw.commits AS SELECT sha, html_url, commit.message AS message, author.type AS author_type,"
         " commit.author.date::TIMESTAMPTZ AS authored_at, commit.committer.date::TIMESTAMPTZ AS committed_at,"
         " to_json(parents)::VARCHAR AS parents, to_json(files)::VARCHAR AS files, stats.additions, stats.deletions,"
-        " 1::BIGINT AS _batch, '' AS _file, '' AS _sha256, 1::BIGINT AS _row, TIMESTAMPTZ '2026-01-01 00:00:00+00' AS _ingested_at,"
+        " 1::BIGINT AS _batch, '' AS _file, '' AS _sha256, 1::BIGINT AS _row, TIMESTAMPTZ '2026-01-01 00:00:00+00' AS _ingested_at, NULL::BIGINT AS _arrival,"
         f" {', '.join(f'NULL::{kind} AS {name}' for name, kind in UNUSED.items())}"
         f" FROM read_json('{real_data}/commits/*/*/*.json', union_by_name=true, maximum_object_size=100000000)"
     )

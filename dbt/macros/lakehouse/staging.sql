@@ -4,7 +4,7 @@
 {%- endmacro %}
 
 {# The staging table of a dataset, from nothing but its contract: one row per primary key (the newest by event time, then
-   the one that arrived last), text cleaned, and where each row came from. A dataset without a key keeps every row, under
+   the one that arrived last, however late it was repaired), text cleaned, and where each row came from. A dataset without a key keeps every row, under
    row_id. New batches alone are read after the first run: they compete with the rows already here that have their keys.
 
    Configure the model that calls this as incremental, strategy merge, with unique_key=staging_key(dataset). #}
@@ -48,7 +48,7 @@ select * from competing
 qualify row_number() over (
     partition by {% for name in key %}{{ adapter.quote(name) }}{{ ', ' if not loop.last }}{% endfor %}
 
-    order by {% if contract.event_timestamp %}{{ adapter.quote(contract.event_timestamp) }} desc nulls last, {% endif %}_ingested_at desc, _batch desc, _sha256 desc, _row desc
+    order by {% if contract.event_timestamp %}{{ adapter.quote(contract.event_timestamp) }} desc nulls last, {% endif %}coalesce(_arrival, _batch) desc, _sha256 desc, _row desc
 ) = 1
   {% else %}
 select * from {{ relation }}
