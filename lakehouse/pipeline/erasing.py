@@ -27,6 +27,7 @@ from lakehouse.privacy.erasure.subject import Identifiers, Subject, is_distincti
 from lakehouse.privacy.erasure.suppression import RowsGone, count_rows, suppress
 from lakehouse.privacy.erasure.tables import ErasedTable, Work, erase_table
 from lakehouse.privacy.erasure.trees import Choice, ErasedFile, FileTree, inside_tables
+from lakehouse.recovery.checksums import forget
 from lakehouse.recovery.erasing import BackupWork, erase_from_backups
 from lakehouse.sql import quote_literal
 from lakehouse.tables import Lake, Stamp
@@ -87,6 +88,9 @@ class _Erasure:
             self._count(memory.attempt)
         tables = self._tables()
         originals = self._originals()
+        if not self.dry_run:
+            # They were written anew on purpose: to a verification they would look damaged.
+            forget(self.lake.storage, [*(f"{one.table.replace('.', '/')}/" for one in tables), _ORIGINALS])
         others = self._others()
         backups = self._backups()
         models = self._models(tables)

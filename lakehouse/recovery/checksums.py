@@ -70,10 +70,12 @@ def forget(storage: Storage, paths: Iterable[str]) -> None:
 
     Args:
         storage: the root of the tables.
-        paths: relative to the root, such as `raw/people/_delta_log/00000000000000000000.json`.
+        paths: relative to the root, such as `raw/people/_delta_log/00000000000000000000.json`; with a slash at its end, all below it.
     """
     index = read_index(storage)
-    gone = [f"tables/{path}" for path in paths if f"tables/{path}" in index.entries]
+    wanted = tuple(f"tables/{path}" for path in paths)
+    below = tuple(path for path in wanted if path.endswith("/"))
+    gone = [path for path in index.entries if path in wanted or path.startswith(below)]
     if gone:
         _write(storage, index.files, [{"path": path, "sha256": None} for path in gone])
 

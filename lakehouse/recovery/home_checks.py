@@ -6,18 +6,20 @@ import zipfile
 import zlib
 from collections.abc import Iterable, Mapping
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import duckdb
 
 from lakehouse.errors import LakehouseError
-from lakehouse.ingest.dead import counted_condition
-from lakehouse.ingest.known import files_of
+from lakehouse.ingest.known import files_of, replaced_of
+from lakehouse.ingest.waiting import current_rows_sql
+from lakehouse.privacy.erasure.suppression import rows_gone
 from lakehouse.recovery.databases import is_sqlite, sqlite_problem
 from lakehouse.recovery.findings import Advice, Failure
 from lakehouse.settings import Settings
-from lakehouse.tables import CommitInfo, Lake
+from lakehouse.tables import Lake, in_force
 from lakehouse.tables.stored import StoredFile
 
 # What comes of reading a zip of JSON and arrays in which any byte may have changed.
@@ -25,24 +27,24 @@ _WHAT_DAMAGE_RAISES = (
     ArithmeticError, AttributeError, EOFError, ImportError, LookupError, OSError, RuntimeError, TypeError, ValueError,
     struct.error, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
-_ADDING = {"append", "add_columns", "add_feature", "compact", "OPTIMIZE"}
+_ERASED_ORIGINALS = "monitoring.erased_originals"
+_ADDING = {"append", "add_columns", "add_feature"}
 
 
 def check_conservation(lake: Lake, dataset: str) -> list[Failure]:
-    """For every file that was ever ingested: rows read = rows in raw + rows that wait in quarantine or were discarded there.
+    """For every file that was ingested: rows read = rows in raw + rows that wait in quarantine or were discarded there.
 
-    Where rows were taken out of raw on purpose (deleted, erased, restored to an earlier version), only more rows than were read
-    are a failure.
+    Rows of people who were erased are counted where erasure counts them. Where rows of raw were deleted by hand, or a file's rows
+    were replaced by those of another, only more rows than were read are a failure.
     """
     raw, refused = f"raw.{dataset}", f"quarantine.{dataset}"
-    commits = lake.history(raw)
-    read: dict[str, int] = {}
-    names: dict[str, str] = {}
-    for commit in commits:
-        for file in files_of(commit):
-            if "rows_read" in file:
-                read[str(file["sha256"])] = int(file["rows_read"])
-                names[str(file["sha256"])] = str(file.get("file", file["sha256"]))
+    commits = list(in_force(lake.history(raw)))
+    read = {
+        str(file["sha256"]): _Read(str(file.get("file", file["sha256"])), int(file["rows_read"]) - int(file.get("rows_erased", 0)))
+        for commit in reversed(commits)
+        for file in files_of(commit)
+        if "rows_read" in file
+    }
     if not read:
         return []
     con = lake.open_connection()
@@ -50,12 +52,35 @@ def check_conservation(lake: Lake, dataset: str) -> list[Failure]:
         held = _counts(con, f"SELECT _sha256, count(*) FROM ({lake.scan_sql(raw, con=con)}) GROUP BY 1") if _has(lake, raw) else {}
         waiting: dict[str, int] = {}
         if _has(lake, refused):
-            counts = counted_condition(commits, lake.history(refused))
-            rows = f"SELECT _sha256, count(*) FROM ({lake.scan_sql(refused, con=con)}) WHERE ({counts}) AND status <> 'replayed' GROUP BY 1"
-            waiting = _counts(con, rows)
+            rows = current_rows_sql(lake, dataset, con=con)
+            waiting = _counts(con, f"SELECT _sha256, count(*) FROM ({rows}) WHERE status IS DISTINCT FROM 'replayed' GROUP BY 1")
     finally:
         con.close()
-    return list(_compare(raw, read, names, held, waiting, is_shrunk=_is_shrunk(commits)))
+    gone = rows_gone(lake, dataset)
+    may_lack = any(commit.changes_rows and commit.restored is None and commit.operation not in _ADDING for commit in commits)
+    replaced = {str(file["sha256"]) for commit in commits for file in replaced_of(commit)}
+    lacking = {sha256: one.rows - held.get(sha256, 0) - waiting.get(sha256, 0) for sha256, one in read.items()}
+    short = sum(rows for sha256, rows in lacking.items() if rows > 0 and sha256 not in replaced)
+    is_explained = may_lack or short <= gone.raw + gone.quarantine
+    failures: list[Failure] = []
+    for sha256, rows in lacking.items():
+        if rows == 0 or (rows > 0 and (is_explained or sha256 in replaced)):
+            continue
+        problem = (
+            f"{read[sha256].file} ({sha256[:12]}) had {read[sha256].rows} rows: {held.get(sha256, 0)} are in raw and "
+            f"{waiting.get(sha256, 0)} in quarantine"
+        )
+        fix = f"Look at lakehouse history {raw}, and restore the version before (lakehouse restore {raw}), or from a backup"
+        failures.append(Failure("rows_are_conserved", raw, problem, fix))
+    return failures
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """A file as raw's log tells it: its name, and how many of its rows must be somewhere."""
+
+    file: str
+    rows: int
 
 
 def _has(lake: Lake, table: str) -> bool:
@@ -66,34 +91,27 @@ def _counts(con: duckdb.DuckDBPyConnection, sql: str) -> dict[str, int]:
     return {str(sha256): int(count) for sha256, count in con.execute(sql).fetchall()}
 
 
-def _is_shrunk(commits: Iterable[CommitInfo]) -> bool:
-    return any(commit.operation not in _ADDING and commit.version > 0 for commit in commits)
-
-
-def _compare(
-    raw: str, read: Mapping[str, int], names: Mapping[str, str], held: Mapping[str, int], waiting: Mapping[str, int], *, is_shrunk: bool
-) -> Iterable[Failure]:
-    for sha256, expected in read.items():
-        found = held.get(sha256, 0) + waiting.get(sha256, 0)
-        if found == expected or (found < expected and is_shrunk):
-            continue
-        problem = f"{names[sha256]} ({sha256[:12]}) had {expected} rows: {held.get(sha256, 0)} are in raw and {waiting.get(sha256, 0)} in quarantine"
-        fix = f"Look at lakehouse history {raw}, and restore the version before the rows went: lakehouse restore {raw}"
-        yield Failure("rows_are_conserved", raw, problem, fix)
-
-
 def check_originals(lake: Lake, listed: Mapping[str, StoredFile], datasets: Iterable[str], advice: Advice) -> list[Failure]:
-    """Every original that raw's log names is there."""
+    """Every original that raw's log names is there; those that erasure has written anew are known by it."""
     failures: list[Failure] = []
+    rewritten = erased_originals(lake)
     for dataset in datasets:
         for commit in lake.history(f"raw.{dataset}"):
             for file in files_of(commit):
                 place = str(file.get("archive") or "")
-                if place and place not in listed:
+                if place and place not in listed and str(file["sha256"]) not in rewritten:
                     path = f"tables/{place}"
                     problem = f"the original of {file.get('file')} is gone"
                     failures.append(Failure("originals_are_there", "originals", problem, advice.for_file(path), path, str(commit.version)))
     return failures
+
+
+def erased_originals(lake: Lake) -> set[str]:
+    """Digests that originals had before a person was erased from them: by these they are named, and in raw's log."""
+    if not lake.exists(_ERASED_ORIGINALS):
+        return set()
+    with lake.connect([_ERASED_ORIGINALS]) as session:
+        return {str(row[0]) for row in session.con.execute(f"SELECT DISTINCT sha256_before FROM {_ERASED_ORIGINALS}").fetchall()}
 
 
 def check_databases(files: Iterable[tuple[str, Path]]) -> list[Failure]:

@@ -15,7 +15,7 @@ from lakehouse.recovery.backup_checks import BackupFindings, check_backups
 from lakehouse.recovery.checksums import modified_alike, note, read_index
 from lakehouse.recovery.contents import CHECKSUMS, ORIGINALS, Item, home_contents
 from lakehouse.recovery.findings import Advice, Failure, subject_of
-from lakehouse.recovery.home_checks import check_conservation, check_databases, check_models, check_originals
+from lakehouse.recovery.home_checks import check_conservation, check_databases, check_models, check_originals, erased_originals
 from lakehouse.recovery.manifest import HOME, TABLES, Entry
 from lakehouse.recovery.store import BackupStore, digest_of
 from lakehouse.recovery.table_checks import Inspected, check_rows, inspect_all
@@ -217,11 +217,15 @@ def _table_files(lake: Lake, seen: Iterable[Inspected]) -> Iterator[_File]:
 
 
 def _other_files(settings: Settings, lake: Lake, originals: Iterable[StoredFile]) -> Iterator[_File]:
+    rewritten = erased_originals(lake)
     for stored in originals:
         found = _NAMED_BY_CONTENT.fullmatch(stored.path.rpartition("/")[2])
         is_sealed = bool(found and found[2].endswith(".enc"))
         yield _File(
-            Item(TABLES + stored.path, lake.storage, stored), is_final=True, sha256=found[1] if found else None, is_sealed=is_sealed
+            Item(TABLES + stored.path, lake.storage, stored),
+            is_final=True,
+            sha256=found[1] if found and found[1] not in rewritten else None,
+            is_sealed=is_sealed,
         )
     for item in home_contents(settings).items:
         if not item.is_database:
@@ -283,9 +287,9 @@ def _judge(file: _File, sha256: str, digests: _Digests) -> str | None:
             return f"its bytes have changed: SHA-256 was {noted.sha256[:16]} and is {sha256[:16]}"
         if noted.sha256 != sha256 or noted.modified != stored.modified:
             digests.new[path] = entry
-    is_same_file = backed_up is not None and (
-        modified_alike(backed_up.modified, stored.modified) or (file.is_final and "/_delta_log/" not in path)
-    )
+    # A log can be another table's by now, and an original that a person was erased from was written anew in each place.
+    is_for_ever = file.is_final and "/_delta_log/" not in path and (file.sha256 is not None or not path.startswith(TABLES + ORIGINALS))
+    is_same_file = backed_up is not None and (is_for_ever or modified_alike(backed_up.modified, stored.modified))
     if backed_up is not None and is_same_file and backed_up.sha256 != sha256:
         digests.new.pop(path, None)
         return f"its bytes are not those that were backed up: SHA-256 was {backed_up.sha256[:16]} and is {sha256[:16]}"
