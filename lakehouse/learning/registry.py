@@ -21,6 +21,8 @@ from lakehouse.learning.familiarity import Seen
 from lakehouse.learning.schema import FeatureSchema
 from lakehouse.locks import exclusive
 from lakehouse.settings import Settings
+from lakehouse.tables.lease import one_at_a_time
+from lakehouse.tables.storage import Storage
 
 CHAMPION = "champion"
 CHALLENGER = "challenger"
@@ -181,7 +183,9 @@ class Registry:
 
     @contextmanager
     def turn(self, work: str, model: str, *, waiting: Callable[[str], None]) -> Generator[None]:
-        """Let one process of this home at a time do a kind of work on a model: decide whether it is to be done, and do it.
+        """Let one process at a time do a kind of work on a model: decide whether it is to be done, and do it.
+
+        Of one home; where the tables are in a bucket, of all homes on them.
 
         Args:
             work: `training` or `predicting`.
@@ -189,7 +193,9 @@ class Registry:
             waiting: told, in one line, that another process is at it, before waiting for that.
         """
         path = self._settings.home_dir / "registry" / "locks" / f"{model}.{work}"
-        with exclusive(path, waiting=lambda: waiting(f"another process is {work} {model}: waiting for it to end")):
+        storage = Storage(self._settings.tables_uri, self._settings.storage_options)
+        told = f"another process is {work} {model}: waiting for it to end"
+        with one_at_a_time(storage, f"{model}.{work}", lock=path, waiting=lambda: waiting(told)):
             yield
 
     def register(self, name: str, pipeline: Any, spec: ModelSpec, record: TrainingRecord) -> str:

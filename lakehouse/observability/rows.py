@@ -185,6 +185,7 @@ def _lines(
         f"SELECT _file, _sha256, _row, _batch, _ingested_at FROM {_name(table)} WHERE {_where(conditions)} "
         f"ORDER BY _batch, _file, _row LIMIT {MAX_ROWS}"
     ).fetchall()
+    archives = {digest: find_archived(lake, dataset, digest) for digest in {row[1] for row in rows}}
     return [
         SourceRow(
             dataset=dataset,
@@ -193,17 +194,18 @@ def _lines(
             row=row,
             batch=batch,
             kept=kept is None or (digest, row) in kept,
-            archive=find_archived(settings, dataset, digest),
+            archive=archives[digest],
         )
         for file, digest, row, batch, _ in rows
     ]
 
 
-def find_archived(settings: Settings, dataset: str, sha256: str) -> str | None:
-    """Path of the original file's bytes under the tables' root, where the root is a folder and the file is there."""
-    from pathlib import Path
-
-    if "://" in settings.tables_uri:
-        return None
-    folder = Path(settings.tables_uri) / "files" / dataset
-    return next((str(path) for path in sorted(folder.glob(f"*/{sha256}*"))), None)
+def find_archived(lake: Lake, dataset: str, sha256: str) -> str | None:
+    """Address of the original file's bytes, if they are there."""
+    folder = f"files/{dataset}"
+    days = lake.storage.folders(folder)
+    for day, names in zip(days, lake.storage.files_of([f"{folder}/{day}" for day in days]), strict=True):
+        for name in names:
+            if name.startswith(sha256):
+                return lake.storage.address(folder, day, name)
+    return None

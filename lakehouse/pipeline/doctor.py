@@ -53,6 +53,7 @@ def examine() -> list[Finding]:
         ("key", _key),
         ("contracts", _contracts),
         ("dbt", _dbt),
+        ("storage", _storage),
         ("tables", _tables),
         ("dagster", _dagster),
     )
@@ -145,6 +146,26 @@ def _dbt(workspace: Workspace) -> Iterator[Finding]:
 
     manifest = prepare(workspace.settings, workspace.contracts)
     yield Finding("dbt", Health.OK, f"the project parses: {manifest}")
+
+
+def _storage(workspace: Workspace) -> Iterator[Finding]:
+    storage = workspace.lake.storage
+    if not storage.is_local:
+        if not storage.creates_once():
+            yield Finding(
+                "storage",
+                Health.BROKEN,
+                f"{storage.root}: two that create the same object both succeed (the server ignores If-None-Match): commits would get lost",
+                "Use a server with conditional writes, such as S3, Ceph or MinIO of a recent version",
+            )
+            return
+        server = storage.access.endpoint or f"AWS, region {storage.access.region}"
+        yield Finding("storage", Health.OK, f"{storage.root} on {server} can be written, and of many that create an object one succeeds")
+    if workspace.settings.landing_bucket is not None:
+        from lakehouse.tables.storage import Storage
+
+        landing = Storage(workspace.settings.landing_bucket, workspace.settings.storage_options)
+        yield Finding("landing", Health.OK, f"{landing.root} can be listed: files have arrived for {len(landing.folders())} datasets")
 
 
 def _tables(workspace: Workspace) -> Iterator[Finding]:

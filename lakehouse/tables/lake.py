@@ -25,7 +25,7 @@ from lakehouse.tables.writing import Intent, TableWriter
 if TYPE_CHECKING:
     from lakehouse.settings import Settings
 
-_NOT_LAYERS = {"files"}
+_NOT_LAYERS = {"files", "locks"}
 _PARALLEL = 16
 _LOG_FOLDER = "_delta_log"
 

@@ -1,5 +1,6 @@
 """The few things that are asked of a folder or bucket directly. Delta and DuckDB do the rest."""
 
+import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
@@ -14,6 +15,7 @@ from lakehouse.tables.stored import StoredFile
 __all__ = ["Storage", "StoredFile"]
 
 _PARALLEL = 16
+_RACERS = 8
 
 
 class Storage:
@@ -79,6 +81,13 @@ class Storage:
         """Names of the files directly in `path`, sorted."""
         return self._files.files(path)
 
+    def files_of(self, paths: Sequence[str]) -> list[list[str]]:
+        """Names of the files directly in each of the paths; a bucket is asked for many at once."""
+        if self.is_local or len(paths) < 2:
+            return [self.files(path) for path in paths]
+        with ThreadPoolExecutor(_PARALLEL) as pool:
+            return list(pool.map(self.files, paths))
+
     def walk(self, prefix: str = "") -> Iterator[StoredFile]:
         """Every file in the folder `prefix` and below, hidden ones too, sorted by path; nothing if there is no such folder."""
         return self._files.walk(_inside(prefix))
@@ -101,6 +110,19 @@ class Storage:
     def create(self, path: str, data: bytes) -> bool:
         """Make a file that is not there: True for exactly one of those who try, False for all others."""
         return self._files.create(_inside(path), data)
+
+    def creates_once(self) -> bool:
+        """Whether of several that create one file at the same time exactly one succeeds: what every commit depends on.
+
+        Some servers that speak S3's protocol take the condition and ignore it; commits to them get lost.
+        """
+        path = f".probe-{uuid.uuid4().hex}"
+        try:
+            with ThreadPoolExecutor(_RACERS) as pool:
+                together = sum(pool.map(lambda number: self.create(path, str(number).encode()), range(_RACERS)))
+            return together == 1 and not self.create(path, b"late")
+        finally:
+            self.delete([path])
 
     def get(self, path: str, to: Path) -> None:
         """Fetch a file to a local path, which has it whole or is as it was.
