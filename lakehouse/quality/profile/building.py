@@ -92,10 +92,10 @@ def build_profile(
         columns = _without_personal(columns, sample, contract)
         candidates = {one.number: tuple(sample.seen[one.number].frequent) for one in columns if not one.hidden and one.kind != "boolean"}
         grouped = {one.number for one in columns if sample.seen[one.number].repeats and one.kind != "boolean"}
-        first = first_pass(con, relation, columns, candidates, grouped)
+        first = first_pass(con, relation, columns, rows=rows, candidates=candidates, grouped=grouped)
         second = second_pass(con, relation, columns, first)
         duplicates = find_repeats(con, relation, columns, first, rows=rows, key=contract.primary_key if contract else ())
-        found = [_Found(one, first[one.number], second[one.number], sample.seen[one.number]) for one in columns]
+        found = [_Found(one, first[one.number], second.get(one.number, Second()), sample.seen[one.number]) for one in columns]
         facts = tuple(_counted(_described(one, subject, rows), duplicates) for one in found)
         comparison = associate(con, columns, sample, always=_named(columns, subject.target))
         target = describe_target(con, columns, facts, comparison, name=subject.target) if subject.target else None
@@ -184,7 +184,7 @@ def _described(found: _Found, subject: Subject, rows: int) -> ColumnFacts:
     why = f"{misfit.rows:,} texts are no {one.type}" if misfit else None
     if misfit and misfit.label and not one.hidden:
         why = f"{why}: {misfit.label}"
-    top, is_all = ((), False) if one.hidden else _top(one, first, second, seen)
+    top, is_all = ((), False) if one.hidden else _top(one, first, seen)
     # Texts that are of no type have become missing: they are values all the same, though bad ones.
     values = first.values + (misfit.rows if misfit else 0)
     return ColumnFacts(
@@ -193,8 +193,8 @@ def _described(found: _Found, subject: Subject, rows: int) -> ColumnFacts:
         kind=one.kind,
         rows=rows,
         values=values,
-        distinct=second.distinct,
-        distinct_exact=second.is_exact,
+        distinct=first.distinct,
+        distinct_exact=first.is_exact,
         hidden=one.hidden,
         numbers=None if one.hidden else numbers,
         texts=texts,
@@ -228,14 +228,14 @@ def _written(texts: Texts | None, seen: Seen, *, is_hidden: bool) -> Texts | Non
     )
 
 
-def _top(one: Measured, first: First, second: Second, seen: Seen) -> tuple[tuple[Count, ...], bool]:
+def _top(one: Measured, first: First, seen: Seen) -> tuple[tuple[Count, ...], bool]:
     """The most frequent values with the rows that all passes counted."""
     if one.kind == "boolean":
         pairs = [Count("true", first.trues), Count("false", first.values - first.trues)]
         return tuple(sorted((pair for pair in pairs if pair.rows), key=lambda pair: -pair.rows)), True
     counted = [Count(label or "", first.counts[key]) for key, label in seen.frequent.items() if first.counts.get(key)]
     ranked = sorted(counted, key=lambda pair: (-pair.rows, pair.label))
-    is_all = second.is_exact and len(ranked) == second.distinct
+    is_all = first.is_exact and len(ranked) == first.distinct
     if not is_all and (not ranked or (ranked[0].rows < 2 and first.values > 1)):
         return (), False
     return tuple(ranked[: len(ranked) if is_all else _SHOWN_FREQUENT]), is_all

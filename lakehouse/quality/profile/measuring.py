@@ -1,14 +1,15 @@
 """The passes over every row: what can be counted in one, and what needs to know the range first.
 
 Exact: rows, values, minimum, maximum, mean, deviation, lengths, histograms, outliers beyond the fences, and how often the
-values found in the sample occur. Quantiles are t-digests. Different values are exact up to `_EXACT_DISTINCT`; beyond it a hash
-decides which values are counted (about that many), so that memory is bounded; the error is below one percent. Columns whose
-values come again are grouped, which counts their values and how often each occurs at once, and spills if the sample misled.
+values found in the sample occur. Quantiles are t-digests of at most about `_DIGESTED_ROWS` rows. Different values are exact up
+to `_EXACT_DISTINCT`; beyond it a hash decides which values are counted (about `_CHOSEN_DISTINCT`), so that memory is bounded; the
+error is about one percent. Columns whose values come again are grouped, which counts their values and how often each occurs at
+once, and spills if the sample misled.
 """
 
 import math
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -21,31 +22,36 @@ if TYPE_CHECKING:
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 BINS = 24
 _EXACT_DISTINCT = 100_000
+_CHOSEN_DISTINCT = 20_000
+# Fewer chosen values than these estimate badly; they are chosen again, of more.
+_LEAST_CHOSEN = 5_000
+_DIGESTED_ROWS = 200_000
 # Squares and cubes of what is larger overflow.
 _LARGEST = "1e100"
 _NO_EDGE = 3.0
 _COUNTED = 60
+_TOGETHER = 24
+_BELOW = 0
+_OUTSIDE, _DISTANT = 64, 128
 
 
 @dataclass(frozen=True, slots=True)
 class First:
-    """What the first pass found of one column; `distinct` only where it has been counted."""
+    """What the first pass found of one column."""
 
     values: int = 0
-    about_distinct: int = 0
+    distinct: int = 0
+    is_exact: bool = True
     numbers: Numbers | None = None
     texts: Texts | None = None
     trues: int = 0
     counts: Mapping[int, int] = field(default_factory=dict[int, int])
-    distinct: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Second:
     """What the second pass found of one column."""
 
-    distinct: int = 0
-    is_exact: bool = True
     histogram: Histogram | None = None
     outliers_iqr: int | None = None
     outliers_z: int | None = None
@@ -62,32 +68,41 @@ def first_pass(
     con: "duckdb.DuckDBPyConnection",
     relation: str,
     columns: Sequence[Measured],
+    *,
+    rows: int,
     candidates: Mapping[int, Sequence[int]],
     grouped: Collection[int],
 ) -> dict[int, First]:
-    """Counts, ranges and moments of every column, by its number.
+    """Counts, ranges, moments and different values of every column, by its number.
 
     Args:
         con: the connection that knows the relation.
         relation: what may stand after FROM.
         columns: what to measure.
+        rows: of the relation.
         candidates: hashes of values whose rows are to be counted, by the column's number.
         grouped: columns whose values come again, so that all of them can be counted.
     """
     found: dict[int, First] = {}
+    every = 1 if rows <= _EXACT_DISTINCT else math.ceil(rows / _CHOSEN_DISTINCT)
+    share = min(1.0, _DIGESTED_ROWS / rows) if rows > 2 * _DIGESTED_ROWS else 1.0
     for part in parts(columns):
         counts = _grouped(con, relation, [one for one in part if one.number in grouped])
         asked = [
-            _first_sql(one, () if one.number in counts else candidates.get(one.number, ()), is_counted=one.number in counts) for one in part
+            _first_sql(
+                one, () if one.number in counts else candidates.get(one.number, ()), every=every, share=share, is_known=one.number in counts
+            )
+            for one in part
         ]
-        row = row_of(con, f"SELECT {', '.join(sql for measures in asked for sql in measures)} FROM {inner(relation, part)}")
+        source = inner(relation, part) if share == 1.0 else f"(SELECT *, random() AS chance FROM {inner(relation, part)})"
+        row = row_of(con, f"SELECT {', '.join(sql for measures in asked for sql in measures)} FROM {source}")
         place = 0
         for one, measures in zip(part, asked, strict=True):
-            first = _first(one, row[place : place + len(measures)])
+            first = _first(one, row[place : place + len(measures)], every=every)
             known = counts.get(one.number)
-            found[one.number] = first if known is None else replace(first, counts=known.counts, distinct=known.distinct)
+            found[one.number] = first if known is None else replace(first, counts=known.counts, distinct=known.distinct, is_exact=True)
             place += len(measures)
-    return found
+    return _counted_again(con, relation, columns, found, every=every)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,60 +115,101 @@ class _Grouped:
 
 def _grouped(con: "duckdb.DuckDBPyConnection", relation: str, columns: Sequence[Measured]) -> dict[int, _Grouped]:
     """Group the rows by each column on its own, in one scan."""
-    if not columns:
-        return {}
-    names = [f"h{one.number}" for one in columns]
-    values = f"SELECT {', '.join(one.aliased() for one in columns)} FROM {relation}"
-    hashes = ", ".join(f"CASE WHEN {one.value} IS NOT NULL THEN hash({one.value}) END AS h{one.number}" for one in columns)
+    hashes = [f"CASE WHEN {one.value} IS NOT NULL THEN hash({one.value}) END" for one in columns]
+    values = f"(SELECT {', '.join(one.aliased() for one in columns)} FROM {relation})"
+    distinct: dict[int, int] = {}
+    counts: dict[int, dict[int, int]] = {}
+    for place, key, rows, different in _groups(con, values, hashes, at_most=_COUNTED):
+        distinct[place] = different
+        counts.setdefault(place, {})[key] = rows
+    return {one.number: _Grouped(distinct.get(place, 0), counts.get(place, {})) for place, one in enumerate(columns)}
+
+
+def _groups(con: "duckdb.DuckDBPyConnection", source: str, keys: Sequence[str], *, at_most: int) -> Iterable[tuple[int, int, int, int]]:
+    """The rows grouped by each key on its own, in one scan: place of the key, its value, its rows, different values of the key.
+
+    Args:
+        con: runs it.
+        source: what may stand after FROM.
+        keys: SQL of whole numbers; rows in which one is NULL are left out of its groups.
+        at_most: the values with the most rows.
+    """
+    if not keys:
+        return
+    names = [f"k{place}" for place in range(len(keys))]
+    listed = ", ".join(f"{key} AS {name}" for key, name in zip(keys, names, strict=True))
     sets = ", ".join(f"({name})" for name in names)
     groups = (
         f"SELECT grouping({', '.join(names)}) AS g, coalesce({', '.join(names)}, NULL) AS h, count(*) AS n "
-        f"FROM (SELECT {hashes} FROM ({values})) GROUP BY GROUPING SETS ({sets})"
+        f"FROM (SELECT {listed} FROM {source}) GROUP BY GROUPING SETS ({sets})"
     )
     ranked = "count(*) OVER (PARTITION BY g) AS d, row_number() OVER (PARTITION BY g ORDER BY n DESC, h) AS place"
-    rows = con.execute(
-        f"SELECT g, d, h, n FROM (SELECT *, {ranked} FROM ({groups}) WHERE h IS NOT NULL) WHERE place <= {_COUNTED}"
+    found = con.execute(
+        f"SELECT g, h, n, d FROM (SELECT *, {ranked} FROM ({groups}) WHERE h IS NOT NULL) WHERE place <= {at_most}"
     ).fetchall()
-    distinct: dict[int, int] = {}
-    counts: dict[int, dict[int, int]] = {}
-    # Each group has the bits of the columns that it is not grouped by; the first column has the highest bit.
-    every = (1 << len(columns)) - 1
-    place = {every ^ (1 << (len(columns) - 1 - position)): one.number for position, one in enumerate(columns)}
-    for g, d, h, n in rows:
-        distinct[place[g]] = int(d)
-        counts.setdefault(place[g], {})[int(h)] = int(n)
-    return {one.number: _Grouped(distinct.get(one.number, 0), counts.get(one.number, {})) for one in columns}
+    # Each group has the bits of the keys that it is not grouped by; the first key has the highest bit.
+    every = (1 << len(keys)) - 1
+    places = {every ^ (1 << (len(keys) - 1 - place)): place for place in range(len(keys))}
+    yield from ((places[g], int(key), int(rows), int(different)) for g, key, rows, different in found)
 
 
-def _first_sql(one: Measured, candidates: Sequence[int], *, is_counted: bool) -> list[str]:
-    value, x = one.value, one.x
-    key = f"hash({value})" if one.kind in {"nested", "bytes"} else value
+def _distinct_sql(value: str, every: int) -> str:
+    chosen = "" if every == 1 else f" AND hash({value}) % {every} = 0"
+    return f"count(DISTINCT hash({value})) FILTER (WHERE {value} IS NOT NULL{chosen})"
+
+
+def _counted_again(
+    con: "duckdb.DuckDBPyConnection", relation: str, columns: Sequence[Measured], found: dict[int, First], *, every: int
+) -> dict[int, First]:
+    """Count the different values of those columns again of which too few were chosen."""
+    few = [one for one in columns if not found[one.number].is_exact and found[one.number].distinct < _LEAST_CHOSEN * every]
+    for part in parts(few):
+        finer = [_finer(found[one.number].distinct) for one in part]
+        asked = ", ".join(_distinct_sql(one.value, step) for one, step in zip(part, finer, strict=True))
+        row = row_of(con, f"SELECT {asked} FROM {inner(relation, part)}")
+        for one, step, chosen in zip(part, finer, row, strict=True):
+            first = found[one.number]
+            found[one.number] = replace(first, distinct=min(int(chosen) * step, first.values), is_exact=step == 1)
+    return found
+
+
+def _finer(about: int) -> int:
+    return 1 if about <= _EXACT_DISTINCT else math.ceil(about / _CHOSEN_DISTINCT)
+
+
+def _first_sql(one: Measured, candidates: Sequence[int], *, every: int, share: float, is_known: bool) -> list[str]:
+    value = one.value
     counted = f"hash({value}) IN ({', '.join(f'{number}::UBIGINT' for number in candidates)})"
     tops = f"histogram(CASE WHEN {counted} THEN hash({value}) END)" if candidates else "NULL"
-    distinct = "0" if is_counted or one.kind == "boolean" else f"approx_count_distinct({key})"
-    measures = [f"count({value})", distinct, tops]
+    measures = [f"count({value})", "0" if is_known or one.kind == "boolean" else _distinct_sql(value, every), tops]
     if one.is_ordered:
-        calm = f"CASE WHEN abs({x}) < {_LARGEST} THEN {x} END"
-        finite = f"CASE WHEN {x} IS NOT NULL THEN {value} END" if one.is_float or one.kind == "moment" else value
-        spread = f"approx_quantile({x}, [{', '.join(str(at) for at in QUANTILES)}])"
-        extra = [f"skewness({calm})", f"count(CASE WHEN {x} = 0 THEN 1 END)", f"count(CASE WHEN {x} < 0 THEN 1 END)"]
-        plain = extra if one.kind == "number" else ["NULL", "0", "0"]
-        measures += [f"min({finite})::VARCHAR", f"max({finite})::VARCHAR", f"min({x})", f"max({x})", f"avg({calm})"]
-        measures += [f"stddev_pop({calm})", spread, f"count({x})", *plain]
+        measures += _ordered_sql(one, share)
     elif one.kind == "text":
         text = value if one.type == "VARCHAR" else f"CAST({value} AS VARCHAR)"
         length = f"length({text})"
         measures += [f"min({length})", f"max({length})", f"avg({length})"]
-        measures += [
-            f"count(CASE WHEN {text} = '' THEN 1 END)",
-            f"count(CASE WHEN starts_with({text}, ' ') OR ends_with({text}, ' ') THEN 1 END)",
-        ]
+        edges = f"starts_with({text}, ' ') OR ends_with({text}, ' ')"
+        measures += [f"count(CASE WHEN {text} = '' THEN 1 END)", f"count(CASE WHEN {edges} THEN 1 END)"]
     elif one.kind == "boolean":
         measures.append(f"count(CASE WHEN {value} THEN 1 END)")
     else:
         length = _size_sql(one)
         measures += [f"min({length})", f"max({length})", f"avg({length})"]
     return measures
+
+
+def _ordered_sql(one: Measured, share: float) -> list[str]:
+    """Least and most as text and as number, mean, deviation, quantiles, finite values; of numbers also skewness, zeros, negatives."""
+    value, x = one.value, one.x
+    calm = f"CASE WHEN abs({x}) < {_LARGEST} THEN {x} END" if one.is_float else x
+    finite = f"CASE WHEN {x} IS NOT NULL THEN {value} END" if one.kind == "moment" or one.type == "BIGNUM" else x if one.is_float else value
+    # The same aggregate written twice is computed once.
+    number = "epoch({})" if one.kind == "moment" else "CAST({} AS DOUBLE)"
+    drawn = x if share == 1.0 else f"CASE WHEN chance < {share!r} THEN {x} END"
+    digest = f"approx_quantile({drawn}, [{', '.join(str(at) for at in QUANTILES)}])"
+    extra = [f"skewness({calm})", f"count(CASE WHEN {x} = 0 THEN 1 END)", f"count(CASE WHEN {x} < 0 THEN 1 END)"]
+    ends = [f"min({finite})::VARCHAR", f"max({finite})::VARCHAR", number.format(f"min({finite})"), number.format(f"max({finite})")]
+    return [*ends, f"avg({calm})", f"stddev_pop({calm})", digest, f"count({x})", *(extra if one.kind == "number" else ["NULL", "0", "0"])]
 
 
 def _size_sql(one: Measured) -> str:
@@ -164,39 +220,44 @@ def _size_sql(one: Measured) -> str:
     return f"cardinality({one.value})" if one.type.startswith("MAP") else "NULL::BIGINT"
 
 
-def _first(one: Measured, row: tuple[Any, ...]) -> First:
-    values, about, counted, *rest = row
-    first: dict[str, Any] = {"values": int(values), "about_distinct": min(int(about), int(values)), "counts": dict(counted or {})}
+def _first(one: Measured, row: tuple[Any, ...], *, every: int) -> First:
+    values, chosen, counted, *rest = row
+    first = First(int(values), min(int(chosen) * every, int(values)), every == 1, counts=dict(counted or {}))
     if one.kind == "boolean":
-        return First(**first, trues=int(rest[0]))
+        trues = int(rest[0])
+        return replace(first, trues=trues, distinct=int(trues > 0) + int(trues < first.values), is_exact=True)
     if one.is_ordered:
-        minimum, maximum, least, most, mean, deviation, quantiles, finite, skewness, zeros, negatives = rest
-        if not finite:
-            return First(**first, numbers=Numbers("", "", None, None, None, (), not_finite=int(values)))
-        numbers = Numbers(
-            minimum=minimum,
-            maximum=maximum,
-            mean=_finite(mean),
-            deviation=_finite(deviation),
-            skewness=_finite(skewness),
-            quantiles=_between(quantiles, least, most, one.unit),
-            zeros=int(zeros),
-            negatives=int(negatives),
-            not_finite=int(values) - int(finite),
-            least=float(least),
-            most=float(most),
-        )
-        return First(**first, numbers=numbers)
+        return replace(first, numbers=_numbers(one, first.values, rest))
     shortest, longest, mean_length, *text = rest
     empty, blank_edges = (int(count) for count in text) if text else (0, 0)
     texts = Texts(shortest, longest, None if mean_length is None else float(mean_length), empty=empty, blank_edges=blank_edges)
-    return First(**first, texts=texts)
+    return replace(first, texts=texts)
+
+
+def _numbers(one: Measured, values: int, found: Sequence[Any]) -> Numbers:
+    minimum, maximum, least, most, mean, deviation, quantiles, finite, skewness, zeros, negatives = found
+    if not finite:
+        return Numbers("", "", None, None, None, (), not_finite=values)
+    return Numbers(
+        minimum=minimum,
+        maximum=maximum,
+        mean=_finite(mean),
+        deviation=_finite(deviation),
+        skewness=_finite(skewness),
+        quantiles=_between(quantiles, float(least), float(most), one.unit),
+        zeros=int(zeros),
+        negatives=int(negatives),
+        not_finite=values - int(finite),
+        least=float(least),
+        most=float(most),
+    )
 
 
 def _between(quantiles: Sequence[float] | None, low: float, high: float, unit: float | None) -> tuple[float, ...]:
     """A digest interpolates: it may leave the range, fall back by a hair, or fall between whole numbers."""
     result: list[float] = []
-    for one in quantiles or ():
+    # Of a column with few values none may have been drawn.
+    for one in quantiles or [low] * len(QUANTILES):
         value = min(max(float(one), low), high) if math.isfinite(one) else low
         value = round(value / unit) * unit if unit else value
         result.append(max(value, result[-1]) if result else value)
@@ -210,102 +271,105 @@ def _finite(value: Any) -> float | None:
 def second_pass(
     con: "duckdb.DuckDBPyConnection", relation: str, columns: Sequence[Measured], first: Mapping[int, First]
 ) -> dict[int, Second]:
-    """Histograms, outliers and different values of every column, by its number."""
+    """Histograms and outliers of the columns that have an order, by their number."""
+    plans = [plan for one in columns if (plan := _plan(one, first[one.number].numbers)) is not None]
     found: dict[int, Second] = {}
-    for part in parts(columns):
-        plans = [_Plan.of(one, first[one.number]) for one in part]
-        row = row_of(con, f"SELECT count(*), {', '.join(sql for plan in plans for sql in plan.measures())} FROM {inner(relation, part)}")
-        place = 1
-        for plan in plans:
-            found[plan.column.number] = plan.read(row[place : place + 4])
-            place += 4
+    for start in range(0, len(plans), _TOGETHER):
+        part = plans[start : start + _TOGETHER]
+        source = inner(relation, [plan.column for plan in part])
+        row = row_of(con, f"SELECT {', '.join(f'histogram({plan.key()})' for plan in part)} FROM {source}")
+        found |= {plan.column.number: plan.read(dict(counted or {})) for plan, counted in zip(part, row, strict=True)}
     return found
+
+
+def _plan(column: Measured, numbers: Numbers | None) -> "_Plan | None":
+    """What is to be asked of a column, now that its range is known."""
+    if numbers is None or not numbers.quantiles or numbers.least is None or numbers.most is None:
+        return None
+    q1, q3 = numbers.quantiles[2], numbers.quantiles[4]
+    spread = q3 - q1
+    fences = (q1 - 1.5 * spread, q3 + 1.5 * spread) if 0 < spread < math.inf else None
+    distant = None
+    if numbers.mean is not None and numbers.deviation:
+        distant = (numbers.mean - 3 * numbers.deviation, numbers.mean + 3 * numbers.deviation)
+    least, most = numbers.least, numbers.most
+    low, high = least, most
+    if fences is not None:
+        low, high = max(low, q1 - _NO_EDGE * spread), min(high, q3 + _NO_EDGE * spread)
+    is_cut = low > least or high < most
+    unit = column.unit
+    if unit and high - low < 4 * BINS * unit:
+        # What comes in whole steps falls into bins of whole steps, or every second bin would be higher.
+        low, high = math.ceil(low / unit), math.floor(high / unit)
+        step = max(1, math.ceil((high - low + 1) / BINS))
+        bins = max(1, math.ceil((high - low + 1) / step))
+        start = low * unit if column.kind == "moment" else low - 0.5
+        return _Plan(column, float(start), float(step * unit), bins, least, most, is_cut, fences, distant)
+    width = high / BINS - low / BINS
+    return _Plan(column, low, width, BINS if width > 0 else 0, least, most, is_cut, fences, distant)
 
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """What is to be asked of one column, now that its range is known."""
+    """How the numbers of a column are sorted into bins, and which of them are outliers."""
 
     column: Measured
-    first: First
-    every: int
-    low: float = 0.0
-    width: float = 0.0
-    bins: int = 0
-    fences: tuple[float, float] | None = None
-    distant: tuple[float, float] | None = None
+    low: float
+    width: float
+    bins: int
+    least: float
+    most: float
+    is_cut: bool
+    fences: tuple[float, float] | None
+    distant: tuple[float, float] | None
 
-    @classmethod
-    def of(cls, column: Measured, first: First) -> "_Plan":
-        every = max(1, math.ceil(first.about_distinct / _EXACT_DISTINCT))
-        numbers = first.numbers
-        if numbers is None or not numbers.quantiles or numbers.least is None or numbers.most is None:
-            return cls(column, first, every)
-        q1, q3 = numbers.quantiles[2], numbers.quantiles[4]
-        spread = q3 - q1
-        fences = (q1 - 1.5 * spread, q3 + 1.5 * spread) if 0 < spread < math.inf else None
-        distant = None
-        if numbers.mean is not None and numbers.deviation:
-            distant = (numbers.mean - 3 * numbers.deviation, numbers.mean + 3 * numbers.deviation)
-        low, high = numbers.least, numbers.most
-        if fences is not None:
-            low, high = max(low, q1 - _NO_EDGE * spread), min(high, q3 + _NO_EDGE * spread)
-        bins = BINS
-        unit = column.unit
-        if unit and high - low < 4 * BINS * unit:
-            # What comes in whole steps falls into bins of whole steps, or every second bin would be higher.
-            low, high = math.ceil(low / unit), math.floor(high / unit)
-            step = max(1, math.ceil((high - low + 1) / BINS))
-            bins = max(1, math.ceil((high - low + 1) / step))
-            start = low * unit if column.kind == "moment" else low - 0.5
-            return cls(column, first, every, float(start), float(step * unit), bins, fences, distant)
-        width = high / bins - low / bins
-        return cls(column, first, every, low, width, bins if width > 0 else 0, fences, distant)
-
-    def measures(self) -> list[str]:
-        """Four measures: different values, bins, beyond the fences, far from the mean."""
-        value, x = self.column.value, self.column.x
-        # Nothing has a hash too, but is no value.
-        chosen = "" if self.every == 1 else f" AND hash({value}) % {self.every} = 0"
-        is_known = self.column.kind == "boolean" or self.first.distinct is not None
-        distinct = "NULL" if is_known else f"count(DISTINCT hash({value})) FILTER (WHERE {value} IS NOT NULL{chosen})"
-        bins = "NULL"
+    def key(self) -> str:
+        """A whole number for each number: its bin, and whether it is outside of the fences and far from the mean."""
+        x = self.column.x
+        bin_sql = "1"
         if self.bins:
             place = f"floor({x} / {self.width!r}::DOUBLE - {self.low / self.width!r}::DOUBLE)"
-            # What lies on the last edge belongs to the last bin.
-            top = self._edge(self.bins)
-            bins = f"histogram(CASE WHEN {x} < {self.low!r}::DOUBLE THEN -1 WHEN {x} > {top!r}::DOUBLE THEN {self.bins} ELSE "
-            bins += f"CAST(greatest(0, least({self.bins - 1}, {place})) AS INTEGER) END) FILTER (WHERE {x} IS NOT NULL)"
-        return [distinct, bins, _outside(x, self.fences), _outside(x, self.distant)]
+            bin_sql = f"{place} + 1"
+            # Each question costs as much as the bin itself: only what can be so is asked. The last edge belongs to the last bin.
+            if self.is_cut:
+                last = f"{self.bins} + CAST({x} > {self._edge(self.bins)!r}::DOUBLE AS SMALLINT)"
+                bin_sql = f"greatest({_BELOW}, least({last}, {bin_sql}))"
+        flags = [
+            _outside(x, limits, flag) for limits, flag in ((self.fences, _OUTSIDE), (self.distant, _DISTANT)) if self._may_leave(limits)
+        ]
+        return f"CAST({' + '.join([bin_sql, *flags])} AS SMALLINT)"
+
+    def _may_leave(self, limits: tuple[float, float] | None) -> bool:
+        """Whether some number lies outside."""
+        return limits is not None and all(map(math.isfinite, limits)) and (self.least < limits[0] or self.most > limits[1])
 
     def _edge(self, n: int) -> float:
         """The n-th edge; those of the largest numbers do not overflow."""
         edge = self.low + self.width * n
         return edge if math.isfinite(edge) else math.copysign(sys.float_info.max, edge)
 
-    def read(self, row: tuple[Any, ...]) -> Second:
-        """The answers."""
-        distinct, bins, beyond, far = row
-        if self.column.kind == "boolean":
-            trues = self.first.trues
-            return Second(distinct=int(0 < trues) + int(trues < self.first.values))
-        counted = dict(bins or {})
-        edges = tuple(self._edge(n) for n in range(self.bins + 1))
-        below, above = counted.pop(-1, 0), counted.pop(self.bins, 0)
-        counts = tuple(int(counted.get(n, 0)) for n in range(self.bins))
-        counted_exactly = self.first.distinct
+    def read(self, counted: Mapping[int, int]) -> Second:
+        """The answers, of rows by key."""
+        bins = [0] * (BINS + 2)
+        for key, rows in counted.items():
+            bins[key % _OUTSIDE] += rows
+        histogram = None
+        if self.bins:
+            if not self.is_cut:
+                bins[self.bins] += bins[self.bins + 1]
+                bins[self.bins + 1] = 0
+            edges = tuple(self._edge(n) for n in range(self.bins + 1))
+            histogram = Histogram(edges, tuple(bins[1 : self.bins + 1]), bins[_BELOW], bins[self.bins + 1])
         return Second(
-            distinct=counted_exactly if counted_exactly is not None else min(int(distinct) * self.every, self.first.values),
-            is_exact=counted_exactly is not None or self.every == 1,
-            histogram=Histogram(edges, counts, int(below), int(above)) if self.bins else None,
-            outliers_iqr=None if beyond is None else int(beyond),
-            outliers_z=None if far is None else int(far),
+            histogram=histogram,
+            outliers_iqr=sum(rows for key, rows in counted.items() if key & _OUTSIDE) if self.fences else None,
+            outliers_z=sum(rows for key, rows in counted.items() if key & _DISTANT) if self.distant else None,
             low_fence=self.fences[0] if self.fences else None,
             high_fence=self.fences[1] if self.fences else None,
         )
 
 
-def _outside(x: str, limits: tuple[float, float] | None) -> str:
-    if limits is None or not all(map(math.isfinite, limits)):
-        return "NULL"
-    return f"count(CASE WHEN {x} < {limits[0]!r}::DOUBLE OR {x} > {limits[1]!r}::DOUBLE THEN 1 END)"
+def _outside(x: str, limits: tuple[float, float] | None, flag: int) -> str:
+    if limits is None:
+        return "0"
+    return f"{flag} * CAST({x} < {limits[0]!r}::DOUBLE OR {x} > {limits[1]!r}::DOUBLE AS SMALLINT)"

@@ -70,7 +70,7 @@ def _candidate(
     possible = [
         one
         for one in columns
-        if (one.kind == "text" or one.is_whole) and first[one.number].values == rows and first[one.number].about_distinct >= rows * 0.5
+        if (one.kind == "text" or one.is_whole) and first[one.number].values == rows and first[one.number].distinct >= rows * 0.5
     ]
     ranked = sorted(possible, key=lambda one: (not naming.is_identifier(one.name), one.number))[:_MOST_CANDIDATES]
     for one in ranked:

@@ -104,7 +104,7 @@ def take_sample(con: "duckdb.DuckDBPyConnection", relation: str, columns: Sequen
     counted = con.execute(f"SELECT count(*) FROM {SAMPLE}").fetchone()
     seen: dict[int, Seen] = {}
     for part in parts(columns, 200):
-        seen |= _look(con, part)
+        seen |= _look(con, part, 5 if chosen else 2)
     return Sample(counted[0] if counted else 0, seen)
 
 
@@ -120,7 +120,7 @@ def _made(one: Measured) -> list[str]:
     return [*made, f"{one.as_number()} AS x{one.number}"] if one.is_ordered else made
 
 
-def _look(con: "duckdb.DuckDBPyConnection", columns: Sequence[Measured]) -> dict[int, Seen]:
+def _look(con: "duckdb.DuckDBPyConnection", columns: Sequence[Measured], often: int) -> dict[int, Seen]:
     """The columns turned into one long column: the plan does not grow with the width."""
     if not columns:
         return {}
@@ -135,9 +135,10 @@ def _look(con: "duckdb.DuckDBPyConnection", columns: Sequence[Measured]) -> dict
         for c, values, distinct in con.execute(f"SELECT c, sum(n), count(*) FROM {_VALUES} GROUP BY c").fetchall()
     }
     frequent: dict[int, dict[int, str | None]] = {}
-    ranked = f"SELECT c, h, t, n, count(*) OVER (PARTITION BY c) AS d, row_number() OVER (PARTITION BY c ORDER BY n DESC, t, h) AS place FROM {_VALUES}"
+    order = "row_number() OVER (PARTITION BY c ORDER BY n DESC, t, h)"
+    ranked = f"SELECT c, h, t, n, count(*) OVER (PARTITION BY c) AS d, {order} AS place FROM {_VALUES}"
     for c, h, t in con.execute(
-        f"SELECT c, h, t FROM ({ranked}) WHERE place <= CASE WHEN d <= {FEW} THEN {FEW} ELSE {_MOST_FREQUENT} END AND (n > 2 OR d <= {FEW}) ORDER BY c, place"
+        f"SELECT c, h, t FROM ({ranked}) WHERE (place <= {_MOST_FREQUENT} AND n >= {often}) OR d <= {FEW} ORDER BY c, place"
     ).fetchall():
         frequent.setdefault(int(c), {})[int(h)] = None if t is None else shown(t)
     written = _Written.of(con, [one for one in columns if one.kind == "text" and not one.hidden])

@@ -104,9 +104,10 @@ def heat_map(names: Sequence[str], associations: Sequence[Association]) -> str:
     pairs = {(one.left, one.right): one for one in associations}
     cell, left = 30, 150
     size = cell * len(names)
-    parts = [
-        f'<svg class="heat" viewBox="0 0 {left + size + 4} {size + left}" role="img" aria-label="Associations between {len(names)} columns">'
-    ]
+    # Names are as tall as they are long when they stand on their end; the page shows the picture in its own size where there is room.
+    wide, tall = left + size + 4, size + 20 + 6 * min(max((len(name) for name in names), default=0), 20)
+    told = f'role="img" aria-label="Associations between {len(names)} columns" style="max-width:{wide}px"'
+    parts = [f'<svg class="heat" viewBox="0 0 {wide} {tall}" {told}>']
     for row, name in enumerate(names):
         shown = escape(name if len(name) <= 20 else name[:19] + "…")
         parts.append(f'<text class="end" x="{left - 6}" y="{row * cell + 20}">{shown}</text>')
@@ -119,7 +120,7 @@ def heat_map(names: Sequence[str], associations: Sequence[Association]) -> str:
             told = f"{escape(name)} and {escape(other)}: {value:.2f}" if one else f"{escape(name)} and {escape(other)}: below 0.1"
             x, y = left + place * cell, row * cell
             square = f'x="{x + 1}" y="{y + 1}" width="{cell - 2}" height="{cell - 2}" rx="3" fill-opacity="{max(abs(value), 0.04):.2f}"'
-            strong = " strong" if abs(value) > 0.55 else ""
+            strong = " strong" if abs(value) > 0.75 else ""
             number = f'<text class="cell{strong}" x="{x + cell // 2}" y="{y + 19}">{abs(value):.1f}</text>' if abs(value) >= 0.15 else ""
             parts.append(f'<g><title>{told}</title><rect class="{kind}" {square}/>{number}</g>')
     return "".join(parts) + "</svg>"

@@ -12,6 +12,7 @@ from lakehouse.quality.profile.association import Comparison
 from lakehouse.quality.profile.columns import Measured
 from lakehouse.quality.profile.facts import Association, ColumnFacts, Key, Target, TargetSuggestion
 from lakehouse.quality.profile.sampling import SAMPLE
+from lakehouse.quality.profile.shown import percent
 
 if TYPE_CHECKING:
     import duckdb
@@ -99,7 +100,7 @@ def _counts_rows(column: ColumnFacts) -> bool:
 def _balance(column: ColumnFacts) -> str:
     if not column.top or not column.values:
         return ""
-    return " (" + ", ".join(f"{one.label} {one.rows / column.values:.0%}" for one in column.top[:2]) + ")"
+    return " (" + ", ".join(f"{one.label} {percent(one.rows / column.values)}" for one in column.top[:2]) + ")"
 
 
 def describe_target(
