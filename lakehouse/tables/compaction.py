@@ -34,7 +34,7 @@ from lakehouse.tables.writing import PARQUET_OPTIONS, Conflict, Intent, TableWri
 TARGET_FILE_BYTES = 256 * 1024 * 1024
 """What `compact` makes files of, where nothing else is asked: as large as the write path makes them."""
 
-_MAX_PLANS = 5
+_MAX_PLANS = 20
 # Finer than row groups are: 2^8 parts of each column.
 _CURVE_BITS = 8
 # New rows are sorted in once they are this much of a partition; sorting it anew for every append would rewrite it every time.
@@ -150,7 +150,7 @@ def compact_table(
         ConcurrentWrite: other writers took away the same files again and again.
     """
     attempts = 1
-    for _ in range(_MAX_PLANS):
+    for plans in range(1, _MAX_PLANS + 1):
         snapshot = open_plain(writer)
         columns = _check_columns(snapshot, cluster_by)
         groups = plan(snapshot)
@@ -180,6 +180,8 @@ def compact_table(
                 skipped=False,
             )
         writer.discard(written)
+        # Of two that compact the same files one comes second; they should not meet again.
+        wait_after_conflict(writer.table, plans)
     raise ConcurrentWrite(
         str(writer.table),
         f"was changed by other writers each of the {_MAX_PLANS} times that it was compacted; it is as they left it",

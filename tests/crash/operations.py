@@ -188,7 +188,9 @@ def prepare_build(work: Work) -> None:
 def build(work: Work) -> None:
     from lakehouse.transform import build as dbt_build
 
-    dbt_build(work.settings, run="build", select=["@source:raw.household_survey"], check=False)
+    report = dbt_build(work.settings, run="build", select=["@source:raw.household_survey"], check=False)
+    failed = [f"{node.name}: {node.message}" for node in report.nodes if node.status != "success"]
+    assert not failed, failed
 
 
 # ---- quarantine

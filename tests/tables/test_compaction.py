@@ -109,6 +109,7 @@ def test_a_delete_that_comes_first_makes_it_plan_anew(lake, con, stamp, monkeypa
 
 def test_it_gives_up_where_others_never_pause(lake, con, stamp, monkeypatch) -> None:
     fill(lake, con, stamp, commits=9)
+    monkeypatch.setattr("lakehouse.tables.compaction._MAX_PLANS", 5)
     numbers = iter(range(0, 90, 10))
     monkeypatch.setattr("lakehouse.tables.compaction.reached", lambda point: lake.delete(con, T, f"id = {next(numbers)}", stamp=stamp))
     with pytest.raises(ConcurrentWrite):
