@@ -57,6 +57,10 @@ class Settings(BaseSettings):
     audit: bool = Field(default=True, description="Record who read or changed what, by the command line.")
     github_token: SecretStr | None = None
     github_api: str = "https://api.github.com"
+    openlineage_url: str | None = Field(default=None, description="HTTP endpoint that gets OpenLineage events.")
+    openlineage_file: Path | None = Field(default=None, description="File that OpenLineage events are appended to, one a line.")
+    openlineage_api_key: SecretStr | None = Field(default=None, description="Sent to the endpoint as a bearer token.")
+    openlineage_namespace: str = Field(default="lakehouse", description="OpenLineage's namespace of this home's jobs.")
     settle_s: float = Field(default=1.0, ge=0, description="A landing file must rest unchanged this long to be read.")
     schedule_main: str = Field(default="0 2 * * 0", description="Cron, UTC.")
     schedule_quality: str = Field(default="0 1 * * *", description="Cron, UTC.")
@@ -106,6 +110,11 @@ class Settings(BaseSettings):
         if self.uri is None:
             return str(self.home_dir / "tables")
         return self.uri.rstrip("/") if "://" in self.uri else str(self._under_project(Path(self.uri)))
+
+    @cached_property
+    def openlineage_path(self) -> Path | None:
+        """File that gets OpenLineage events."""
+        return self._under_project(self.openlineage_file) if self.openlineage_file else None
 
     @cached_property
     def landing_dir(self) -> Path:

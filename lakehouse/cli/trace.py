@@ -41,6 +41,7 @@ def lineage(
     key: Annotated[str | None, typer.Option("--key", help="Follow the rows of this key down to the lines of the files.")] = None,
     depth: Annotated[int | None, typer.Option("--depth", min=1, help="At most this many steps back.")] = None,
     direction: Annotated[_Direction | None, typer.Option("--direction", help="Of a table up by default, of anything else both.")] = None,
+    columns: Annotated[bool, typer.Option("--columns", help="Of a dbt model's table: which columns each column is computed from.")] = False,
     picture: Annotated[Path | None, typer.Option("--picture", help="Draw it into a .html or .svg file.")] = None,
 ) -> None:
     """Show where something came from, and what came of it: tables, files, models, and with --key the very rows."""
@@ -56,6 +57,9 @@ def lineage(
             "--depth", "is for a table's way back in text alone", fix="Leave it out, or leave out --direction and --picture"
         )
     workspace = Workspace.load()
+    if columns:
+        _show_columns(screen, workspace, asked)
+        return
     is_table = asked.partition("@")[0] in {str(name) for name in workspace.lake.tables()}
     looks_like_one = "." in asked and asked.partition(".")[0] in {"raw", "staging", "analytics", "features", "models", "monitoring"}
     if direction in {None, _Direction.UP} and picture is None and (is_table or looks_like_one):
@@ -77,6 +81,26 @@ def lineage(
     if trail is not None:
         document |= {"key": key, **trail.as_dict()}
     screen.emit(document, lambda out: _show(out, graph, trail, picture))
+
+
+def _show_columns(screen: Screen, workspace: "Workspace", table: str) -> None:
+    from lakehouse.pipeline.columns import column_lineage
+
+    found = column_lineage(workspace, table)
+    document = {
+        "table": table,
+        "columns": [
+            {"column": column, "sources": [{"table": source, "column": name} for source, name in sources]}
+            for column, sources in found.items()
+        ],
+    }
+
+    def show(out: Any) -> None:
+        for column, sources in found.items():
+            came = ", ".join(f"{source}.{name}" for source, name in sources) or "no column"
+            out.print(f"{column}  from {came}", markup=False, soft_wrap=True)
+
+    screen.emit(document, show)
 
 
 def _rows(workspace: "Workspace", graph: "Graph", key: str) -> "RowTrail":

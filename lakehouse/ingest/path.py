@@ -22,6 +22,7 @@ from lakehouse.ingest.recording import index_batches, judge_batch
 from lakehouse.ingest.report import FileReport, IngestProgress, IngestReport
 from lakehouse.ingest.restoring import follow_restore
 from lakehouse.ingest.unrecorded import Unrecorded
+from lakehouse.openlineage import job
 from lakehouse.privacy import Key
 from lakehouse.privacy import key as secret_key
 from lakehouse.quality import CheckResult
@@ -73,7 +74,12 @@ def ingest(
     """
     arrived: list[Arrived] = [Path(path) if isinstance(path, str) else path for path in paths]
     work = _Work(lake, contract, settings, run, now, arrived, progress, tuple(replaces), repaired)
-    return work.all()
+    with job(settings, lake, "ingest", contract.name, run=run) as told:
+        report = work.all()
+        for file in report.files:
+            if file.status == "refused":
+                told.failed(Path(file.path).name, "was refused")
+        return report
 
 
 def ingest_landing(

@@ -11,6 +11,7 @@ from lakehouse.learning.records import made_already
 from lakehouse.learning.registry import LoadedModel, Registry, unheard
 from lakehouse.learning.scoring import NUMBER, score
 from lakehouse.learning.sources import declared_views, require_tables
+from lakehouse.openlineage import job
 from lakehouse.settings import Settings
 from lakehouse.sql import quote_identifier, quote_literal
 from lakehouse.tables import Commit, Lake, Session, Stamp
@@ -41,7 +42,7 @@ def predict_batch(
     registry = Registry(settings)
     source = feature_source(contract, declared_views(settings, contract))
     require_tables(lake, source)
-    with registry.turn("predicting", contract.name, waiting=waiting):
+    with registry.turn("predicting", contract.name, waiting=waiting), job(settings, lake, "predict", contract.name, run=run):
         model = registry.load(contract.name)
         with lake.connect(source.tables) as session:
             stamp = Stamp(

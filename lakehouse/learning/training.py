@@ -13,6 +13,7 @@ from lakehouse.learning.registry import Registry, unheard
 from lakehouse.learning.results import TrainReport
 from lakehouse.learning.sources import declared_views, require_tables
 from lakehouse.learning.training_rows import make_training_rows
+from lakehouse.openlineage import job
 from lakehouse.settings import Settings
 from lakehouse.tables import Lake, Stamp
 
@@ -52,7 +53,8 @@ def train(
     require_tables(lake, source)
     registry = Registry(settings)
     with registry.turn("training", contract.name, waiting=waiting):
-        return _train(settings, lake, registry, source, run=run, now=now, force=force)
+        with job(settings, lake, "train", contract.name, run=run):
+            return _train(settings, lake, registry, source, run=run, now=now, force=force)
 
 
 def _train(

@@ -1,12 +1,14 @@
 """Maintenance of a home: every table fast and small, nothing lost that anything points to."""
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
 from lakehouse.errors import LakehouseError
+from lakehouse.openlineage import Job, job
 from lakehouse.pipeline.leftovers import Leftovers, remove_leftovers
 from lakehouse.pipeline.overview import require_table
 from lakehouse.pipeline.pins import Pins, pinned_versions
@@ -196,26 +198,29 @@ def maintain(
         TableNotFound: a table is not there.
     """
     lake, wanted = workspace.lake, set(operations)
-    names = [require_table(lake, name) for name in tables] or lake.tables()
-    kept = retention if retention is not None else timedelta(hours=workspace.settings.vacuum_retention_h)
-    done: list[Done] = []
-    for operation in (one for one in Operation if one in wanted):
-        pins = pinned_versions(workspace.settings, lake) if operation is Operation.VACUUM else {}
-        work = _Work(workspace, run, now, dry_run, force, kept, pins)
-        for table in names:
-            one = _tried(work, operation, table)
-            done.append(one)
-            if told is not None:
-                told(one)
-    leftovers: list[Leftovers] = []
-    if Operation.ORPHANS in wanted and not tables:
-        age = timedelta(hours=workspace.settings.orphan_age_h)
-        contracts = workspace.contracts
-        leftovers = remove_leftovers(workspace.settings, lake, contracts, run=run, now=now, older_than=age, dry_run=dry_run)
-    report = MaintenanceReport(dry_run, tuple(done), tuple(leftovers))
-    if not dry_run:
-        _record(lake, report, run=run, now=now)
-    return report
+    with nullcontext(Job()) if dry_run else job(workspace.settings, lake, "maintain", "tables", run=run) as telling:
+        names = [require_table(lake, name) for name in tables] or lake.tables()
+        kept = retention if retention is not None else timedelta(hours=workspace.settings.vacuum_retention_h)
+        done: list[Done] = []
+        for operation in (one for one in Operation if one in wanted):
+            pins = pinned_versions(workspace.settings, lake) if operation is Operation.VACUUM else {}
+            work = _Work(workspace, run, now, dry_run, force, kept, pins)
+            for table in names:
+                one = _tried(work, operation, table)
+                done.append(one)
+                if told is not None:
+                    told(one)
+        leftovers: list[Leftovers] = []
+        if Operation.ORPHANS in wanted and not tables:
+            age = timedelta(hours=workspace.settings.orphan_age_h)
+            contracts = workspace.contracts
+            leftovers = remove_leftovers(workspace.settings, lake, contracts, run=run, now=now, older_than=age, dry_run=dry_run)
+        report = MaintenanceReport(dry_run, tuple(done), tuple(leftovers))
+        for one in report.failed:
+            telling.failed(one.table, f"{one.operation} failed")
+        if not dry_run:
+            _record(lake, report, run=run, now=now)
+        return report
 
 
 def _tried(work: _Work, operation: Operation, table: TableName) -> Done:

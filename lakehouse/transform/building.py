@@ -1,16 +1,21 @@
 """Build models, seeds and snapshots, run their tests, and say what happened to each."""
 
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from lakehouse.contracts import Contracts
 from lakehouse.errors import TransformError
+from lakehouse.openlineage import Job, job
+from lakehouse.openlineage.columns import column_sources
 from lakehouse.settings import Settings
-from lakehouse.tables import TableName
+from lakehouse.tables import Lake, TableName
 from lakehouse.transform.invocation import invoked, one_line
 from lakehouse.transform.project import parsed, prepare
 
+# What working out the columns' origins may add to a build.
+_COLUMNS_S = 3.0
 _BUILT = frozenset({"model", "seed", "snapshot"})
 _TESTED = frozenset({"test", "unit_test"})
 Status = Literal["success", "error", "skipped"]
@@ -146,11 +151,32 @@ def build(
     if indirect_selection:
         arguments += ["--indirect-selection", indirect_selection]
     listen = None if progress is None else _listener(progress)
-    with invoked(settings, arguments, run=run, manifest=manifest, on_event=listen) as invocation:
-        report = _report(invocation.result.results if invocation.result is not None else ())
+    lake = Lake.from_settings(settings)
+    with (
+        job(settings, lake, "dbt", "build", run=run) as told,
+        invoked(settings, arguments, run=run, manifest=manifest, on_event=listen) as invocation,
+    ):
+        results = invocation.result.results if invocation.result is not None else ()
+        report = _report(results)
+        if told.is_told:
+            _tell(told, lake, results)
     if check and report.failed:
         raise BuildFailed(report)
     return report
+
+
+def _tell(told: Job, lake: Lake, results: Iterable[Any]) -> None:
+    """What the commits of a build don't say: which nodes failed, and where the columns of the others come from."""
+    until = time.monotonic() + _COLUMNS_S
+    for result in results:
+        if str(result.node.resource_type) not in _BUILT:
+            continue
+        node = _node(result)
+        if node.status == "error":
+            told.failed(str(node.table), "could not be built")
+        elif node.status == "success" and not node.is_unchanged and getattr(result.node, "compiled_code", None):
+            left = max(0.0, until - time.monotonic())
+            told.came_from(str(node.table), column_sources(str(result.node.compiled_code), lake.schema, budget_s=left))
 
 
 def _listener(progress: Callable[[str, str], None]) -> Callable[[Any], None]:

@@ -1,0 +1,5 @@
+"""OpenLineage events of what the lakehouse does, to a file or an HTTP endpoint that the settings name; nothing without them."""
+
+from lakehouse.openlineage.emitter import Job, job
+
+__all__ = ["Job", "job"]
