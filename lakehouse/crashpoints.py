@@ -31,6 +31,7 @@ class Point(StrEnum):
     MID_COMPACTION = "mid_compaction"
     MID_VACUUM = "mid_vacuum"
     MID_CHECKPOINT = "mid_checkpoint"
+    MID_ARCHIVE = "mid_archive"
     MID_RESTORE = "mid_restore"
     MID_BACKUP = "mid_backup"
     MID_ERASE = "mid_erase"

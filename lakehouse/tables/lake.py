@@ -438,6 +438,7 @@ class Lake(Upkeep, Versions):
         within: Mapping[str, tuple[Any, Any]] | None = None,
         transaction: Transaction | None = None,
         expect_version: int | None = None,
+        operation: str = "delete",
     ) -> Commit:
         """Delete the rows that satisfy a condition over the table's columns; it becomes part of the SQL.
 
@@ -449,12 +450,13 @@ class Lake(Upkeep, Versions):
             within: lowest and highest value of columns among these rows; data files that lie outside are not read.
             transaction: skip the write if the table already holds it.
             expect_version: the version the condition is about.
+            operation: what the commit calls itself.
 
         Raises:
             TableNotFound: there is no such table.
             ConcurrentWrite: the table is not at `expect_version`, or other writers never paused.
         """
-        intent = Intent("delete", stamp, transaction, expect_version)
+        intent = Intent(operation, stamp, transaction, expect_version)
         return delete_rows(self._writer(table), con, where=where, within=within or {}, intent=intent)
 
     # ---- inside

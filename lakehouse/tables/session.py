@@ -1,5 +1,6 @@
 """A DuckDB session over tables pinned to exact versions."""
 
+import hashlib
 import importlib.resources
 import uuid
 from collections.abc import Callable, Mapping
@@ -71,7 +72,9 @@ def reach_storage(con: duckdb.DuckDBPyConnection, storage: Storage) -> None:
             f"USE_SSL {str(not is_plain).lower()}",
             "URL_STYLE 'path'",
         ]
-    con.execute(f"CREATE OR REPLACE SECRET lakehouse_root ({', '.join(parts)})")
+    # Each root has its own: a connection may read tables here and their archive there.
+    name = f"lakehouse_{hashlib.sha256(storage.root.encode()).hexdigest()[:16]}"
+    con.execute(f"CREATE OR REPLACE SECRET {name} ({', '.join(parts)})")
 
 
 def _load_httpfs(con: duckdb.DuckDBPyConnection) -> None:

@@ -13,7 +13,8 @@ from lakehouse.tables.names import TableName
 
 COMPACT = "compact"
 VACUUM = "vacuum"
-_KEEPS_ROWS = frozenset({COMPACT, VACUUM, "OPTIMIZE", "VACUUM START", "VACUUM END"})
+NOTE = "note"
+_KEEPS_ROWS = frozenset({COMPACT, VACUUM, NOTE, "OPTIMIZE", "VACUUM START", "VACUUM END"})
 """Operations after which a table has the rows that it had before: our own, and what delta-rs and Spark call theirs."""
 
 

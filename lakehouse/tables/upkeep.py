@@ -11,11 +11,12 @@ from lakehouse.tables.checkpoints import Checkpoint, checkpoint_table
 from lakehouse.tables.compaction import TARGET_FILE_BYTES, Compaction, Group, compact_table, open_plain, plan_groups
 from lakehouse.tables.log import CommitLog
 from lakehouse.tables.names import TableName
+from lakehouse.tables.retrying import wait_after_conflict
 from lakehouse.tables.snapshot import Snapshot
-from lakehouse.tables.stamp import COMPACT, CommitInfo, Stamp
+from lakehouse.tables.stamp import COMPACT, NOTE, CommitInfo, Stamp
 from lakehouse.tables.storage import Storage
 from lakehouse.tables.vacuum import ORPHAN_AGE, Removed, Vacuum, orphans_of_table, vacuum_table
-from lakehouse.tables.writing import Intent, TableWriter
+from lakehouse.tables.writing import Conflict, Intent, TableWriter, Written
 
 Name = TableName | str
 _VACUUM = Stamp(asset="maintenance", run="vacuum")
@@ -103,6 +104,22 @@ class Upkeep(ABC):
                 clustered_by=tuple(cluster_by) if any(group.is_sorted for group in groups) else (),
             )
         return compact_table(writer, self.open_connection, intent, plan=plan, target_bytes=target_bytes, cluster_by=cluster_by)
+
+    def note(self, table: Name, *, stamp: Stamp) -> int:
+        """Make a version that is like the one before, but for what its stamp says; returns it.
+
+        Raises:
+            TableNotFound: there is no such table.
+            ConcurrentWrite: other writers never paused.
+        """
+        writer = self._writer(table)
+        attempt = 1
+        while True:
+            try:
+                return writer.change(open_plain(writer), Written([], 0, 0), (), Intent(NOTE, stamp), rows=0, changes_data=False)
+            except Conflict:
+                wait_after_conflict(writer.table, attempt)
+                attempt += 1
 
     def vacuum(
         self,
