@@ -64,8 +64,11 @@ def build_jobs(*, table_checks: Iterable[dg.AssetCheckKey]) -> list["UnresolvedA
         ),
         dg.define_asset_job(
             ARCHIVE_JOB,
-            selection=dg.AssetSelection.assets(asset_key("monitoring.vacuum"), asset_key("monitoring.storage")),
-            description="Removes versions that are old and that nothing points to, and what crashed processes left; then reports sizes.",
+            selection=dg.AssetSelection.assets(
+                asset_key("monitoring.archive"), asset_key("monitoring.vacuum"), asset_key("monitoring.storage")
+            ),
+            description="Moves old rows to the archive, as the contracts say; "
+            "removes versions that are old and that nothing points to, and what crashed processes left; then reports sizes.",
         ),
         dg.define_asset_job(
             COMPACTION_JOB,

@@ -15,6 +15,7 @@ from lakehouse.pipeline.workspace import Workspace
 if TYPE_CHECKING:
     from lakehouse.pipeline.maintenance import MaintenanceReport
 
+ARCHIVE_TABLE = "monitoring.archive"
 COMPACTION_TABLE = "monitoring.compaction"
 VACUUM_TABLE = "monitoring.vacuum"
 MAINTAINED = "every_table_could_be_maintained"
@@ -22,7 +23,7 @@ _SHOWN = 30
 _COLUMNS = {
     "done_at": ("TIMESTAMP WITH TIME ZONE", "When it was done."),
     "run": ("VARCHAR", "The run that did it."),
-    "operation": ("VARCHAR", "compact, checkpoint, vacuum, orphans or leftovers."),
+    "operation": ("VARCHAR", "archive, compact, checkpoint, vacuum, orphans or leftovers."),
     "table": ("VARCHAR", "layer.name, or the kind of leftovers."),
     "files_before": ("BIGINT", "Files before."),
     "files_after": ("BIGINT", "Files afterwards."),
@@ -43,20 +44,28 @@ def build_maintenance_assets() -> list[dg.AssetsDefinition]:
             "Versions, rows and lineage stay as they were.",
         ),
         _maintenance(
+            ARCHIVE_TABLE,
+            ("archive",),
+            "Raw rows that have got older than their contract's `lakehouse.archive` allows, moved from hot to warm and from warm to cold. "
+            "`lakehouse query --with-archive` reads them all.",
+        ),
+        _maintenance(
             VACUUM_TABLE,
             ("vacuum", "orphans"),
             "What weekly vacuum freed: versions older than the retention that no tag, model or prediction points to, and files that "
             "killed processes left. A version that went says which ones are still there.",
+            after=ARCHIVE_TABLE,
         ),
     ]
 
 
-def _maintenance(table: str, operations: tuple[str, ...], description: str) -> dg.AssetsDefinition:
+def _maintenance(table: str, operations: tuple[str, ...], description: str, *, after: str | None = None) -> dg.AssetsDefinition:
     @dg.multi_asset(
         name=table.replace(".", "_"),
         specs=[
             dg.AssetSpec(
                 key=asset_key(table),
+                deps=[asset_key(after)] if after else [],
                 group_name=MAINTENANCE_GROUP,
                 kinds={"monitoring", "deltalake"},
                 tags={"layer": "monitoring"},

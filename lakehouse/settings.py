@@ -74,6 +74,9 @@ class Settings(BaseSettings):
     backup_keep_days: int | None = Field(default=None, ge=0, description="After a scheduled backup, keep those of this many days.")
     schedule_backup: str = Field(default="0 4 * * *", description="Cron, UTC.")
     schedule_verify: str = Field(default="0 6 * * 6", description="Cron, UTC.")
+    archive_uri: str | None = Field(
+        default=None, description="Prefix of the archive's tiers; default <home>/archive, or s3://bucket/prefix."
+    )
     compact_target_mb: int = Field(default=256, ge=1, description="Compaction joins data files up to this size.")
     vacuum_retention_h: float = Field(default=168, ge=0, description="A version stays this long after another took its place.")
     orphan_age_h: float = Field(default=24, ge=0, description="Files in no version, older than this, belong to no living writer.")
@@ -127,6 +130,13 @@ class Settings(BaseSettings):
     def landing_bucket(self) -> str | None:
         """`s3://bucket/prefix` with one folder of arriving files per dataset, beside the landing folder; None where there is none."""
         return self.landing.rstrip("/") if self.landing is not None and "://" in self.landing else None
+
+    @cached_property
+    def archive_root(self) -> str:
+        """Prefix of the tiers that rows are archived to, without a trailing slash."""
+        if self.archive_uri is None:
+            return str(self.home_dir / "archive")
+        return self.archive_uri.rstrip("/") if "://" in self.archive_uri else str(self._under_project(Path(self.archive_uri)))
 
     @cached_property
     def spill_dir(self) -> Path:

@@ -95,10 +95,12 @@ def query(
     ] = None,
     limit: Annotated[int | None, typer.Option("--limit", min=0, help="At most this many rows (50 on a terminal, else all).")] = None,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+    with_archive: Annotated[bool, typer.Option("--with-archive", help="Read archived rows as well.")] = False,
 ) -> None:
     """Run one read-only SELECT over the tables, now or as they were."""
     import sys
 
+    from lakehouse.pipeline.archiving import archive_tiers
     from lakehouse.pipeline.query import parse_as_of, rows_as_dicts
     from lakehouse.pipeline.query import query as run_query
     from lakehouse.pipeline.workspace import Workspace
@@ -108,7 +110,9 @@ def query(
     machine = as_csv or screen.json
     rows_shown = limit if limit is not None or machine else _SHOWN_ROWS
     text = sys.stdin.read() if sql == "-" else sql
-    result = run_query(Workspace.load().lake, text, as_of=parse_as_of(as_of or []), limit=rows_shown)
+    workspace = Workspace.load()
+    archive = list(archive_tiers(workspace.settings, workspace.lake).values())[1:] if with_archive else []
+    result = run_query(workspace.lake, text, as_of=parse_as_of(as_of or []), limit=rows_shown, archive=archive)
     if as_csv:
         screen.show_to_auditor({"versions": result.versions, "rows": result.rows})
         buffer = io.StringIO()

@@ -1,12 +1,12 @@
 """The command that keeps tables fast and small: maintain."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Annotated, Any
 
 import typer
 
 from lakehouse.cli.command import command
-from lakehouse.cli.completion import table_names
+from lakehouse.cli.completion import dataset_names, table_names
 from lakehouse.cli.screen import Screen, counted, human_size
 from lakehouse.errors import WRONG_USE
 
@@ -14,6 +14,7 @@ from lakehouse.errors import WRONG_USE
 def register(app: typer.Typer) -> None:
     """Add this group's command."""
     command(app, "maintain", panel="Data")(maintain)
+    command(app, "unarchive", panel="Data")(unarchive)
 
 
 def maintain(
@@ -23,20 +24,27 @@ def maintain(
     compact: Annotated[bool, typer.Option("--compact", help="Join small files; sort rows as the contract says.")] = False,
     checkpoint: Annotated[bool, typer.Option("--checkpoint", help="Write the tables' state beside their logs.")] = False,
     vacuum: Annotated[bool, typer.Option("--vacuum", help="Remove versions that are old and that nothing points to.")] = False,
+    archive: Annotated[bool, typer.Option("--archive", help="Move old rows to the archive, as the contracts say.")] = False,
     orphans: Annotated[bool, typer.Option("--orphans", help="Remove what killed processes left.")] = False,
     retention: Annotated[float | None, typer.Option("--retention", min=0, help="Hours that vacuum keeps a replaced version.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Allow less than an hour: nothing else may use the tables.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show files and bytes, change nothing.")] = False,
 ) -> None:
-    """Compact, checkpoint, vacuum and clean up tables; all of it unless some is named. No row of a version that is kept changes."""
-    from datetime import UTC, datetime
+    """Archive, compact, checkpoint, vacuum and clean up tables; all of it unless some is named."""
+    from datetime import UTC
 
     from lakehouse.pipeline.maintenance import Operation
     from lakehouse.pipeline.maintenance import maintain as do
     from lakehouse.pipeline.runs import new_run
     from lakehouse.pipeline.workspace import Workspace
 
-    asked = {Operation.COMPACT: compact, Operation.CHECKPOINT: checkpoint, Operation.VACUUM: vacuum, Operation.ORPHANS: orphans}
+    asked = {
+        Operation.ARCHIVE: archive,
+        Operation.COMPACT: compact,
+        Operation.CHECKPOINT: checkpoint,
+        Operation.VACUUM: vacuum,
+        Operation.ORPHANS: orphans,
+    }
     chosen = [operation for operation, is_asked in asked.items() if is_asked or not any(asked.values())]
     now = datetime.now(UTC)
     report = do(
@@ -77,3 +85,34 @@ def maintain(
         screen.say(f"{one.operation} {one.table}: {one.error}")
     if report.failed:
         raise typer.Exit(WRONG_USE)
+
+
+def unarchive(
+    screen: Screen,
+    *,
+    dataset: Annotated[str, typer.Argument(help="The dataset.", autocompletion=dataset_names)],
+    since: Annotated[datetime | None, typer.Option("--since", help="Only rows of this time (UTC) or later.")] = None,
+    until: Annotated[datetime | None, typer.Option("--until", help="Only rows before this time (UTC).")] = None,
+) -> None:
+    """Bring archived rows back into a dataset's raw table; without a new rule in its contract they will leave again."""
+    from lakehouse.pipeline.archiving import between, bring_back
+    from lakehouse.pipeline.runs import new_run
+    from lakehouse.pipeline.workspace import Workspace
+
+    workspace = Workspace.load()
+    contract = workspace.contracts.dataset(dataset)
+    where = between(contract, since=since, until=until)
+    done = bring_back(workspace.settings, workspace.lake, contract.raw, where=where, run=new_run())
+    document = {
+        "dataset": dataset,
+        "table": contract.raw,
+        "moves": [{"from": one.origin, "to": one.target, "rows": one.rows, "bytes": one.bytes} for one in done],
+    }
+
+    def show(out: Any) -> None:
+        for one in done:
+            out.print(f"{counted(one.rows, 'row')} from {one.origin} to {one.target}")
+        if not done:
+            out.print("No archived row is of that time.")
+
+    screen.emit(document, show)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from lakehouse.contracts import document as documents
-from lakehouse.contracts.objects import PROTECTIONS, Column, DatasetContract, Landing, Protection, Rule, SchemaChanges
+from lakehouse.contracts.objects import PROTECTIONS, Archiving, Column, DatasetContract, Landing, Protection, Rule, SchemaChanges
 from lakehouse.contracts.rules import column_rules, quality_rules, severity_of
 from lakehouse.contracts.types import logical_type_of, sql_type_of
 from lakehouse.errors import ContractError
@@ -140,6 +140,7 @@ class _Reader:
             schema_changes=self._schema_changes(custom),
             null_values=null_values,
             cluster_by=cluster_by,
+            archiving=self._archiving(custom, by_name, event),
             tags=_listed(self.parsed.get("tags")),
             digest=documents.digest(self.parsed),
             path=self.path,
@@ -330,6 +331,26 @@ class _Reader:
             missing_columns=cast("Any", chosen["missingColumns"]),
             type_change=cast("Any", chosen["typeChange"]),
         )
+
+    def _archiving(self, custom: dict[str, Any], columns: Mapping[str, Column], event: Any) -> Archiving | None:
+        """Rows are archived only where the contract asks for it: what reads the table does not see them any more."""
+        given = custom.get("archive")
+        if given is None:
+            return None
+        expected = "{warmAfterDays: 90, coldAfterDays: 365, by: event_time}"
+        if not isinstance(given, dict) or not set(given) <= {"warmAfterDays", "coldAfterDays", "by"}:
+            raise self.error(("customProperties",), "archive is not written so", expected=expected, found=str(given))
+        warm, cold, by = given.get("warmAfterDays"), given.get("coldAfterDays"), str(given.get("by") or event or "_ingested_at")
+        days = [one for one in (warm, cold) if one is not None]
+        is_ordered = cold is None or (isinstance(warm, int) and isinstance(cold, int) and warm < cold)
+        if warm is None or not is_ordered or any(isinstance(one, bool) or not isinstance(one, int) or one < 1 for one in days):
+            raise self.error(("customProperties",), "archive has no whole days that grow", expected=expected, found=str(given))
+        kind = "TIMESTAMP WITH TIME ZONE" if by == "_ingested_at" else columns[by].stored_type if by in columns else None
+        if kind is None or not kind.startswith(("DATE", "TIMESTAMP")):
+            raise self.error(
+                ("customProperties",), "archive is by no column of time", expected=expected, found=f"{by}: {kind or 'no such column'}"
+            )
+        return Archiving(by, int(warm), None if cold is None else int(cold))
 
     def _texts(self, custom: dict[str, Any], name: str) -> tuple[str, ...]:
         return tuple(str(value) for value in _listed(custom.get(name)))

@@ -200,6 +200,21 @@ class SchemaChanges:
     type_change: Literal["quarantine", "reject"] = "quarantine"
 
 
+@dataclass(frozen=True, slots=True)
+class Archiving:
+    """When rows leave the raw table for a cheaper place.
+
+    Attributes:
+        by: the column of time that says how old a row is.
+        warm_after_days: rows older than this move to the first tier.
+        cold_after_days: rows older than this move on to the second; None keeps them in the first.
+    """
+
+    by: str
+    warm_after_days: int
+    cold_after_days: int | None = None
+
+
 @dataclass(frozen=True)
 class DatasetContract:
     """One dataset: columns, rules, where it arrives and what may happen to it.
@@ -213,6 +228,7 @@ class DatasetContract:
         quarantine_limit_percent: above this share of bad rows the whole file is refused.
         cluster_by: columns that its tables are filtered by: compaction sorts their rows by these.
         redelivery: what a new file does to those that arrived under its name before: `adds` rows to theirs, or `replaces` them.
+        archiving: when rows leave its raw table for the archive; None keeps them.
         digest: sha256 of the parsed document: comments and the order of keys don't change it.
     """
 
@@ -235,6 +251,7 @@ class DatasetContract:
     schema_changes: SchemaChanges = field(default_factory=SchemaChanges)
     null_values: tuple[str, ...] = ()
     cluster_by: tuple[str, ...] = ()
+    archiving: Archiving | None = None
     tags: tuple[str, ...] = ()
     digest: str = ""
     path: Path | None = None

@@ -9,6 +9,7 @@ from typing import Any
 
 from lakehouse.errors import LakehouseError
 from lakehouse.openlineage import Job, job
+from lakehouse.pipeline.archiving import archive_dataset, archive_tiers, needed_below
 from lakehouse.pipeline.leftovers import Leftovers, remove_leftovers
 from lakehouse.pipeline.overview import require_table
 from lakehouse.pipeline.pins import Pins, pinned_versions
@@ -17,6 +18,7 @@ from lakehouse.sql import quote_literal
 from lakehouse.tables import Lake, Stamp, TableName
 from lakehouse.tables.ranges import spoken
 
+ARCHIVE_TABLE = "monitoring.archive"
 COMPACTION_TABLE = "monitoring.compaction"
 VACUUM_TABLE = "monitoring.vacuum"
 _MEGABYTE = 1024 * 1024
@@ -25,6 +27,7 @@ _MEGABYTE = 1024 * 1024
 class Operation(StrEnum):
     """What maintenance can do, in the order in which it is done."""
 
+    ARCHIVE = "archive"
     COMPACT = "compact"
     CHECKPOINT = "checkpoint"
     VACUUM = "vacuum"
@@ -33,6 +36,8 @@ class Operation(StrEnum):
     @property
     def table(self) -> str:
         """Where it is recorded."""
+        if self is Operation.ARCHIVE:
+            return ARCHIVE_TABLE
         return COMPACTION_TABLE if self in {Operation.COMPACT, Operation.CHECKPOINT} else VACUUM_TABLE
 
 
@@ -41,7 +46,7 @@ class Done:
     """One operation on one table.
 
     Attributes:
-        table: `layer.name`.
+        table: `layer.name`, after the name of its tier where that is not the hot one.
         changed: whether there was anything to do; in a dry run, whether there is.
         files_before: data files that it looked at: those to be rewritten, or all that lie in the folder.
         bytes_before: their size.
@@ -97,8 +102,8 @@ class MaintenanceReport:
 
     @property
     def bytes_freed(self) -> int:
-        """How much less is stored: what a compaction replaced stays until vacuum."""
-        freed = sum(one.bytes_saved for one in self.done if one.changed and one.operation is not Operation.COMPACT)
+        """How much less is stored: what compaction replaced and archiving moved stays until vacuum."""
+        freed = sum(one.bytes_saved for one in self.done if one.changed and one.operation not in {Operation.COMPACT, Operation.ARCHIVE})
         return freed + sum(one.bytes for one in self.leftovers)
 
     def as_dict(self) -> dict[str, Any]:
@@ -111,9 +116,11 @@ class MaintenanceReport:
         }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Work:
     workspace: Workspace
+    tier: str
+    lake: Lake
     run: str
     now: datetime
     dry_run: bool
@@ -122,12 +129,23 @@ class _Work:
     pins: Pins
 
     @property
-    def lake(self) -> Lake:
-        return self.workspace.lake
-
-    @property
     def stamp(self) -> Stamp:
         return Stamp(asset="maintenance", run=self.run)
+
+    def name(self, table: TableName) -> str:
+        return f"{self.tier} {table}" if self.tier else str(table)
+
+    def archive(self, table: TableName) -> Done:
+        contract = self.workspace.contracts.datasets.get(table.name) if table.layer == "raw" and not self.tier else None
+        if contract is None or contract.archiving is None:
+            return Done(Operation.ARCHIVE, self.name(table), False)
+        settings = self.workspace.settings
+        before = self.lake.detail(table)
+        moved = archive_dataset(settings, self.lake, contract, run=self.run, now=self.now, dry_run=self.dry_run)
+        after = before if self.dry_run else self.lake.detail(table)
+        size = before.bytes - sum(one.bytes for one in moved if one.origin == "hot") if self.dry_run else after.bytes
+        detail = ", ".join(f"{one.rows:,} rows from {one.origin} to {one.target}" for one in moved)
+        return Done(Operation.ARCHIVE, self.name(table), bool(moved), before.files, after.files, before.bytes, size, detail)
 
     def compact(self, table: TableName) -> Done:
         contracts = self.workspace.contracts.datasets
@@ -140,7 +158,7 @@ class _Work:
         after = found.bytes_before if self.dry_run else found.bytes_after
         detail = f"{found.files_before:,} files into {found.files_after:,}{sorted_by}" if found.groups else ""
         return Done(
-            Operation.COMPACT, str(table), found.groups > 0, found.files_before, found.files_after, found.bytes_before, after, detail
+            Operation.COMPACT, self.name(table), found.groups > 0, found.files_before, found.files_after, found.bytes_before, after, detail
         )
 
     def checkpoint(self, table: TableName) -> Done:
@@ -148,7 +166,7 @@ class _Work:
         details = [f"version {found.version}"] if found.is_due else []
         details += [f"{found.superseded_files:,} older ones removed"] if found.superseded_files else []
         bytes_before = found.superseded_bytes
-        return Done(Operation.CHECKPOINT, str(table), bool(details), found.superseded_files, 0, bytes_before, 0, ", ".join(details))
+        return Done(Operation.CHECKPOINT, self.name(table), bool(details), found.superseded_files, 0, bytes_before, 0, ", ".join(details))
 
     def vacuum(self, table: TableName) -> Done:
         pins = self.pins.get(str(table), {})
@@ -159,14 +177,14 @@ class _Work:
         detail = f"versions {spoken(found.newly_gone)} can't be read any more" if found.newly_gone else ""
         kept = tuple(f"{version}: {', '.join(reasons)}" for version, reasons in pins.items())
         return Done(
-            Operation.VACUUM, str(table), found.files > 0, files, files - found.files, size, size - found.bytes, detail, pinned=kept
+            Operation.VACUUM, self.name(table), found.files > 0, files, files - found.files, size, size - found.bytes, detail, pinned=kept
         )
 
     def orphans(self, table: TableName) -> Done:
         older_than = timedelta(hours=self.workspace.settings.orphan_age_h)
         found = self.lake.remove_orphans(table, now=self.now, older_than=older_than, dry_run=self.dry_run, force=self.force)
         detail = f"{found.files:,} files that were never committed" if found.files else ""
-        return Done(Operation.ORPHANS, str(table), found.files > 0, found.files, 0, found.bytes, 0, detail)
+        return Done(Operation.ORPHANS, self.name(table), found.files > 0, found.files, 0, found.bytes, 0, detail)
 
 
 def maintain(
@@ -204,9 +222,13 @@ def maintain(
         done: list[Done] = []
         for operation in (one for one in Operation if one in wanted):
             pins = pinned_versions(workspace.settings, lake) if operation is Operation.VACUUM else {}
-            work = _Work(workspace, run, now, dry_run, force, kept, pins)
-            for table in names:
-                one = _tried(work, operation, table)
+            works = {_Work(workspace, "", lake, run, now, dry_run, force, kept, pins): names}
+            tiers = archive_tiers(workspace.settings, lake)
+            for tier, below in list(tiers.items())[1:] if not tables else ():
+                found = below.tables()
+                needed = _needed(list(tiers.values()), below, found) if operation is Operation.VACUUM else {}
+                works[_Work(workspace, tier, below, run, now, dry_run, force, kept, needed)] = found
+            for one in (_tried(work, operation, table) for work, found in works.items() for table in found):
                 done.append(one)
                 if told is not None:
                     told(one)
@@ -223,9 +245,19 @@ def maintain(
         return report
 
 
+def _needed(tiers: Sequence[Lake], tier: Lake, tables: Iterable[TableName]) -> Pins:
+    """What the tables above a tier count on in it."""
+    return {
+        str(table): {version: ("rows archived here",) for lake, version in needed_below(tiers, str(table)) if lake is tier}
+        for table in tables
+    }
+
+
 def _tried(work: _Work, operation: Operation, table: TableName) -> Done:
     try:
         match operation:
+            case Operation.ARCHIVE:
+                return work.archive(table)
             case Operation.COMPACT:
                 return work.compact(table)
             case Operation.CHECKPOINT:
@@ -235,7 +267,7 @@ def _tried(work: _Work, operation: Operation, table: TableName) -> Done:
             case Operation.ORPHANS:
                 return work.orphans(table)
     except LakehouseError as error:
-        return Done(operation, str(table), False, error=str(error))
+        return Done(operation, work.name(table), False, error=str(error))
 
 
 def _record(lake: Lake, report: MaintenanceReport, *, run: str, now: datetime) -> None:

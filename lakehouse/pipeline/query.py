@@ -9,9 +9,10 @@ from typing import Any
 import duckdb
 
 from lakehouse.errors import QueryError, TableError
-from lakehouse.sql import quote_literal
+from lakehouse.sql import quote_identifier, quote_literal
 from lakehouse.tables import Lake, Session, TableName
 from lakehouse.tables.tags import parse_point
+from lakehouse.tables.tiers import counted_version, spanning_sql
 from lakehouse.tables.versions import AsOf
 
 _READ_ONLY = frozenset({"SELECT", "EXPLAIN"})
@@ -69,8 +70,12 @@ def _bad_as_of(item: str) -> QueryError:
     )
 
 
-def query(lake: Lake, sql: str, *, as_of: Mapping[str, AsOf] | None = None, limit: int | None = None) -> QueryResult:
+def query(
+    lake: Lake, sql: str, *, as_of: Mapping[str, AsOf] | None = None, limit: int | None = None, archive: Sequence[Lake] = ()
+) -> QueryResult:
     """Run one SELECT over the tables it names; it can read nothing else and change nothing.
+
+    With `archive`, the tiers below the lake, a table is read with all rows that have moved there.
 
     Raises:
         QueryError: the SQL is wrong, is not a single SELECT, or names a table that does not exist.
@@ -81,7 +86,9 @@ def query(lake: Lake, sql: str, *, as_of: Mapping[str, AsOf] | None = None, limi
     wanted = {str(table) for table in tables if _mentions(sql, table)} | set(pinned)
     with lake.connect(sorted(wanted), as_of=pinned) as session:
         _check_read_only(session.con, sql)
-        _lock(lake, session, wanted)
+        for table in sorted(wanted) if archive else ():
+            _span([lake, *archive], session, table)
+        _lock([lake, *archive], session, wanted)
         try:
             cursor = session.con.execute(sql)
             rows = cursor.fetchall() if limit is None else cursor.fetchmany(limit + 1)
@@ -124,9 +131,19 @@ def _check_read_only(con: duckdb.DuckDBPyConnection, sql: str) -> None:
         raise QueryError("query", "is not one read-only statement", expected="one SELECT", found=found, fix="Tables change only by runs")
 
 
-def _lock(lake: Lake, session: Session, tables: set[str]) -> None:
+def _span(tiers: Sequence[Lake], session: Session, table: str) -> None:
+    """Have the table's view show the rows of all tiers."""
+    version = session.versions[table]
+    if counted_version(tiers[0], table, version) is None:
+        return
+    sql = spanning_sql(tiers, table, con=session.con, version=version)
+    name = TableName.parse(table)
+    session.con.execute(f"CREATE OR REPLACE VIEW {quote_identifier(name.layer)}.{quote_identifier(name.name)} AS {sql}")
+
+
+def _lock(lakes: Sequence[Lake], session: Session, tables: set[str]) -> None:
     """Close the session to everything but the folders of its tables."""
-    folders = ", ".join(quote_literal(f"{lake.uri}/{table.replace('.', '/')}") for table in sorted(tables))
+    folders = ", ".join(quote_literal(f"{lake.uri}/{table.replace('.', '/')}") for lake in lakes for table in sorted(tables))
     session.con.execute(f"SET allowed_directories = [{folders}]")
     session.con.execute("SET enable_external_access = false")
     session.con.execute("SET lock_configuration = true")
