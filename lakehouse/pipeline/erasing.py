@@ -24,7 +24,7 @@ from lakehouse.privacy.erasure.identity import Memory, identify, manners
 from lakehouse.privacy.erasure.report import read_report, signed_report, write_report
 from lakehouse.privacy.erasure.rows import Manner, find_rows
 from lakehouse.privacy.erasure.subject import Identifiers, Subject, is_distinctive
-from lakehouse.privacy.erasure.suppression import RowsGone, count_rows, suppress
+from lakehouse.privacy.erasure.suppression import ERASED_ORIGINALS, RowsGone, count_rows, suppress
 from lakehouse.privacy.erasure.tables import ErasedTable, Work, erase_table
 from lakehouse.privacy.erasure.trees import Choice, ErasedFile, FileTree, inside_tables
 from lakehouse.recovery.checksums import forget
@@ -35,7 +35,6 @@ from lakehouse.tables.names import TableName
 from lakehouse.tables.spill import own_folder
 from lakehouse.tables.storage import Storage
 
-ERASED_ORIGINALS = "monitoring.erased_originals"
 _ORIGINALS = "files/"
 # Whose rows are made from whose: what is built meanwhile is built from what is clean already.
 _LAYERS = ("raw", "quarantine", "staging", "analytics", "features", "models")

@@ -24,6 +24,7 @@ from lakehouse.privacy.erasure.files import Files
 from lakehouse.privacy.erasure.subject import Identifiers, Subject
 from lakehouse.privacy.erasure.suppression import rows_gone
 from lakehouse.recovery.backing_up import back_up
+from lakehouse.recovery.verifying import verify_home
 from lakehouse.settings import Settings
 from lakehouse.tables import Lake
 
@@ -121,6 +122,7 @@ def test_a_person_leaves_a_home(workspace: Workspace) -> None:
         database.execute("DELETE FROM events WHERE body = 'other'")
         database.commit()
     back_up(settings, settings.backup_uri or "", now=NOW)
+    assert verify_home(settings, backup=settings.backup_uri).failures == ()
     before = raw(workspace)
     assert len(everywhere(workspace)) > 10
     looked = erase(workspace, SUBJECT, run="r", now=NOW, dry_run=True)
@@ -134,6 +136,8 @@ def test_a_person_leaves_a_home(workspace: Workspace) -> None:
     assert WHO not in done.path.read_text()
     assert verify_erasure(workspace, done.path, SUBJECT).left == ()
     assert verify_erasure(workspace, done.path, None).left == ()
+    # Whoever looks whether everything is as it was written finds that it is: nothing was damaged.
+    assert verify_home(settings, backup=settings.backup_uri).failures == ()
     # Again: there is nothing to do.
     again = erase(workspace, SUBJECT, run="r", now=datetime.now(UTC))
     assert again.document["tables"] == again.document["files"] == []

@@ -2,6 +2,7 @@
 
 import bz2
 import gzip
+import hashlib
 import io
 import shutil
 import sqlite3
@@ -9,7 +10,7 @@ import uuid
 import zipfile
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,11 +34,15 @@ _ANYTHING = Manner(whole_cells=False, any_mention=True)
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What was done to a file: `records` of the subject emptied, or mentions masked; `left` is why it could not be."""
+    """What was done to a file: `records` of the subject emptied, or mentions masked.
+
+    Attributes:
+        sha256: of what an encrypted file now holds.
+    """
 
     records: int = 0
     masked: bool = False
-    left: str | None = None
+    sha256: str | None = None
 
 
 class Files:
@@ -155,6 +160,8 @@ class Files:
         try:
             wrap = self._unwrap(path, kind, inner)
             change = self.clean(inner, records=records, depth=depth + 1)
+            if kind == "vault":
+                change = replace(change, sha256=digest_of(inner))
             wrap(inner, path)
         finally:
             inner.unlink(missing_ok=True)
@@ -196,7 +203,8 @@ class Files:
                 inner.write_bytes(archive.read(info))
                 if self.has(inner, depth + 1):
                     total += self.clean(inner, records=records, depth=depth + 1).records
-                new.writestr(self._who.masked(info.filename), inner.read_bytes())
+                # With the time it had: the same content gives the same bytes.
+                new.writestr(zipfile.ZipInfo(self._who.masked(info.filename), info.date_time), inner.read_bytes(), zipfile.ZIP_DEFLATED)
                 inner.unlink()
         path.write_bytes(buffer.getvalue())
         return Change(total, masked=total == 0)
@@ -248,6 +256,12 @@ def kind_of(path: Path) -> str:
         return "zip" if zipfile.is_zipfile(path) else "plain"
     marks = {b"\x1f\x8b": "gzip", b"BZh": "bz2", _ZSTD: "zstd", _VAULT: "vault", _SQLITE: "sqlite"}
     return next((kind for mark, kind in marks.items() if head.startswith(mark)), "plain")
+
+
+def digest_of(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _ends_in(path: Path, mark: bytes) -> bool:

@@ -14,6 +14,7 @@ from lakehouse.sql import quote_identifier, quote_literal
 from lakehouse.tables import Lake, Stamp, Transaction
 
 ERASED_SUBJECTS = "monitoring.erased_subjects"
+ERASED_ORIGINALS = "monitoring.erased_originals"
 ERASED_ROWS = "monitoring.erased_rows"
 _WORD = r"[\pL\pN](?:[\pL\pN_.@+-]*[\pL\pN])?"
 
@@ -119,3 +120,12 @@ def rows_gone(lake: Lake, dataset: str) -> RowsGone:
             f"WHERE dataset = {quote_literal(dataset)}"
         ).fetchone()
     return RowsGone(dataset, *found) if found else RowsGone(dataset)
+
+
+def originals_now(lake: Lake) -> dict[str, str]:
+    """What originals hold whose records were emptied: the digest of their content, by place. They keep the name of what they held."""
+    if not lake.exists(ERASED_ORIGINALS):
+        return {}
+    with lake.connect([ERASED_ORIGINALS]) as session:
+        newest = f"SELECT archive, arg_max(sha256_now, erased_at) FROM {ERASED_ORIGINALS} GROUP BY archive"
+        return dict(session.con.execute(newest).fetchall())

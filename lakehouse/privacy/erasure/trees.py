@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lakehouse.crashpoints import Point, reached
-from lakehouse.privacy.erasure.files import Files, kind_of
+from lakehouse.privacy.erasure.files import Files, digest_of, kind_of
 from lakehouse.privacy.erasure.subject import Identifiers
 from lakehouse.privacy.erasure.tree import Tree
 from lakehouse.tables.storage import StoredFile
@@ -24,7 +24,7 @@ class ErasedFile:
         path: without the subject, should it be part of the name.
         records: records that were emptied.
         what: emptied, masked, or removed.
-        sha256: of the new content.
+        sha256: of the new content; of an encrypted file that of what it holds.
         renamed: its name had the subject in it.
     """
 
@@ -107,7 +107,7 @@ class FileTree:
             draft = Path(folder) / f"draft-{uuid.uuid4().hex}"
             shutil.copyfile(local, draft)
             change = self._files.clean(draft, records=choice.has_records)
-            digest = _digest(draft)
+            digest = change.sha256 or digest_of(draft)
             reached(Point.MID_ERASE)
             self._tree.put(draft, shown)
         if shown != path:
@@ -135,10 +135,3 @@ def inside_tables(tables: Collection[str]) -> Callable[[str], bool]:
     """Whether a path belongs to one of the tables (`layer.name`)."""
     folders = tuple(table.replace(".", "/") + "/" for table in tables)
     return lambda path: path.startswith(folders)
-
-
-def _digest(path: Path) -> str:
-    import hashlib
-
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
