@@ -7,6 +7,7 @@ from assets.jobs import build_jobs, build_recovery_jobs, executor
 from assets.maintenance import build_maintenance_assets
 from assets.models import build_model_assets
 from assets.monitoring import build_monitoring_assets
+from assets.privacy import build_privacy_assets
 from assets.recovery import build_recovery_assets
 from assets.transform import build_dbt_assets
 from lakehouse.pipeline.workspace import Workspace
@@ -35,6 +36,7 @@ def build_definitions(settings: Settings) -> dg.Definitions:
             *(asset for model in models for asset in build_model_assets(model, contracts)),
             *build_monitoring_assets(contracts),
             *build_maintenance_assets(),
+            *build_privacy_assets(),
             *build_recovery_assets(settings),
         ],
         jobs=[

@@ -19,6 +19,7 @@ QUALITY_JOB = "quality"
 PERFORMANCE_JOB = "model_performance"
 ARCHIVE_JOB = "archive"
 COMPACTION_JOB = "compaction"
+PRIVACY_JOB = "privacy"
 BACKUP_JOB = "backup"
 VERIFY_JOB = "verify"
 
@@ -74,6 +75,11 @@ def build_jobs(*, table_checks: Iterable[dg.AssetCheckKey]) -> list["UnresolvedA
             COMPACTION_JOB,
             selection=dg.AssetSelection.assets(asset_key("monitoring.compaction")),
             description="Joins small files, sorts rows as the contracts say, and checkpoints the logs. Changes no row and no result.",
+        ),
+        dg.define_asset_job(
+            PRIVACY_JOB,
+            selection=dg.AssetSelection.assets(asset_key("monitoring.retention"), asset_key("monitoring.audit")),
+            description="Removes what is over the period that a contract enforces, and people who withdrew their consent; copies the audit.",
         ),
     ]
 

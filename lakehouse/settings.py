@@ -80,6 +80,7 @@ class Settings(BaseSettings):
     compact_target_mb: int = Field(default=256, ge=1, description="Compaction joins data files up to this size.")
     vacuum_retention_h: float = Field(default=168, ge=0, description="A version stays this long after another took its place.")
     orphan_age_h: float = Field(default=24, ge=0, description="Files in no version, older than this, belong to no living writer.")
+    schedule_privacy: str = Field(default="30 4 * * *", description="Cron, UTC.")
     schedule_compaction: str = Field(default="30 3 * * *", description="Cron, UTC.")
     executor: Literal["in_process", "multiprocess"] = Field(default="in_process", description="How Dagster runs the steps of a run.")
     sensor_interval_s: int = Field(default=30, ge=1, description="How often sensors and automation look.")

@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from assets.jobs import ARCHIVE_JOB, BACKUP_JOB, COMPACTION_JOB, MAIN_JOB, PERFORMANCE_JOB, QUALITY_JOB, VERIFY_JOB
+from assets.jobs import ARCHIVE_JOB, BACKUP_JOB, COMPACTION_JOB, MAIN_JOB, PERFORMANCE_JOB, PRIVACY_JOB, QUALITY_JOB, VERIFY_JOB
 from lakehouse.settings import Settings
 
 
@@ -14,6 +14,7 @@ def build_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
         PERFORMANCE_JOB: settings.schedule_performance,
         ARCHIVE_JOB: settings.schedule_archive,
         COMPACTION_JOB: settings.schedule_compaction,
+        PRIVACY_JOB: settings.schedule_privacy,
     }
     if settings.backup_uri is not None:
         crons |= {BACKUP_JOB: settings.schedule_backup, VERIFY_JOB: settings.schedule_verify}

@@ -1,4 +1,4 @@
-"""Commands about people, and about who looked at what: erase, audit."""
+"""Commands about people, and about who looked at what: erase, retention, audit."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +14,7 @@ from lakehouse.errors import DATA_DID_NOT_PASS, PrivacyError
 def register(app: typer.Typer) -> None:
     """Add this group's commands."""
     command(app, "erase", panel="Privacy")(erase)
+    command(app, "retention", panel="Privacy")(retention)
     group = typer.Typer(name="audit", help="Who read or changed what.", no_args_is_help=True)
     app.add_typer(group, rich_help_panel="Privacy")
     command(group, "list")(list_entries)
@@ -182,4 +183,27 @@ def verify_audit(screen: Screen) -> None:
 
     screen.emit(document, show)
     if problems:
+        raise typer.Exit(DATA_DID_NOT_PASS)
+
+
+def retention(screen: Screen, *, dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would go.")] = False) -> None:
+    """Remove what is over the period that its contract enforces, and people who withdrew their consent."""
+    from lakehouse.pipeline.keeping import enforce_contracts
+    from lakehouse.pipeline.runs import new_run
+    from lakehouse.pipeline.workspace import Workspace
+
+    report = enforce_contracts(Workspace.load(), run=new_run(), now=datetime.now(UTC), dry_run=dry_run, told=screen.say)
+
+    def show(out: Any) -> None:
+        if not report.enforced:
+            out.print("No contract enforces a retention or holds consents: see docs/privacy.md.")
+        for one in report.expired:
+            for table, rows in one.tables.items():
+                out.print(f"{table}: {rows:,} rows of before {one.cutoff:%Y-%m-%d}", markup=False)
+            if one.originals:
+                out.print(f"{one.originals:,} originals of {one.dataset}", markup=False)
+        out.print(f"{len(report.withdrawn):,} people withdrew their consent")
+
+    screen.emit({**report.as_dict(), "dry_run": dry_run}, show)
+    if report.unfinished:
         raise typer.Exit(DATA_DID_NOT_PASS)

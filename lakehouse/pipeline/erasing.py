@@ -222,22 +222,8 @@ class _Erasure:
         ]
 
     def _models(self, tables: Sequence[ErasedTable]) -> list[dict[str, Any]]:
-        """Models that learned from the subject's rows can't be made again to the same bytes: they say so from now on."""
-        touched = {one.table for one in tables if one.rows_ever}
-        names = [name for name in self.workspace.contracts.models if f"models.{name}_training_set" in touched]
-        registry = Registry(self.workspace.settings)
-        if not names or not registry.is_present:
-            return []
-        told = f"rows of its training set were erased by {self.fingerprint}"
-        done: list[dict[str, Any]] = []
-        for name in names:
-            self.told(f"model {name}")
-            versions = registry.versions(name)
-            if not self.dry_run:
-                for version in versions:
-                    registry.tag(name, version, {"lakehouse.reproducible": f"no: {told}"})
-            done.append({"model": name, "versions": versions, "note": told})
-        return done
+        why = f"rows of its training set were erased by {self.fingerprint}"
+        return note_models(self.workspace, tables, why, dry_run=self.dry_run)
 
     def _tree(self, storage: Storage) -> FileTree:
         everywhere = self.who.everywhere()
@@ -245,8 +231,26 @@ class _Erasure:
         return FileTree(storage, files, everywhere, scratch=self.scratch, is_local=storage.is_local)
 
 
+def note_models(workspace: Workspace, tables: Sequence[ErasedTable], why: str, *, dry_run: bool) -> list[dict[str, Any]]:
+    """Models that learned from rows that went can't be made again to the same bytes: they say so from now on."""
+    touched = {one.table for one in tables if one.rows_ever}
+    names = [name for name in workspace.contracts.models if f"models.{name}_training_set" in touched]
+    registry = Registry(workspace.settings)
+    if not names or not registry.is_present:
+        return []
+    done: list[dict[str, Any]] = []
+    for name in names:
+        versions = registry.versions(name)
+        if not dry_run:
+            for version in versions:
+                registry.tag(name, version, {"lakehouse.reproducible": f"no: {why}"})
+        done.append({"model": name, "versions": versions, "note": why})
+    return done
+
+
 @contextmanager
-def _opened(workspace: Workspace) -> Iterator[tuple[duckdb.DuckDBPyConnection, Path]]:
+def opened(workspace: Workspace) -> Iterator[tuple[duckdb.DuckDBPyConnection, Path]]:
+    """A connection, and a private folder that goes with it."""
     con = workspace.lake.open_connection()
     try:
         with tempfile.TemporaryDirectory(prefix="erasing-", dir=own_folder(workspace.settings.spill_dir)) as scratch:
@@ -284,7 +288,7 @@ def erase(
     """
     settings = workspace.settings
     lock = settings.home_dir / "privacy" / "erasing" / "erase.lock"
-    with exclusive(lock, waiting=lambda: told("another erasure is under way: waiting for it to end")), _opened(workspace) as (con, scratch):
+    with exclusive(lock, waiting=lambda: told("another erasure is under way: waiting for it to end")), opened(workspace) as (con, scratch):
         return _Erasure(workspace, subject, secret_key(settings), con, scratch, run, now, dry_run, told, backups).do()
 
 
@@ -318,7 +322,7 @@ def verify_erasure(workspace: Workspace, path: Path, subject: Subject | None, *,
     key = secret_key(workspace.settings)
     document = read_report(path, {key.id: key})
     fingerprint = document["subject"]["fingerprint"]
-    with _opened(workspace) as (con, scratch):
+    with opened(workspace) as (con, scratch):
         search = Search(workspace, con, [key], scratch, backups)
         left = search.hashed(document["subject"]["dataset"], document["subject"]["column"], fingerprint)
         if subject is None:

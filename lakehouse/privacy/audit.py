@@ -280,6 +280,30 @@ class Audit:
         ]
 
 
+@dataclass(frozen=True, slots=True)
+class AuditState:
+    """How many entries the table got, and where the chain does not hold."""
+
+    added: int
+    problems: tuple[Problem, ...]
+
+
+def bring_up_to_date(settings: Settings, lake: Lake, *, run: str) -> AuditState:
+    """Record the commits that have no entry yet, look at the whole chain, and copy it into the table if it holds.
+
+    Raises:
+        PrivacyError: the journal can't be written.
+        ConcurrentWrite: other writers never paused.
+    """
+    audit = Audit(settings)
+    with lake.connect(()) as session:
+        problems = [*audit.problems(), *audit.table_problems(lake, session.con)]
+        if problems:
+            return AuditState(0, tuple(problems))
+        audit.record_commits(lake)
+        return AuditState(audit.collect(lake, session.con, run=run), ())
+
+
 def _draft(who: str, action: str, tables: Mapping[str, int | None], outcome: str, *, at: datetime, facts: Mapping[str, Any]) -> Entry:
     return Entry(0, at.astimezone(UTC).isoformat().replace("+00:00", "Z"), who, action, dict(tables), outcome, dict(facts))
 

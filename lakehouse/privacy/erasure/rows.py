@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import duckdb
@@ -25,11 +26,13 @@ class Manner:
         shares_columns: its columns mean what those of the subject's dataset of the same name mean.
         whole_cells: a cell that is one of the subject's words makes the row theirs; otherwise it is only masked.
         any_mention: a text that mentions the subject makes the row theirs (rows kept as they arrived).
+        older_than: rows whose time in this column is before the instant go, whoever's they are.
     """
 
     shares_columns: bool = False
     whole_cells: bool = True
     any_mention: bool = False
+    older_than: tuple[str, datetime] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +134,9 @@ def _theirs(shape: _Shape, who: Identifiers, manner: Manner) -> str:
     conditions = who.in_columns_sql(names) if manner.shares_columns else []
     if manner.whole_cells and not (manner.shares_columns and who.main in names):
         conditions += [who.is_word_sql(quote_identifier(name)) for name, kind in shape.columns if kind == "VARCHAR" and who.words]
+    if manner.older_than is not None and manner.older_than[0] in names:
+        column, instant = manner.older_than
+        conditions.append(f"TRY_CAST({quote_identifier(column)} AS TIMESTAMPTZ) < {quote_literal(instant)}")
     if manner.any_mention:
         conditions.append(_mentions(shape, who))
     return f"(({' OR '.join(conditions)}) IS TRUE)" if conditions else "false"
