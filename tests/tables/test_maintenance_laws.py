@@ -116,5 +116,5 @@ class ManyMaintainedTables(MaintainedTable):
     """The same, for as long as patience lasts."""
 
 
-ManyMaintainedTables.TestCase.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
+ManyMaintainedTables.TestCase.settings = settings(max_examples=30, stateful_step_count=25, deadline=None)
 TestManyMaintainedTables = pytest.mark.slow(ManyMaintainedTables.TestCase)
