@@ -1,5 +1,7 @@
 """Build models, seeds and snapshots, run their tests, and say what happened to each."""
 
+import hashlib
+import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,11 +13,12 @@ from lakehouse.openlineage import Job, job
 from lakehouse.openlineage.columns import column_sources
 from lakehouse.settings import Settings
 from lakehouse.tables import Lake, TableName
+from lakehouse.transform.atomic import write_atomically
 from lakehouse.transform.invocation import invoked, one_line
 from lakehouse.transform.project import parsed, prepare
 
 # What working out the columns' origins may add to a build.
-_COLUMNS_S = 3.0
+_COLUMNS_S = 10.0
 _BUILT = frozenset({"model", "seed", "snapshot"})
 _TESTED = frozenset({"test", "unit_test"})
 Status = Literal["success", "error", "skipped"]
@@ -159,15 +162,16 @@ def build(
         results = invocation.result.results if invocation.result is not None else ()
         report = _report(results)
         if told.is_told:
-            _tell(told, lake, results)
+            _tell(told, settings, lake, results)
     if check and report.failed:
         raise BuildFailed(report)
     return report
 
 
-def _tell(told: Job, lake: Lake, results: Iterable[Any]) -> None:
+def _tell(told: Job, settings: Settings, lake: Lake, results: Iterable[Any]) -> None:
     """What the commits of a build don't say: which nodes failed, and where the columns of the others come from."""
     until = time.monotonic() + _COLUMNS_S
+    made: dict[str, str] = {}
     for result in results:
         if str(result.node.resource_type) not in _BUILT:
             continue
@@ -175,8 +179,21 @@ def _tell(told: Job, lake: Lake, results: Iterable[Any]) -> None:
         if node.status == "error":
             told.failed(str(node.table), "could not be built")
         elif node.status == "success" and not node.is_unchanged and getattr(result.node, "compiled_code", None):
-            left = max(0.0, until - time.monotonic())
-            told.came_from(str(node.table), column_sources(str(result.node.compiled_code), lake.schema, budget_s=left))
+            made[str(node.table)] = str(result.node.compiled_code)
+    for table, sql in sorted(made.items(), key=lambda one: len(one[1])):
+        told.came_from(table, _columns(settings, lake, sql, budget_s=max(0.0, until - time.monotonic())))
+
+
+def _columns(settings: Settings, lake: Lake, sql: str, *, budget_s: float) -> dict[str, list[tuple[str, str]]]:
+    """Where the columns of a SELECT come from, worked out once: a long one takes a second."""
+    kept = settings.dbt_home / "columns" / f"{hashlib.sha256(sql.encode()).hexdigest()[:32]}.json"
+    if kept.is_file():
+        return {column: [(table, name) for table, name in sources] for column, sources in json.loads(kept.read_text("utf-8")).items()}
+    began = time.monotonic()
+    found = column_sources(sql, lake.schema, budget_s=budget_s)
+    if found and time.monotonic() - began < budget_s:
+        write_atomically(kept, json.dumps(found))
+    return found
 
 
 def _listener(progress: Callable[[str, str], None]) -> Callable[[Any], None]:

@@ -69,7 +69,7 @@ def test_without_a_key_a_changed_row_is_one_less_and_one_more(merged: Lake, diff
 
 def test_equal_versions_and_added_files_are_known_from_the_log(merged: Lake, diff: Diff) -> None:
     assert diff(2, 2, "id").is_empty
-    (Path(merged.snapshot(T, 0).files[0].uri)).unlink()
+    merged.storage.delete([f"analytics/people/{merged.snapshot(T, 0).files[0].path}"])
     found = diff(0, 1, "id", limit=3)
     assert counts(found) == (10, 0, 0)
     assert [row["id"] for row in found.samples.added] == [10, 11, 12]

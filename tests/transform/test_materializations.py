@@ -2,10 +2,12 @@
 
 import gc
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from lakehouse.transform import build
 from tests.transform.conftest import ScratchProject
 
 SOURCES = """
@@ -168,3 +170,27 @@ def test_a_python_model_is_a_table(built: SimpleNamespace) -> None:
     assert not report.nodes[0].is_unchanged
     assert project.build("doubled").nodes[0].is_unchanged
     gc.collect()
+
+
+@pytest.mark.slow
+def test_a_build_is_told_to_openlineage_table_by_table(
+    scratch_project: Callable[[str], ScratchProject], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import json
+
+    project = scratch_project("told")
+    project.put("raw.orders", "SELECT 1 AS id, 10 AS amount")
+    project.write("models/sources.yml", "version: 2\nsources: [{name: raw, schema: raw, tables: [{name: orders}]}]")
+    project.write("models/staging/orders.sql", "select id, amount * 2 as twice from {{ source('raw', 'orders') }}")
+    project.write("models/analytics/broken.sql", "select nothing from {{ ref('orders') }}")
+    settings = project.settings.model_copy(update={"openlineage_file": tmp_path / "events.ndjson"})
+    build(settings, run="told", check=False)
+    events = [json.loads(line) for line in (tmp_path / "events.ndjson").read_text().splitlines()]
+    ends = {event["job"]["name"]: event for event in events if event["eventType"] != "START"}
+    assert {name: event["eventType"] for name, event in ends.items()} == {
+        "dbt.staging.orders": "COMPLETE",
+        "dbt.analytics.broken": "FAIL",
+        "dbt.build": "FAIL",
+    }
+    fields = ends["dbt.staging.orders"]["outputs"][0]["facets"]["columnLineage"]["fields"]
+    assert [one["field"] for one in fields["twice"]["inputFields"]] == ["amount"]
