@@ -116,6 +116,10 @@ class VersionGone(TableNotFound):
     """A version whose data files vacuum has removed."""
 
 
+class TableDamaged(TableError):
+    """A file of the table is missing or is not what was written."""
+
+
 class RetentionTooShort(TableError):
     """Maintenance was asked to remove what is still in use."""
 

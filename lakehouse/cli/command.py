@@ -19,6 +19,8 @@ from lakehouse.errors import WRONG_USE, LakehouseError, MachineError
 
 INTERRUPTED = 130
 BROKEN_PIPE = 141
+# Whose errors may be about a file or the machine: DuckDB, delta-rs, the system.
+_ENGINES = ("_duckdb", "_internal", "builtins")
 
 _JSON = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout (see docs/cli.md).")]
 _DEBUG = Annotated[bool, typer.Option("--debug", help="Show tracebacks and the log of libraries.")]
@@ -87,6 +89,13 @@ class _errors_as_exit_codes:
         if isinstance(error, OSError) and (refusal := refused_by_the_machine(error)) is not None:
             self.screen.fail(str(refusal), refusal.as_dict(), error)
             raise typer.Exit(refusal.exit_code) from error
+        if type(error).__module__ in _ENGINES:
+            # Imported where it is needed: most commands never open a table.
+            from lakehouse.tables.damage import explained
+
+            if (damage := explained(error)) is not None:
+                self.screen.fail(str(damage), damage.as_dict(), error)
+                raise typer.Exit(damage.exit_code) from error
         if isinstance(error, Exception):
             line = " ".join(str(error).split()) or "no message"
             message = f"unexpected {type(error).__name__}: {line[:500]}"

@@ -11,6 +11,7 @@ import duckdb
 from lakehouse.errors import QueryError, TableError
 from lakehouse.sql import quote_identifier, quote_literal
 from lakehouse.tables import Lake, Session, TableName
+from lakehouse.tables.damage import explained as damage
 from lakehouse.tables.tags import parse_point
 from lakehouse.tables.tiers import counted_version, spanning_sql
 from lakehouse.tables.versions import AsOf
@@ -93,7 +94,7 @@ def query(
             cursor = session.con.execute(sql)
             rows = cursor.fetchall() if limit is None else cursor.fetchmany(limit + 1)
         except duckdb.Error as error:
-            raise _explain(error, sql, [str(table) for table in tables]) from error
+            raise damage(error) or _explain(error, sql, [str(table) for table in tables]) from error
         columns = tuple(str(column[0]) for column in cursor.description)
         types = tuple(str(column[1]) for column in cursor.description)
         cut = limit is not None and len(rows) > limit

@@ -23,6 +23,7 @@ from deltalake.transaction import AddAction
 from lakehouse.crashpoints import Point, reached
 from lakehouse.errors import ConcurrentWrite, SchemaMismatch, TableError, TableNotFound
 from lakehouse.sql import quote_identifier, quote_literal
+from lakehouse.tables.damage import telling
 from lakehouse.tables.names import TableName
 from lakehouse.tables.retrying import wait_after_conflict
 from lakehouse.tables.snapshot import DataFile, Snapshot
@@ -124,6 +125,7 @@ def _packed(files: Sequence[DataFile], target_bytes: int) -> Iterator[Group]:
         yield Group(tuple(group))
 
 
+@telling
 def compact_table(
     writer: TableWriter,
     connect: Callable[[], duckdb.DuckDBPyConnection],

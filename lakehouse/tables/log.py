@@ -3,14 +3,15 @@
 The newest N cost N small reads, and a commit that was read once is remembered: it never changes.
 """
 
-import json
 import os
 import re
 import threading
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from typing import Any
 
 from lakehouse.errors import TableError, TableNotFound
+from lakehouse.tables.damage import readable_lines
 from lakehouse.tables.durable import folders_above, sync_all
 from lakehouse.tables.names import TableName
 from lakehouse.tables.stamp import CommitInfo
@@ -90,17 +91,16 @@ class CommitLog:
     def commit_metadata(self, version: int) -> dict[str, object] | None:
         """The `commitInfo` of one version, or None if there is no such commit."""
         content = self._storage.read(self._path(version))
-        return None if content is None else _commit_info(content)
+        return None if content is None else _commit_info(self._table, version, content)
 
     def newest_transaction(self, app_id: str) -> int | None:
         """The transaction that the newest commit itself made for a source; None where an older one may have."""
         versions = self.versions()
         content = self._storage.read(self._path(versions[-1])) if versions else None
-        for line in (content or b"").splitlines():
-            if line.startswith(b'{"txn":'):
-                made = json.loads(line)["txn"]
-                if made["appId"] == app_id:
-                    return int(made["version"])
+        for action in readable_lines(self._table, versions[-1], content, [b'{"txn":']) if content else ():
+            made: dict[str, Any] = action["txn"]
+            if made["appId"] == app_id:
+                return int(made["version"])
         return None
 
     def contents(self, versions: list[int]) -> list[bytes | None]:
@@ -114,7 +114,7 @@ class CommitLog:
         with self._lock:
             for version, content in zip(missing, contents, strict=True):
                 if content is not None:
-                    self._known[version] = CommitInfo.from_log(self._table, version, _commit_info(content))
+                    self._known[version] = CommitInfo.from_log(self._table, version, _commit_info(self._table, version, content))
             return [self._known[version] for version in versions if version in self._known]
 
     def history(self, limit: int | None = None) -> list[CommitInfo]:
@@ -171,11 +171,9 @@ class CommitLog:
         return self.commits([version])[0].timestamp
 
 
-def _commit_info(content: bytes) -> dict[str, object]:
-    for line in content.splitlines():
-        if line.startswith(_MARK):
-            return json.loads(line)["commitInfo"]
-    return {}
+def _commit_info(table: TableName, version: int, content: bytes) -> dict[str, Any]:
+    found = readable_lines(table, version, content, [_MARK])
+    return found[0]["commitInfo"] if found else {}
 
 
 def _to_disk(table: TableName, paths: Iterable[str], fix: str) -> None:

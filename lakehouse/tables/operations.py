@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 import duckdb
 
 from lakehouse.errors import ConcurrentWrite, SchemaMismatch
+from lakehouse.tables.damage import telling
 from lakehouse.tables.retrying import wait_after_conflict
 from lakehouse.tables.snapshot import DataFile, Snapshot
 from lakehouse.tables.stamp import Commit
@@ -46,6 +47,7 @@ def made(writer: TableWriter, version: int, written: Written, *, removed: int, a
     )
 
 
+@telling
 def create_or_replace(
     writer: TableWriter, con: duckdb.DuckDBPyConnection, sql: str, *, partition_by: Sequence[str], intent: Intent
 ) -> Commit:
@@ -95,6 +97,7 @@ def _check_kept_constraints(con: duckdb.DuckDBPyConnection, snapshot: Snapshot, 
     check_constraints(con, snapshot, source)
 
 
+@telling
 def add_rows(
     writer: TableWriter,
     con: duckdb.DuckDBPyConnection,

@@ -16,6 +16,7 @@ import duckdb
 from lakehouse.crashpoints import Point, reached
 from lakehouse.errors import ConstraintViolated, SchemaMismatch, TableError, TableNotFound
 from lakehouse.sql import quote_identifier
+from lakehouse.tables.damage import telling
 from lakehouse.tables.operations import check_same_partition, evolved, made, skipped
 from lakehouse.tables.retrying import wait_after_conflict
 from lakehouse.tables.snapshot import FILE_COLUMN, DataFile, Snapshot
@@ -57,6 +58,7 @@ def staged(con: duckdb.DuckDBPyConnection, source: Source) -> Iterator[Source]:
         con.execute(f"DROP TABLE IF EXISTS {name}")
 
 
+@telling
 def merge_rows(
     writer: TableWriter,
     con: duckdb.DuckDBPyConnection,
@@ -97,6 +99,7 @@ def merge_rows(
         )
 
 
+@telling
 def replace_rows_where(
     writer: TableWriter,
     con: duckdb.DuckDBPyConnection,
@@ -125,6 +128,7 @@ def replace_rows_where(
         return _rewrite(writer, con, source, affected, key=(), partition_by=partition_by, evolve=evolve, intent=intent)
 
 
+@telling
 def delete_rows(
     writer: TableWriter, con: duckdb.DuckDBPyConnection, *, where: str, within: Mapping[str, tuple[Any, Any]], intent: Intent
 ) -> Commit:

@@ -11,6 +11,7 @@ import duckdb
 
 from lakehouse.errors import MissingExtra
 from lakehouse.sql import quote_identifier, quote_literal
+from lakehouse.tables.damage import telling
 from lakehouse.tables.names import TableName
 from lakehouse.tables.snapshot import Snapshot
 from lakehouse.tables.spill import own_folder
@@ -144,6 +145,7 @@ class Session:
         self.close()
 
 
+@telling
 def register_view(con: duckdb.DuckDBPyConnection, snapshot: Snapshot) -> None:
     """Make or replace the view `layer.name` over the snapshot's files."""
     schema, name = quote_identifier(snapshot.table.layer), quote_identifier(snapshot.table.name)

@@ -13,6 +13,7 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from lakehouse.errors import TableError, TableNotFound
 from lakehouse.sql import quote_identifier, quote_literal
+from lakehouse.tables.damage import damaged_log, refuse_empty_commits
 from lakehouse.tables.gone import check_there
 from lakehouse.tables.names import TableName
 from lakehouse.tables.sql import glob_escape
@@ -59,9 +60,10 @@ class Snapshot:
             delta = DeltaTable(uri, storage_options=storage.options or None)
         except TableNotFoundError:
             return None
-        except DeltaError as error:
-            raise TableError(str(table), f"can't be opened: {error}", fix=f"Look at {uri}/_delta_log") from error
+        except (DeltaError, OSError) as error:
+            raise damaged_log(storage, table, error) from error
         newest = cls(table, uri, delta)
+        refuse_empty_commits(storage, table, newest.version, newest=newest.version)
         if version is None or version == newest.version:
             return newest
         # Asked for a version that is far off, delta-rs would search for minutes.
@@ -73,6 +75,7 @@ class Snapshot:
             delta.load_as_version(version)
         except DeltaError as error:
             raise _no_version(newest, version) from error
+        refuse_empty_commits(storage, table, version, newest=newest.version)
         return cls(table, uri, delta)
 
     @cached_property

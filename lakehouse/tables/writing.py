@@ -21,6 +21,7 @@ from deltalake.transaction import Transaction as DeltaTransaction
 from lakehouse.crashpoints import Point, reached
 from lakehouse.errors import ConcurrentWrite, ConstraintViolated, SchemaMismatch, TableError
 from lakehouse.sql import quote_identifier, quote_literal
+from lakehouse.tables.damage import explained, half_written_removed, telling
 from lakehouse.tables.durable import flushing
 from lakehouse.tables.log import CommitLog
 from lakehouse.tables.names import TableName
@@ -210,6 +211,7 @@ def check_constraints(con: duckdb.DuckDBPyConnection, snapshot: Snapshot, source
         )
 
 
+@telling
 def copy_rows(con: duckdb.DuckDBPyConnection, source: Source, storage: Storage, table: TableName, partition_by: Sequence[str]) -> Written:
     """Write the rows as data files into the table's folder; no version has them yet."""
     folder = f"{table.layer}/{table.name}"
@@ -220,7 +222,7 @@ def copy_rows(con: duckdb.DuckDBPyConnection, source: Source, storage: Storage, 
     options = [f"{PARQUET_OPTIONS}, RETURN_STATS, OVERWRITE_OR_IGNORE, FILENAME_PATTERN '{prefix}{{uuid}}'"]
     options.append(f"PARTITION_BY ({quote_identifiers(partition_by)})" if partition_by else f"FILE_SIZE_BYTES {_FILE_SIZE_BYTES}")
     copy = f"COPY ({source.sql}) TO {quote_literal(base.rstrip('/'))} ({', '.join(options)})"
-    with flushing(base, prefix) if storage.is_local else nullcontext():
+    with half_written_removed(storage, folder, prefix), flushing(base, prefix) if storage.is_local else nullcontext():
         returned = con.execute(copy).fetchall()
     types = {column.name: column.sql_type for column in source.columns}
     in_file = [column for column in source.columns if column.name not in partition_by]
@@ -486,9 +488,8 @@ class TableWriter:
         """Find out what became of a commit that failed: ours after all, somebody else's, or an error of another kind."""
         made = self.log.commit_metadata(version + 1)
         if made is None:
-            raise TableError(
-                str(self.table), f"could not be committed to: {error}", fix="Nothing was written; the table is as it was"
-            ) from error
+            undone = "Nothing was written; the table is as it was"
+            raise explained(error) or TableError(str(self.table), f"could not be committed to: {error}", fix=undone) from error
         if made.get(_COMMIT_ID) == commit_id:
             return version + 1
         raise Conflict from error

@@ -28,6 +28,7 @@ from lakehouse.errors import ConcurrentWrite, LakehouseError, SettingsError, Tab
 from lakehouse.settings import Settings
 from lakehouse.sql import quote_identifier
 from lakehouse.tables import RESTORED, ROWS_REMOVED, Commit, Lake, Stamp, TableName
+from lakehouse.tables.damage import explained as told_by_files
 from lakehouse.tables.retrying import wait_after_conflict
 from lakehouse.tables.session import register_view
 from lakehouse.tables.snapshot import Snapshot
@@ -110,7 +111,8 @@ class Plugin(BasePlugin):
         except LakehouseError as error:
             raise DbtRuntimeError(str(error)) from error
         except duckdb.Error as error:
-            raise DbtDatabaseError(str(error)) from error
+            better = told_by_files(error)
+            raise (DbtDatabaseError(str(error)) if better is None else DbtRuntimeError(str(better))) from error
         finally:
             cursor.close()
 
