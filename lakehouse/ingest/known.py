@@ -276,6 +276,15 @@ class KnownFiles:
             ).fetchall()
         return [KnownFile(*row) for row in rows]
 
+    def replaced_files(self) -> list[KnownFile]:
+        """Contents whose place another one has taken, after `catch_up`."""
+        with self._database() as database:
+            rows = database.execute(
+                f"SELECT {_FILE_COLUMNS} FROM ingested WHERE raw = ? AND replaced_by IS NOT NULL",
+                (self._raw,),
+            ).fetchall()
+        return [KnownFile(*row) for row in rows]
+
     def mark_of_batch(self, batch: int) -> str | None:
         """What identifies raw's commit of a batch, None where raw has no such batch; after `catch_up`."""
         with self._database() as database:

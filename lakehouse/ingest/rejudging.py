@@ -95,7 +95,7 @@ class Rejudge:
             for digest, names in self._by_file("is_line AND line IS NOT NULL AND patch IS NULL"):
                 self._lines(digest, names)
             for digest, _ in self._by_file(from_original):
-                self._original(digest)
+                self._original(digest, from_original)
             self._records(f"record IS NOT NULL AND NOT ({from_original})")
             if self._groups:
                 self._reader.judge_again(self._groups, FILES_TABLE, accepted_sql=self._accepted_sql())
@@ -152,7 +152,7 @@ class Rejudge:
 
     # ---- from the archived file
 
-    def _original(self, digest: str) -> None:
+    def _original(self, digest: str, wanted: str) -> None:
         """Rows as the archived file has them, what the record or a person says otherwise laid over the columns that are not protected."""
         file = self._files[digest]
         rows = 0
@@ -161,7 +161,7 @@ class Rejudge:
             with self._opened(file) as copy:
                 for chunk in self._chunks(copy, self._shape(copy)):
                     rows += chunk.rows + len(chunk.rejects)
-                    self._overlaid(digest, chunk)
+                    self._overlaid(digest, chunk, wanted)
                     rejects += chunk.rejects
         except (FileRefused, PrivacyError, OSError) as error:
             self._leave(digest, groups, str(error))
@@ -174,7 +174,8 @@ class Rejudge:
                 "Undo the change under servers in the contract, or edit the rows",
             )
             return
-        self._reject(digest, rejects)
+        asked = {row for _, found in self._by_file(f"_sha256 = {quote_literal(digest)} AND ({wanted})") for row in found}
+        self._reject(digest, [reject for reject in rejects if reject.row in asked])
 
     def _leave(self, digest: str, groups: int, why: str) -> None:
         """Judge nothing of a file that was read up to here."""
@@ -182,7 +183,7 @@ class Rejudge:
         del self._groups[groups:]
         self._left[digest] = why
 
-    def _overlaid(self, digest: str, chunk: Chunk) -> None:
+    def _overlaid(self, digest: str, chunk: Chunk, wanted: str) -> None:
         protected = {
             name for column, name in match_columns(self._contract, chunk.names).found.items() if self._contract.column(column).protected
         }
@@ -194,18 +195,16 @@ class Rejudge:
             columns.append(f"CASE {changed}{kept}ELSE {text} END AS {quote_identifier(name)}")
         self._group(
             chunk.names,
-            f"SELECT {', '.join(columns)}, t.__n AS _row FROM {chunk.rows_sql} c JOIN {_TEXTS} t "
-            f"ON t._row = c._row AND t._sha256 = {quote_literal(digest)} AND (NOT t.is_line OR (t.line IS NULL AND t.patch IS NULL))",
+            f"SELECT {', '.join(columns)}, t.__n AS _row FROM {chunk.rows_sql} c JOIN (SELECT * FROM {_TEXTS} "
+            f"WHERE _sha256 = {quote_literal(digest)} AND {wanted}) t ON t._row = c._row",
         )
 
     def _reject(self, digest: str, rejects: Sequence[Reject]) -> None:
         """Lines that are no rows still: quarantined again as they are, sealed where the contract protects columns."""
-        wanted = {row for _, rows in self._by_file(f"_sha256 = {quote_literal(digest)} AND is_line") for row in rows}
-        found = [reject for reject in rejects if reject.row in wanted]
-        if not found:
+        if not rejects:
             return
         with scratch_folder(self._settings.spill_dir) as scratch:
-            table = rejects_table(self._con, found, scratch)
+            table = rejects_table(self._con, rejects, scratch)
         record = protect_sql("r.record", "encrypt", self._key) if self._key is not None else "r.record"
         self._con.execute(
             f"INSERT INTO {BAD_TABLE} (_sha256, _row, record, level, rules, reasons, status) "

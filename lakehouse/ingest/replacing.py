@@ -63,17 +63,28 @@ def take_out(
             f"SELECT _sha256, count(*) FROM {inner(lake.scan_sql(contract.raw, con=con))} WHERE _sha256 IN ({listed}) GROUP BY 1"
         ).fetchall()
     )
+    returned: dict[str, int] = {}
+    if lake.exists(contract.quarantine):
+        con.execute(
+            f"CREATE OR REPLACE TEMP TABLE {_CHOSEN} AS SELECT * FROM ({current_rows_sql(lake, contract.name, con=con, up_to=after)}) "
+            f"WHERE _sha256 IN ({listed}) AND status <> 'discarded'"
+        )
+        returned = dict(con.execute(f"SELECT _sha256, count(*) FROM {_CHOSEN} WHERE status = 'replayed' GROUP BY 1").fetchall())
+    # Rows that were replayed are in quarantine again, as discarded ones; the others are in the archived file only.
     source: dict[str, object] = {
         "replaced": [
-            {"file": names[digest], "sha256": digest, "by": by[digest], "rows_accepted": counts.get(digest, 0)} for digest in sorted(by)
+            {
+                "file": names[digest],
+                "sha256": digest,
+                "by": by[digest],
+                "rows_accepted": counts.get(digest, 0),
+                "rows_returned": returned.get(digest, 0),
+            }
+            for digest in sorted(by)
         ]
     }
     if not lake.exists(contract.quarantine):
         return Taken(tuple(sorted(by)), source)
-    con.execute(
-        f"CREATE OR REPLACE TEMP TABLE {_CHOSEN} AS SELECT * FROM ({current_rows_sql(lake, contract.name, con=con, up_to=after)}) "
-        f"WHERE _sha256 IN ({listed}) AND status <> 'discarded'"
-    )
     note = "another file took the place of its file: " + ", ".join(sorted(digest[:12] for digest in replaced))
     changes = discard_chosen(con, _CHOSEN, number=number, author=Author("ingestion", run, now, note))
     if not changes:

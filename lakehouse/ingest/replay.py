@@ -22,6 +22,7 @@ from lakehouse.ingest.waiting import Selection
 from lakehouse.privacy import Key
 from lakehouse.privacy import key as secret_key
 from lakehouse.settings import Settings
+from lakehouse.sql import quote_literal
 from lakehouse.tables import Lake
 
 
@@ -199,7 +200,7 @@ class _Replay:
         chosen = "__chosen"
         done_before = 0
         if self._edits is None:
-            choose_rows(con, chosen, self._selection)
+            choose_rows(con, chosen, self._selection, also=self._not_replaced())
             edited = "SELECT NULL::VARCHAR AS _sha256, NULL::BIGINT AS _row, NULL::VARCHAR AS patch, NULL::VARCHAR AS line, "
             edited += "NULL::VARCHAR AS before, NULL::VARCHAR AS after, NULL::VARCHAR AS kept WHERE false"
         else:
@@ -207,7 +208,7 @@ class _Replay:
             done_before = read_edits(con, self._edits, self._contract, chosen=chosen, key=self._key, settings=self._settings)
             edited = f"SELECT * FROM {EDITS_TABLE}"
             con.execute(
-                f"DELETE FROM {chosen} c WHERE NOT ({self._selection.condition}) "
+                f"DELETE FROM {chosen} c WHERE NOT ({self._selection.condition} AND {self._not_replaced()}) "
                 f"OR NOT EXISTS (SELECT 1 FROM {EDITS_TABLE} e WHERE e._sha256 = c._sha256 AND e._row = c._row)"
             )
         con.execute(
@@ -221,6 +222,11 @@ class _Replay:
         )
         con.execute(f"DROP TABLE {chosen}")
         return done_before
+
+    def _not_replaced(self) -> str:
+        """SQL: the row's file was not replaced by another, which has its rows already."""
+        gone = [file.sha256 for file in self.known.replaced_files()]
+        return f"_sha256 NOT IN ({', '.join(map(quote_literal, gone))})" if gone else "true"
 
     def _number_files(self, con: duckdb.DuckDBPyConnection) -> dict[str, KnownFile]:
         found = con.execute(f"SELECT __digest, __name FROM {FILES_TABLE} ORDER BY 1").fetchall()

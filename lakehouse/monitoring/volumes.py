@@ -60,7 +60,7 @@ class DatasetVolume:
     Attributes:
         rows_accepted: in raw, those that were replayed included and those of replaced files not.
         rows_quarantined: not in raw: they wait, were discarded, or their file was replaced.
-        rows_replaced: of these, those that were in raw until their file was replaced.
+        rows_replaced: of these, those that are in no table: they were in raw, and never in quarantine, until their file was replaced.
         rows_erased: of people who had been erased when they came; they are kept nowhere.
     """
 
@@ -78,10 +78,11 @@ def dataset_volume(lake: Lake, dataset: str, *, version: int | None = None) -> D
     files = [entry for commit in commits for entry in files_of(commit)]
     replayed = sum(int(entry.get("accepted", 0)) for commit in commits for entry in changes_of(commit))
     replaced = sum(int(entry["rows_accepted"]) for commit in commits for entry in replaced_of(commit))
+    returned = sum(int(entry.get("rows_returned", 0)) for commit in commits for entry in replaced_of(commit))
     return DatasetVolume(
         rows_read=sum(int(entry["rows_read"]) for entry in files),
         rows_accepted=sum(int(entry["rows_accepted"]) for entry in files) + replayed - replaced,
         rows_quarantined=sum(int(entry["rows_quarantined"]) for entry in files) - replayed + replaced,
-        rows_replaced=replaced,
+        rows_replaced=replaced - returned,
         rows_erased=sum(int(entry.get("rows_erased", 0)) for entry in files),
     )
