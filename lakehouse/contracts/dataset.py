@@ -213,6 +213,8 @@ class _Reader:
             trim=bool(custom.get("trim", True)),
             pii=_pii_kind(custom.get("pii")),
             tags=_listed(entry.get("tags")),
+            also_called=self._texts(custom, "alsoCalled"),
+            may_be_missing=bool(custom.get("mayBeMissing", False)),
         )
 
     def _protection(self, entry: dict[str, Any], custom: dict[str, Any], parts: tuple[str | int, ...]) -> Protection:
@@ -317,6 +319,7 @@ class _Reader:
             "newColumns": ("warn", "rescue", "reject", "ignore"),
             "missingColumns": ("null", "reject"),
             "typeChange": ("quarantine", "reject"),
+            "breakingChange": ("warn", "reject"),
         }
         chosen = {key: values[0] for key, values in choices.items()}
         for key, value in declared.items():
@@ -330,6 +333,7 @@ class _Reader:
             new_columns=cast("Any", chosen["newColumns"]),
             missing_columns=cast("Any", chosen["missingColumns"]),
             type_change=cast("Any", chosen["typeChange"]),
+            breaking_change=cast("Any", chosen["breakingChange"]),
         )
 
     def _archiving(self, custom: dict[str, Any], columns: Mapping[str, Column], event: Any) -> Archiving | None:

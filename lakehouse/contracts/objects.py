@@ -45,6 +45,8 @@ class Column:
         decimal: the decimal separator of the text.
         timezone: zone of timestamps whose text names none.
         trim: surrounding blanks are not part of the value.
+        also_called: other names that it has in files, such as the one before it was renamed.
+        may_be_missing: a file without it is not worth a word.
     """
 
     name: str
@@ -66,6 +68,8 @@ class Column:
     trim: bool = True
     pii: str | None = None
     tags: tuple[str, ...] = ()
+    also_called: tuple[str, ...] = ()
+    may_be_missing: bool = False
 
     @property
     def protected(self) -> bool:
@@ -193,11 +197,13 @@ class SchemaChanges:
         new_columns: `warn` reports them by name, `rescue` also keeps their values as JSON, `reject` refuses the file, `ignore` is silent.
         missing_columns: `null` fills optional ones (a missing required column always refuses the file), `reject` refuses the file.
         type_change: `quarantine` judges each row; `reject` refuses a file in which a column has no valid value at all.
+        breaking_change: when the contract breaks its promises without a new major version, `warn` says so, `reject` ingests nothing.
     """
 
     new_columns: Literal["warn", "rescue", "reject", "ignore"] = "warn"
     missing_columns: Literal["null", "reject"] = "null"
     type_change: Literal["quarantine", "reject"] = "quarantine"
+    breaking_change: Literal["warn", "reject"] = "warn"
 
 
 @dataclass(frozen=True, slots=True)

@@ -166,7 +166,7 @@ class Batch:
             for outcome in accepted
         ]
         # The attempt tells the commits of this batch from those of another that chose the same number.
-        return {"batch": number, "attempt": uuid.uuid4().hex, "files": files}
+        return {"batch": number, "attempt": uuid.uuid4().hex, "contract_version": self._contract.version, "files": files}
 
     @staticmethod
     def _rows_sql(pieces: PiecewiseAppend, written: Sequence[Written]) -> str:

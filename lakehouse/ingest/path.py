@@ -13,6 +13,7 @@ from lakehouse.errors import FileRefused, SourceError
 from lakehouse.ingest.archive import Original, take
 from lakehouse.ingest.arrivals import Arrived, looks_of
 from lakehouse.ingest.batch import Batch, BatchResult
+from lakehouse.ingest.contract_versions import note_contract
 from lakehouse.ingest.dead import remove_dead
 from lakehouse.ingest.drift import column_warnings
 from lakehouse.ingest.errors import Superseded
@@ -123,6 +124,7 @@ class _Work:
     repaired: bool = False
     reports: dict[Arrived, FileReport] = field(default_factory=dict)
     checks: list[CheckResult] = field(default_factory=list)
+    noted: list[CheckResult] = field(default_factory=list)
     bytes_done: int = 0
     bytes_total: int = 0
 
@@ -135,7 +137,10 @@ class _Work:
         sizes = [(path, _size(path)) for path in dict.fromkeys(self.paths)]
         self.bytes_total = sum(size for _, size in sizes)
         self._leave_known(known, [path for path, _ in sizes])
-        for batch in in_batches([(path, size) for path, size in sizes if path not in self.reports]):
+        batches = in_batches([(path, size) for path, size in sizes if path not in self.reports])
+        if batches and (judged := note_contract(self.lake, self.contract, run=self.run, now=self.now)) is not None:
+            self.noted = [judged]
+        for batch in batches:
             # Under this process's own folder: what a killed one leaves is removed when the next one starts.
             with tempfile.TemporaryDirectory(prefix="originals-", dir=own_folder(self.settings.spill_dir)) as folder:
                 self._batch(known, key, batch, Path(folder))
@@ -267,7 +272,7 @@ class _Work:
             checks: list[CheckResult] = []
 
             def judged(result: BatchResult) -> None:
-                judgement = judge_batch(self.lake, con, self.contract, result, run=self.run, now=self.now)
+                judgement = judge_batch(self.lake, con, self.contract, result, run=self.run, now=self.now, noted=self.noted)
                 checks.extend(judgement.results)
                 unrecorded.note(judgement.note)
 
@@ -301,7 +306,7 @@ class _Work:
                     outcome.rows_read,
                     outcome.rows_accepted,
                     outcome.rows_quarantined,
-                    warnings=(*column_warnings(self.contract, outcome), *self._same_name(known, original, replaced)),
+                    warnings=(*column_warnings(self.contract, outcome), *self._same_name(known, original, replaced), *self._promises()),
                     rows_erased=outcome.rows_erased,
                 )
         for path, report in self.reports.items():
@@ -310,6 +315,11 @@ class _Work:
                 self.reports[path] = replace(report, replaced=tuple(file.sha256 for file in gone))
         if errors:
             known.remember_refused(errors)
+
+    def _promises(self) -> list[str]:
+        """A contract that breaks what it promised without saying so by its version; told once."""
+        told = any(report.warnings for report in self.reports.values())
+        return [] if told else [f"the contract of {check.dataset}: {check.detail}" for check in self.noted if not check.passed]
 
     def _same_name(self, known: KnownFiles, original: Original, replaced: Mapping[str, Sequence[KnownFile]]) -> list[str]:
         """A hint where a file looks like the repaired version of one that had bad rows."""

@@ -405,7 +405,7 @@ class BatchReader:
         check_new_columns(outcome.original.path.name, self._contract, unknown)
         outcome.unknown = tuple(dict.fromkeys((*outcome.unknown, *unknown)))
         if matching is not None and not by_path:
-            outcome.missing = tuple(column.source for column in matching.missing)
+            outcome.missing = tuple(column.source for column in matching.missing if not column.may_be_missing)
 
     def _sniff(self, outcome: FileOutcome) -> FileFormat:
         sources = [column.source for column in self._contract.columns]

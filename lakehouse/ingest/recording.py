@@ -1,5 +1,6 @@
 """What a batch leaves in the monitoring tables. All of it can be lost and made again: the truth is the raw log."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -40,14 +41,22 @@ class Judgement:
 
 
 def judge_batch(
-    lake: Lake, con: duckdb.DuckDBPyConnection, contract: DatasetContract, result: BatchResult, *, run: str, now: datetime
+    lake: Lake,
+    con: duckdb.DuckDBPyConnection,
+    contract: DatasetContract,
+    result: BatchResult,
+    *,
+    run: str,
+    now: datetime,
+    noted: Sequence[CheckResult] = (),
 ) -> Judgement:
-    """Judge a batch as a whole, before it counts."""
+    """Judge a batch as a whole, before it counts; `noted` is what was found before it was read."""
     files = sum(outcome.error is None for outcome in result.files)
     profile = result.tally.profile(result.number, files)
     history = _history(lake, con, contract)
     results = [
         _conservation(contract, result),
+        *noted,
         *column_results(contract, result.files),
         *result.tally.row_results(),
         *check_batch(con, contract, profile, history, rows_sql=result.tally.rows_sql),

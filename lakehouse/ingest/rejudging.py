@@ -14,6 +14,7 @@ from pathlib import Path
 import duckdb
 
 from lakehouse.contracts import DatasetContract
+from lakehouse.contracts.matching import match_columns
 from lakehouse.errors import FileRefused, PrivacyError
 from lakehouse.ingest.archive import ENCRYPTED
 from lakehouse.ingest.known import KnownFile
@@ -23,7 +24,6 @@ from lakehouse.ingest.readers.chunks import FILE_SHIFT, drop, new_name, rejects_
 from lakehouse.ingest.readers.delimited import dialect_of
 from lakehouse.ingest.readers.records import split_records
 from lakehouse.ingest.reading import BAD_TABLE, BatchReader
-from lakehouse.ingest.validation import match_columns
 from lakehouse.ingest.waiting import IS_LINE, pointer
 from lakehouse.privacy import Key, decrypted_copy, protect_sql
 from lakehouse.settings import Settings

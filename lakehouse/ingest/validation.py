@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from lakehouse.contracts import Column, DatasetContract, Level, Rule, Severity, cast_sql, plain_sql, row_rules
+from lakehouse.contracts.matching import Matching, match_columns
 from lakehouse.errors import FileRefused
 from lakehouse.ingest.readers.formats import refused
 from lakehouse.privacy import Key, protect_sql
@@ -19,37 +20,6 @@ _TEXT = "__t{number}"
 _PLAIN = "__p{number}"
 _REASONS = 'STRUCT("rule" VARCHAR, "level" VARCHAR, reason VARCHAR)[]'
 _LEVELS = (Level.STRUCTURAL, Level.SEMANTIC, Level.BUSINESS)
-
-
-@dataclass(frozen=True, slots=True)
-class Matching:
-    """Which of the file's columns are the contract's: text name by contract column, and what the contract does not know."""
-
-    found: dict[str, str]
-    missing: tuple[Column, ...]
-    unknown: tuple[str, ...]
-
-
-def match_columns(contract: DatasetContract, names: Sequence[str]) -> Matching:
-    """Find the contract's columns in a file: by source, then by name, then without regard to case and blanks."""
-    exact = set(names)
-    folded = {_folded(name): name for name in reversed(names)}
-    found: dict[str, str] = {}
-    missing: list[Column] = []
-    for column in contract.columns:
-        name = next((name for name in (column.source, column.name) if name in exact), None) or next(
-            (folded[_folded(name)] for name in (column.source, column.name) if _folded(name) in folded), None
-        )
-        if name is None:
-            missing.append(column)
-        else:
-            found[column.name] = name
-    used = set(found.values())
-    return Matching(found, tuple(missing), tuple(name for name in names if name not in used))
-
-
-def _folded(name: str) -> str:
-    return name.strip().casefold()
 
 
 def check_columns(file: str, contract: DatasetContract, matching: Matching, *, by_path: bool) -> None:
@@ -68,7 +38,7 @@ def check_columns(file: str, contract: DatasetContract, matching: Matching, *, b
         return
     changes = contract.schema_changes
     required = [column for column in matching.missing if column.required or column.name in contract.primary_key]
-    gone = list(matching.missing) if changes.missing_columns == "reject" else required
+    gone = [column for column in matching.missing if not column.may_be_missing] if changes.missing_columns == "reject" else required
     if gone or len(matching.missing) == len(contract.columns):
         listed = ", ".join(column.source for column in (gone or matching.missing))
         raise _wrong_columns(file, f"lacks columns of {contract.name}", listed, matching)

@@ -62,7 +62,7 @@ def check_given_key(con: "duckdb.DuckDBPyConnection", contract: "DatasetContract
 
 def _troubles(con: "duckdb.DuckDBPyConnection", contract: "DatasetContract", path: Path, staged: "StagedFile") -> list[_Trouble]:
     from lakehouse.contracts import cast_sql
-    from lakehouse.ingest.validation import match_columns
+    from lakehouse.contracts.matching import match_columns
 
     found = match_columns(contract, staged.columns).found
     columns = [contract.column(name) for name in contract.primary_key]

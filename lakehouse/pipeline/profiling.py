@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lakehouse.contracts import Column, DatasetContract, infer_dataset
+from lakehouse.contracts.matching import match_columns
 from lakehouse.errors import SourceError
 from lakehouse.ingest.readers import StagedFile, stage
-from lakehouse.ingest.validation import BAD, RowJudge, check_columns, match_columns
+from lakehouse.ingest.validation import BAD, RowJudge, check_columns
 from lakehouse.monitoring import profile_table
 from lakehouse.pipeline.add import name_from_file
 from lakehouse.pipeline.files import expand_paths
