@@ -4,7 +4,6 @@ Every change is made twice, to the text and to what it says; where the two disag
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -105,7 +104,7 @@ class ContractText:
         return node
 
     def _checked(self, text: str, place: Place, change: Callable[[Any], object], key: str) -> "ContractText":
-        wanted = deepcopy(self.document)
+        wanted = _unshared(self.document)
         change(_at(wanted, place))
         changed = ContractText(text, self.path)
         try:
@@ -128,6 +127,13 @@ def flow(value: Any) -> str:
     if isinstance(value, list | tuple):
         return "[" + ", ".join(flow(one) for one in value) + "]"
     return scalar(value)
+
+
+def _unshared(value: Any) -> Any:
+    """A copy in which no part is another one's as well, as an anchor makes it: a change of one must not change both unseen."""
+    if isinstance(value, dict):
+        return {key: _unshared(one) for key, one in value.items()}
+    return [_unshared(one) for one in value] if isinstance(value, list) else value
 
 
 def _at(document: Any, place: Place) -> Any:
