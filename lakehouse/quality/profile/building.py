@@ -92,7 +92,7 @@ def build_profile(
         columns = _without_personal(columns, sample, contract)
         candidates = {one.number: tuple(sample.seen[one.number].frequent) for one in columns if not one.hidden and one.kind != "boolean"}
         grouped = {one.number for one in columns if sample.seen[one.number].repeats and one.kind != "boolean"}
-        first = first_pass(con, relation, columns, rows=rows, candidates=candidates, grouped=grouped)
+        first = first_pass(con, relation, columns, rows=rows, candidates=candidates, grouped=grouped, quantiles=sample.quantiles)
         second = second_pass(con, relation, columns, first)
         duplicates = find_repeats(con, relation, columns, first, rows=rows, key=contract.primary_key if contract else ())
         found = [_Found(one, first[one.number], second.get(one.number, Second()), sample.seen[one.number]) for one in columns]
@@ -170,6 +170,8 @@ def _described(found: _Found, subject: Subject, rows: int) -> ColumnFacts:
     if numbers is not None:
         numbers = replace(
             numbers,
+            zeros=second.zeros,
+            negatives=second.negatives,
             outliers_iqr=second.outliers_iqr,
             outliers_z=second.outliers_z,
             low_fence=second.low_fence,

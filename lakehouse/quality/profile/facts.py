@@ -46,7 +46,6 @@ class Numbers:
     maximum: str
     mean: float | None
     deviation: float | None
-    skewness: float | None
     quantiles: tuple[float, ...]
     zeros: int = 0
     negatives: int = 0

@@ -284,9 +284,9 @@ def _notes(profile: Profile) -> str:
     return (
         f'<footer id="notes"><p><b>How it was measured.</b> Key: {escape(told)}. '
         f"Rows that repeat another in every column: {about}{profile.duplicates.rows:,}.</p>"
-        "<p>Counts, ranges, means, histograms, outliers and the rows of the listed values are exact. Quantiles are t-digests. "
+        "<p>Counts, ranges, means, histograms, outliers and the rows of the listed values are exact. "
         "Different values marked ≈ are estimated from a part chosen by hash, with an error of about one percent. "
-        f"Patterns, associations, suggestions and which values are listed come from {_sampled(profile)}. "
+        f"Quantiles, patterns, associations, suggestions and which values are listed come from {_sampled(profile)}. "
         "In patterns A stands for a capital, a for a small letter, 9 for a digit, and + for several of the one before.</p>"
         "<p>Below a histogram: the middle half as a box, the median in red, 5 % to 95 % as a line. "
         "An outlier lies 1.5 interquartile ranges outside of the middle half, or 3 standard deviations (sd) from the mean.</p></footer>"

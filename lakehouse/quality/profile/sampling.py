@@ -16,9 +16,11 @@ if TYPE_CHECKING:
 SAMPLE = quote_identifier("profile sample")
 _VALUES = quote_identifier("profile values")
 SAMPLE_ROWS = 20_000
+QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 _LEAST_ROWS = 1_000
 _SAMPLE_CELLS = 2_000_000
 _SHAPED_ROWS = 4_000
+_LOOKED_AT_ROWS = 10_000
 _TEXT = 200
 FEW = 50
 _MOST_FREQUENT = 10
@@ -84,6 +86,7 @@ class Sample:
 
     rows: int
     seen: Mapping[int, Seen]
+    quantiles: Mapping[int, Sequence[float]]
 
 
 def take_sample(con: "duckdb.DuckDBPyConnection", relation: str, columns: Sequence[Measured], *, rows: int, at_most: int) -> Sample:
@@ -104,8 +107,8 @@ def take_sample(con: "duckdb.DuckDBPyConnection", relation: str, columns: Sequen
     counted = con.execute(f"SELECT count(*) FROM {SAMPLE}").fetchone()
     seen: dict[int, Seen] = {}
     for part in parts(columns, 200):
-        seen |= _look(con, part, 5 if chosen else 2)
-    return Sample(counted[0] if counted else 0, seen)
+        seen |= _look(con, part, often=3 if chosen else 2, limit=f" LIMIT {_LOOKED_AT_ROWS}" if chosen else "")
+    return Sample(counted[0] if counted else 0, seen, _quantiles(con, columns))
 
 
 def drop_sample(con: "duckdb.DuckDBPyConnection") -> None:
@@ -120,15 +123,26 @@ def _made(one: Measured) -> list[str]:
     return [*made, f"{one.as_number()} AS x{one.number}"] if one.is_ordered else made
 
 
-def _look(con: "duckdb.DuckDBPyConnection", columns: Sequence[Measured], often: int) -> dict[int, Seen]:
+def _quantiles(con: "duckdb.DuckDBPyConnection", columns: Sequence[Measured]) -> dict[int, Sequence[float]]:
+    """The sample's quantiles of the columns that have an order, by their number."""
+    found: dict[int, Sequence[float]] = {}
+    at = ", ".join(str(one) for one in QUANTILES)
+    for part in parts([one for one in columns if one.is_ordered], 100):
+        row = con.execute(f"SELECT {', '.join(f'quantile_cont(x{one.number}, [{at}])' for one in part)} FROM {SAMPLE}").fetchone() or ()
+        found |= {one.number: tuple(quantiles) for one, quantiles in zip(part, row, strict=True) if quantiles is not None}
+    return found
+
+
+def _look(con: "duckdb.DuckDBPyConnection", columns: Sequence[Measured], *, often: int, limit: str) -> dict[int, Seen]:
     """The columns turned into one long column: the plan does not grow with the width."""
     if not columns:
         return {}
     hashes, texts = ", ".join(f"h{one.number}" for one in columns), ", ".join(f"t{one.number}" for one in columns)
     numbers = ", ".join(str(one.number) for one in columns)
+    some = f"(SELECT * FROM {SAMPLE}{limit})"
+    long = f"(SELECT unnest([{numbers}]) AS c, unnest([{hashes}]) AS h, unnest([{texts}]) AS t FROM {some})"
     con.execute(
-        f"CREATE OR REPLACE TEMP TABLE {_VALUES} AS SELECT c, h, any_value(t) AS t, count(*) AS n FROM "
-        f"(SELECT unnest([{numbers}]) AS c, unnest([{hashes}]) AS h, unnest([{texts}]) AS t FROM {SAMPLE}) WHERE h IS NOT NULL GROUP BY c, h"
+        f"CREATE OR REPLACE TEMP TABLE {_VALUES} AS SELECT c, h, any_value(t) AS t, count(*) AS n FROM {long} WHERE h IS NOT NULL GROUP BY c, h"
     )
     totals = {
         int(c): (int(values), int(distinct))
