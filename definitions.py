@@ -9,6 +9,7 @@ from assets.models import build_model_assets
 from assets.monitoring import build_monitoring_assets
 from assets.privacy import build_privacy_assets
 from assets.recovery import build_recovery_assets
+from assets.references import build_reference_checks
 from assets.transform import build_dbt_assets
 from lakehouse.pipeline.workspace import Workspace
 from lakehouse.settings import Settings
@@ -39,6 +40,7 @@ def build_definitions(settings: Settings) -> dg.Definitions:
             *build_privacy_assets(),
             *build_recovery_assets(settings),
         ],
+        asset_checks=build_reference_checks(contracts),
         jobs=[
             *build_jobs(table_checks=[check for step in (*dataset_assets, *dbt_assets) for check in step.check_keys]),
             *build_recovery_jobs(settings),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from lakehouse.contracts import document as documents
 from lakehouse.contracts.objects import PROTECTIONS, Archiving, Column, DatasetContract, Landing, Protection, Rule, SchemaChanges
+from lakehouse.contracts.references import references
 from lakehouse.contracts.rules import column_rules, quality_rules, severity_of
 from lakehouse.contracts.types import logical_type_of, sql_type_of
 from lakehouse.errors import ContractError
@@ -131,6 +132,7 @@ class _Reader:
             primary_key=self._primary_key(schema, columns),
             rules=rules,
             statistical_rules=statistical,
+            references=references(self.parsed, schema, by_name, blame=self.error),
             entity=entity,
             event_timestamp=str(event) if event is not None else None,
             quarantine_limit_percent=float(limit) if limit is not None else None,

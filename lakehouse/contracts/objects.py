@@ -166,6 +166,17 @@ class StatisticalRule:
 
 
 @dataclass(frozen=True, slots=True)
+class Reference:
+    """A foreign key: every value of `columns` is one of `parent_columns` of another dataset."""
+
+    id: str
+    columns: tuple[str, ...]
+    parent: str
+    parent_columns: tuple[str, ...]
+    severity: Severity = Severity.WARNING
+
+
+@dataclass(frozen=True, slots=True)
 class Landing:
     """Where a dataset's files arrive and what they look like; None means that the reader finds out.
 
@@ -229,6 +240,7 @@ class DatasetContract:
         name: the dataset's and its tables' name.
         primary_key: columns in key order; empty for a dataset without one (rows are told apart by file and row number).
         rules: semantic and business rules and `required`, over the typed columns.
+        references: rules between this dataset and others.
         entity: columns that say who or what a row is about.
         event_timestamp: column that says when it happened.
         quarantine_limit_percent: above this share of bad rows the whole file is refused.
@@ -248,6 +260,7 @@ class DatasetContract:
     primary_key: tuple[str, ...] = ()
     rules: tuple[Rule, ...] = ()
     statistical_rules: tuple[StatisticalRule, ...] = ()
+    references: tuple[Reference, ...] = ()
     entity: tuple[str, ...] = ()
     event_timestamp: str | None = None
     quarantine_limit_percent: float | None = None

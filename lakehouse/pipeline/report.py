@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from lakehouse.tables import Lake
 
 if TYPE_CHECKING:
+    from lakehouse.contracts import Contracts, DatasetContract
     from lakehouse.learning import TrainReport
 
 
@@ -149,6 +150,16 @@ def recorded_checks(lake: Lake, dataset: str) -> list[CheckOutcome]:
             {"dataset": dataset},
         ).fetchall()
     return [CheckOutcome(check, table, severity, passed=passed, detail=detail or "") for check, table, severity, passed, detail in rows]
+
+
+def reference_checks(lake: Lake, contract: "DatasetContract", contracts: "Contracts") -> list[CheckOutcome]:
+    """Whether what a dataset refers to is there, as the tables are now."""
+    from lakehouse.quality import check_references
+
+    return [
+        CheckOutcome(one.id, one.table, str(one.severity), passed=one.passed, detail=one.detail)
+        for one in check_references(lake, contract, contracts)
+    ]
 
 
 def recorded_outcome(lake: Lake, model: str) -> ModelOutcome | None:

@@ -9,7 +9,16 @@ from lakehouse.contracts import DatasetContract, ModelContract
 from lakehouse.errors import LakehouseError
 from lakehouse.pipeline.events import Event, Progress, State, unwatched
 from lakehouse.pipeline.ingestion import ingest_files
-from lakehouse.pipeline.report import CheckOutcome, DatasetTotals, ModelOutcome, RunReport, dataset_totals, model_outcome, recorded_checks
+from lakehouse.pipeline.report import (
+    CheckOutcome,
+    DatasetTotals,
+    ModelOutcome,
+    RunReport,
+    dataset_totals,
+    model_outcome,
+    recorded_checks,
+    reference_checks,
+)
 from lakehouse.pipeline.selection import Selection, select
 from lakehouse.pipeline.workspace import Workspace
 
@@ -67,6 +76,9 @@ def run_pipeline(
         if found is not None or not selection.is_everything:
             totals[contract.name] = found or DatasetTotals()
             state.checks.append(conservation(contract.raw, totals[contract.name]))
+    # Only now: parents may have come with this very run.
+    for contract in selection.datasets:
+        state.checks.extend(reference_checks(workspace.lake, contract, workspace.contracts))
     present = [contract for contract in selection.datasets if workspace.lake.exists(contract.raw)]
     usable = [contract for contract in present if not state.blocked([contract.raw, contract.name])]
     models: dict[str, ModelOutcome] = {}

@@ -1,5 +1,6 @@
 """What was asked of the data and what it answered."""
 
+from lakehouse.quality.references import check_references
 from lakehouse.quality.results import CHECKS_TABLE, CheckResult, results_sql
 from lakehouse.quality.statistics import (
     PROFILES_TABLE,
@@ -18,6 +19,7 @@ __all__ = [
     "CheckResult",
     "ColumnProfile",
     "check_batch",
+    "check_references",
     "checks_not_made",
     "profile_sql",
     "read_profiles",

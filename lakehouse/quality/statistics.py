@@ -14,6 +14,7 @@ import duckdb
 
 from lakehouse.contracts import DatasetContract, Level, Severity, StatisticalRule
 from lakehouse.quality.results import CheckResult
+from lakehouse.quality.usual import usual
 from lakehouse.sql import quote_identifier, quote_literal
 
 PROFILES_TABLE = "monitoring.profiles"
@@ -23,6 +24,11 @@ _MIN_BATCHES_MEAN = 5
 _VOLUME_FACTOR = 5.0
 _NULL_RATE_CHANGE = 0.2
 _MAX_SIGMA = 6.0
+# Less than this is no news, however alike the batches were.
+_LEAST_LOG_SPREAD = 0.1
+_LEAST_RATE_SPREAD = 0.01
+_LEAST_MEAN_SPREAD = 0.01
+_MOST_LOG = 700.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,11 +203,18 @@ def _sigma(column: str, profile: BatchProfile, earlier: Sequence[BatchProfile]) 
 
 
 def _volume(contract: DatasetContract, profile: BatchProfile, earlier: Sequence[BatchProfile]) -> CheckResult:
-    usual = median(one.rows / max(one.files, 1) for one in earlier)
-    found = profile.rows / max(profile.files, 1)
-    passed = usual / _VOLUME_FACTOR <= found <= usual * _VOLUME_FACTOR
-    detail = f"{found:,.0f} rows per file; the median of {len(earlier)} earlier batches is {usual:,.0f}"
-    return _result(contract, "batch.volume", Severity.WARNING, passed=passed, detail=detail, metadata={"found": found, "usual": usual})
+    sizes = [one.rows / max(one.files, 1) for one in earlier]
+    middle, found = median(sizes), profile.rows / max(profile.files, 1)
+    low, high = middle / _VOLUME_FACTOR, middle * _VOLUME_FACTOR
+    # Half as much is as unusual as twice as much.
+    learned = usual([math.log(size) for size in sizes], least_spread=_LEAST_LOG_SPREAD)
+    if learned is not None:
+        low, high = math.exp(learned.low), math.exp(min(learned.high, _MOST_LOG))
+    detail = (
+        f"{found:,.0f} rows per file; the median of {len(earlier)} earlier batches is {middle:,.0f}, usual is {low:,.0f} to {high:,.0f}"
+    )
+    metadata = {"found": found, "usual": middle, "low": low, "high": high, "learned": learned is not None}
+    return _result(contract, "batch.volume", Severity.WARNING, passed=low <= found <= high, detail=detail, metadata=metadata)
 
 
 def _null_rates(contract: DatasetContract, profile: BatchProfile, earlier: Sequence[BatchProfile]) -> CheckResult:
@@ -209,8 +222,14 @@ def _null_rates(contract: DatasetContract, profile: BatchProfile, earlier: Seque
     for name in profile.columns:
         rates = [rate for one in earlier if (rate := one.null_rate(name)) is not None]
         now = profile.null_rate(name)
-        if now is not None and len(rates) >= _MIN_BATCHES and abs(now - median(rates)) > _NULL_RATE_CHANGE:
-            strange.append(f"{name}: {now:.0%} without a value, usually {median(rates):.0%}")
+        if now is None or len(rates) < _MIN_BATCHES:
+            continue
+        middle = median(rates)
+        # A rate measured on few rows is uncertain by itself.
+        least = max(_LEAST_RATE_SPREAD, math.sqrt(middle * (1 - middle) / profile.rows))
+        learned = usual(rates, least_spread=least)
+        if not (learned.holds(now) if learned is not None else abs(now - middle) <= _NULL_RATE_CHANGE):
+            strange.append(f"{name}: {now:.0%} without a value, usually {middle:.0%}")
     detail = "; ".join(strange) or "no column has unusually many or few missing values"
     return _result(contract, "batch.null_rate", Severity.WARNING, passed=not strange, detail=detail)
 
@@ -218,6 +237,14 @@ def _null_rates(contract: DatasetContract, profile: BatchProfile, earlier: Seque
 def _means(contract: DatasetContract, profile: BatchProfile, earlier: Sequence[BatchProfile]) -> CheckResult:
     strange: list[str] = []
     for name, column in profile.columns.items():
+        if column.mean is None:
+            continue
+        means = [mean for one in earlier if name in one.columns and (mean := one.columns[name].mean) is not None and math.isfinite(mean)]
+        learned = usual(means, least_spread=max(_LEAST_MEAN_SPREAD * abs(median(means)), 1e-12)) if means else None
+        if learned is not None:
+            if not learned.holds(column.mean):
+                strange.append(f"{name}: the mean is {column.mean:g}, usually {learned.low:g} to {learned.high:g}")
+            continue
         sigma = _sigma(name, profile, earlier)
         if sigma is not None and sigma > _MAX_SIGMA:
             strange.append(f"{name}: the mean is {column.mean:g}, {sigma:.0f} standard deviations from the earlier batches'")
