@@ -34,9 +34,21 @@ def write_people(path: Path, rows: int, *, first: int = 0) -> None:
             file.write(f"P{number},{age},1.{number % 100:02d},{1950 + number % 60}-05-17,{'fm'[number % 2]},{number % 4}{more}\n")
 
 
+def tables_of(home: Path) -> str:
+    """The root of a home's tables: in it, or below the bucket's prefix that the test was given."""
+    bucket = os.environ.get("LAKEHOUSE_URI")
+    return f"{bucket}/{home.name}" if bucket else str(home / "tables")
+
+
 def start(contract: DatasetContract, home: Path, *files: Path, dies_at: str | None = None) -> subprocess.Popen[str]:
     command = [sys.executable, str(DRIVER), str(contract.path), *map(str, files)]
-    environment = {**os.environ, "LAKEHOUSE_HOME": str(home), "LAKEHOUSE_THREADS": "2", "PYTHONPATH": str(PROJECT)}
+    environment = {
+        **os.environ,
+        "LAKEHOUSE_HOME": str(home),
+        "LAKEHOUSE_URI": tables_of(home),
+        "LAKEHOUSE_THREADS": "2",
+        "PYTHONPATH": str(PROJECT),
+    }
     if dies_at:
         environment["DIES_AT"] = dies_at
     return subprocess.Popen(command, cwd=PROJECT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -44,7 +56,7 @@ def start(contract: DatasetContract, home: Path, *files: Path, dies_at: str | No
 
 def content(home: Path, contract: DatasetContract) -> tuple[list[tuple[object, ...]], list[tuple[object, ...]]]:
     """What a home's raw and quarantine tables hold, without what differs from run to run."""
-    lake = Lake(home / "tables")
+    lake = Lake(tables_of(home))
     return tuple(rows_of(lake, table, CONTENT, order="_sha256, _row") for table in (contract.raw, contract.quarantine))  # type: ignore[return-value]
 
 
@@ -104,7 +116,7 @@ def test_what_a_dead_batch_left_is_removed_by_whoever_comes_next(people: Dataset
     assert ended(start(people, alone, file, other, later)) == 0
     assert ended(start(people, interrupted, file, dies_at="before-raw")) == -signal.SIGKILL
     assert ended(start(people, interrupted, other, dies_at="after-raw")) == -signal.SIGKILL
-    lake = Lake(interrupted / "tables")
+    lake = Lake(tables_of(interrupted))
     assert {row[0] for row in rows_of(lake, people.quarantine, "_batch")} == {1, 2}
     # Nothing is new: it still looks.
     assert ended(start(people, interrupted, other)) == 0
@@ -169,7 +181,7 @@ def test_processes_that_ingest_the_same_files_count_each_once(people: DatasetCon
     _, errors = (process := start(people, alone, *files)).communicate(timeout=120)
     assert process.returncode == 0, errors
     assert content(together, people) == content(alone, people)
-    index = rows_of(Lake(together / "tables"), "monitoring.ingested_files", "file, rows_read")
+    index = rows_of(Lake(tables_of(together)), "monitoring.ingested_files", "file, rows_read")
     assert index == [(file.name, 3000) for file in files]
 
 
@@ -257,6 +269,7 @@ def test_the_index_is_completed_after_a_crash(
     people: DatasetContract,
     lake: Lake,
     load: Callable[..., IngestReport],
+    home: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -276,7 +289,7 @@ def test_the_index_is_completed_after_a_crash(
             load(people, file)
     assert not lake.exists("monitoring.ingested_files")
     assert not lake.exists("monitoring.checks")
-    (Path(lake.uri).parent / "index" / "files.sqlite").unlink()
+    (home / "index" / "files.sqlite").unlink()
     assert load(people, file).files[0].status == "already"
     assert rows_of(lake, "monitoring.ingested_files", "file, rows_read") == [("people.csv", 100)]
     assert rows_of(lake, "monitoring.profiles", "rows", order="1 LIMIT 1") == [(99,)]

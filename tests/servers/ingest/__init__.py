@@ -1,0 +1,1 @@
+"""Tests of ingestion once more, with the tables on a real S3 server."""
