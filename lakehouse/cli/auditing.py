@@ -53,10 +53,13 @@ def _tables(document: Any) -> dict[str, int | None]:
     versions = found.get("versions")
     if isinstance(versions, Mapping):
         for table, version in cast("Mapping[str, Any]", versions).items():
-            tables[table] = max(version, default=None) if isinstance(version, list) else version
+            numbers = [one for one in (version if isinstance(version, list) else [version]) if isinstance(one, int)]
+            tables[table] = max(numbers, default=None)
     if isinstance(found.get("table"), str):
         tables.setdefault(found["table"], found["version"] if isinstance(found.get("version"), int) else None)
-    for one in found.get("tables") or ():
+    listed = found.get("tables")
+    # Some documents list tables, others only count them.
+    for one in listed if isinstance(listed, list) else ():
         if isinstance(one, Mapping) and isinstance(one.get("table"), str):
             tables[one["table"]] = one.get("version")
     return {table: version for table, version in tables.items() if _NAME.fullmatch(table)}
