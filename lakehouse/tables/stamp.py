@@ -32,6 +32,10 @@ def machine_user() -> str:
         return f"uid {os.getuid()}"
 
 
+COMMITTED_AT = "lakehouse.at"
+"""Milliseconds, in a commit whose writer's clock was behind that of the commit before it: versions and instants keep one order."""
+
+
 @dataclass(frozen=True, slots=True)
 class Stamp:
     """Where a commit came from; it lives in the commit's own metadata.
@@ -137,7 +141,7 @@ class CommitInfo:
     @classmethod
     def from_log(cls, table: TableName, version: int, info: Mapping[str, Any]) -> "CommitInfo":
         """The commit whose `commitInfo` action is `info`."""
-        milliseconds = info.get("inCommitTimestamp") or info.get("timestamp") or 0
+        milliseconds = int(info.get(COMMITTED_AT) or 0) or info.get("inCommitTimestamp") or info.get("timestamp") or 0
         rows = info.get("lakehouse.rows")
         return cls(
             table=table,

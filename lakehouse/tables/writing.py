@@ -27,7 +27,7 @@ from lakehouse.tables.log import CommitLog
 from lakehouse.tables.names import TableName
 from lakehouse.tables.snapshot import DataFile, Snapshot, partition_text
 from lakehouse.tables.sql import quote_identifiers
-from lakehouse.tables.stamp import USER, Stamp, Transaction, machine_user
+from lakehouse.tables.stamp import COMMITTED_AT, USER, Stamp, Transaction, machine_user
 from lakehouse.tables.statistics import file_statistics
 from lakehouse.tables.storage import Storage
 from lakehouse.tables.types import TableColumn, delta_type, fits, has_local_timestamp, is_nested, refused_names
@@ -434,6 +434,7 @@ class TableWriter:
         metadata = (
             intent.stamp.metadata()
             | dict(more or {})
+            | self._later_than(version)
             | {
                 "lakehouse.operation": operation or intent.operation,
                 "lakehouse.rows": str(rows),
@@ -443,6 +444,12 @@ class TableWriter:
         )
         # No retry inside delta-rs: it would put our files on top of a version that we have not looked at.
         return CommitProperties(custom_metadata=metadata, max_commit_retries=0, app_transactions=transactions), commit_id
+
+    def _later_than(self, version: int) -> dict[str, str]:
+        """The time of a commit on this version, where the clock says that it was made before it."""
+        base = self.log.commits([version])
+        before_ms = int(base[0].timestamp.timestamp() * 1000) if base else 0
+        return {COMMITTED_AT: str(before_ms + 1)} if before_ms >= time.time() * 1000 else {}
 
     def _commit(
         self, version: int, commit_id: str, commit: Callable[[], None], written: Written | None = None, *, is_blind: bool = False

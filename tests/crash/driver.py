@@ -42,14 +42,14 @@ def work_here(order: dict[str, Any]) -> dict[str, Any]:
     from lakehouse import crashpoints
     from lakehouse.settings import Settings
     from lakehouse.tables import Lake
-    from tests.crash.operations import OPERATIONS, Work
+    from tests.crash.operations import OPERATIONS, TOGETHER, Work
 
     for name in [name for name in os.environ if name.startswith("LAKEHOUSE_")]:
         del os.environ[name]
     os.environ.update(order["environment"])
     settings = Settings.load()
     began = time.monotonic()
-    getattr(OPERATIONS[order["operation"]], order["part"])(Work(settings, Lake.from_settings(settings)))
+    getattr((OPERATIONS | TOGETHER)[order["operation"]], order["part"])(Work(settings, Lake.from_settings(settings)))
     return {"seconds": time.monotonic() - began, "reached": crashpoints.counted()}
 
 

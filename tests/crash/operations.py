@@ -311,3 +311,55 @@ OPERATIONS = {
         Operation("training", prepare_training, training, random_kills=20, volatile=frozenset({"report"}), whole=is_registered_once),
     )
 }
+
+
+# ---- all at once, on the same tables
+
+
+def prepare_survey(work: Work) -> None:
+    """Six deliveries of the shipped survey, of which the first is there and built."""
+    from lakehouse.sampling import households
+
+    households(rows=360, out=work.inputs, seed=5, bad_rate=0.05, files=6, waves=4)
+    deliver(work, [0])
+    build(work)
+
+
+def deliver(work: Work, numbers: list[int]) -> None:
+    from lakehouse.contracts import load_contracts
+    from lakehouse.ingest import ingest
+
+    contract = load_contracts(work.settings).dataset("household_survey")
+    files = sorted(work.inputs.glob("*.csv"))
+    for number in numbers:
+        ingest(work.lake, contract, [files[number]], settings=work.settings, run=f"run {number}", now=NOW)
+
+
+def build_again_and_again(work: Work) -> None:
+    for _ in range(3):
+        build(work)
+
+
+def maintain(work: Work) -> None:
+    """Compaction, checkpoint and vacuum of everything, round after round."""
+    for _ in range(8):
+        for table in work.lake.tables():
+            work.lake.compact(table, stamp=stamp("maintenance"))
+            work.lake.checkpoint(table)
+            work.lake.vacuum(table, keep=(), retention=timedelta(hours=1), now=datetime.now(UTC), stamp=stamp("maintenance"))
+
+
+def _nothing(work: Work) -> None:
+    del work
+
+
+TOGETHER = {
+    one.name: one
+    for one in (
+        Operation("deliveries forward", prepare_survey, lambda work: deliver(work, [1, 2, 3, 4, 5]), random_kills=0),
+        Operation("deliveries backward", _nothing, lambda work: deliver(work, [5, 4, 3, 2, 1]), random_kills=0),
+        Operation("builds", _nothing, build_again_and_again, random_kills=0),
+        Operation("maintenance", _nothing, maintain, random_kills=0),
+        Operation("last build", _nothing, build, random_kills=0),
+    )
+}

@@ -133,6 +133,7 @@ class Suite:
 
     def __init__(self, driver: Driver, operation: Operation, root: Root, folder: Path) -> None:
         self._driver, self._operation, self._root, self._folder = driver, operation, root, folder
+        self._volatile = VOLATILE | operation.volatile
         self.tally = Tally(operation.name, root.name)
         self._before = self._new_home()
         self._before.mkdir(parents=True)
@@ -142,7 +143,7 @@ class Suite:
         answer = driver.run(operation, "act", {**root.settings(whole), VARIABLE: "none"})
         self.reached: dict[str, int] = answer["reached"]
         self._seconds = float(answer["seconds"])
-        self._expected = self._content(whole)
+        self._expected = content(root, whole, self._volatile)
         root.remove(whole)
 
     def _new_home(self) -> Path:
@@ -200,7 +201,7 @@ class Suite:
             self.tally.repaired += 1
             self.tally.problems.append(f"killed at {where}, did not run again: {again.get('said', again)}")
         else:
-            self._compare(self._content(home), where)
+            self._compare(content(self._root, home, self._volatile), where)
             whole = self._driver.wait(self._driver.start(self._operation, "whole", self._root.settings(home)))
             if whole["status"]:
                 self.tally.repaired += 1
@@ -217,21 +218,23 @@ class Suite:
                 sample = [*(want - have), *(have - want)][:2]
                 self.tally.problems.append(f"killed at {where}: {table} lacks {lost} rows and has {more} that it should not: {sample}")
 
-    def _content(self, home: Path) -> dict[str, list[Row]]:
-        """Every table's rows, without what differs from run to run."""
-        lake = self._root.lake(home)
-        return {str(table): self._rows(lake, table) for table in lake.tables()}
 
-    def _rows(self, lake: Lake, table: TableName) -> list[Row]:
-        with lake.connect([table]) as session:
-            columns = [name for name in lake.schema(table) if name not in VOLATILE | self._operation.volatile]
-            quoted = ", ".join('"' + name.replace('"', '""') + '"' for name in columns)
-            # A quarantined row's history says in which batch.
-            row = f"regexp_replace(CAST(ROW({quoted}) AS VARCHAR), '\"batch\":[0-9]+', '')"
-            # What a decision has replaced may still be there, and counts no more.
-            is_quarantine = table.layer == "quarantine"
-            source = f"({current_rows_sql(lake, table.name, con=session.con)})" if is_quarantine else f"{table.layer}.{table.name}"
-            return session.con.execute(f"SELECT {row} FROM {source} ORDER BY 1").fetchall()
+def content(root: Root, home: Path, volatile: frozenset[str] = VOLATILE) -> dict[str, list[Row]]:
+    """Every table's rows, without what differs from run to run."""
+    lake = root.lake(home)
+    return {str(table): _rows(lake, table, volatile) for table in lake.tables()}
+
+
+def _rows(lake: Lake, table: TableName, volatile: frozenset[str]) -> list[Row]:
+    with lake.connect([table]) as session:
+        columns = [name for name in lake.schema(table) if name not in volatile]
+        quoted = ", ".join('"' + name.replace('"', '""') + '"' for name in columns)
+        # A quarantined row's history says in which batch.
+        row = f"regexp_replace(CAST(ROW({quoted}) AS VARCHAR), '\"batch\":[0-9]+', '')"
+        # What a decision has replaced may still be there, and counts no more.
+        is_quarantine = table.layer == "quarantine"
+        source = f"({current_rows_sql(lake, table.name, con=session.con)})" if is_quarantine else f"{table.layer}.{table.name}"
+        return session.con.execute(f"SELECT {row} FROM {source} ORDER BY 1").fetchall()
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 Each gives one error that names the table and the file, never wrong rows; and what the error says to do brings the table back.
 """
 
+import json
 import os
 import resource
 import shutil
@@ -11,6 +12,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import duckdb
@@ -317,3 +319,26 @@ def test_without_the_right_to_read_the_file_is_named(shared: Lake, part: str) ->
 def test_other_errors_are_left_as_they_are(lake: Lake) -> None:
     with lake.connect(()) as session, pytest.raises(duckdb.BinderException):
         lake.append(session.con, T, "SELECT nothing AS id", stamp=Stamp("test", "run"))
+
+
+def test_a_clock_that_jumps_back_changes_the_order_of_nothing(lake: Lake) -> None:
+    """The clock was a day ahead for version 29, and is right again."""
+    path = commit(lake, VERSIONS - 1)
+    actions = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    ahead = datetime.now(UTC) + timedelta(days=1)
+    for action in actions:
+        if "commitInfo" in action:
+            action["commitInfo"]["timestamp"] = int(ahead.timestamp() * 1000)
+    path.write_text("\n".join(json.dumps(action) for action in actions), encoding="utf-8")
+    for _ in range(3):
+        append(lake)
+    times = [info.timestamp for info in lake.history(T)][::-1]
+    assert times == sorted(times)
+    assert len(set(times[-4:])) == 4
+    assert lake.version_at(T, ahead - timedelta(hours=1)) == VERSIONS - 2
+    assert lake.version_at(T, times[-2]) == VERSIONS + 1
+    assert lake.version_at(T, ahead + timedelta(hours=1)) == VERSIONS + 2
+    # What was the newest a moment ago is not old, whatever its commit says.
+    vacuumed = lake.vacuum(T, keep=(), retention=timedelta(hours=2), now=datetime.now(UTC), stamp=Stamp("test", "run"))
+    assert vacuumed.files == 0
+    assert count(lake) == 100 * VERSIONS + 3
