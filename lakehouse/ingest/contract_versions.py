@@ -18,24 +18,29 @@ from lakehouse.tables import Lake, Stamp, Transaction
 CONTRACTS_TABLE = "monitoring.contracts"
 CHECK = "contract.version_tells_of_breaking_changes"
 _SHOWN = 3
+# Maintenance and wider columns come between the batches.
+_NEWEST = 16
 
 
 def note_contract(lake: Lake, contract: DatasetContract, *, run: str, now: datetime) -> CheckResult | None:
     """Record a contract that the dataset was not ingested under before, and judge it by the one before.
 
     Returns:
-        The judgement of a new version; None where this is the version of the newest batch.
+        The judgement of a version that no batch was ingested under yet; None where this is the version of the newest batch.
 
     Raises:
         ConcurrentWrite: raw has to become wider, and another process wrote into it meanwhile.
         ContractError: it breaks promises without a new major version, and its `breakingChange` says reject.
     """
-    newest = lake.history(contract.raw, limit=1) if lake.exists(contract.raw) else []
-    if newest and newest[0].stamp is not None and newest[0].stamp.code == contract.digest:
+    history = lake.history(contract.raw, limit=_NEWEST) if lake.exists(contract.raw) else []
+    newest = next((commit.stamp for commit in history if commit.stamp is not None and commit.stamp.source is not None), None)
+    if newest is not None and newest.code == contract.digest:
         return None
     recorded = _recorded(lake, contract.name)
-    if recorded and recorded[-1].digest == contract.digest:
-        return None
+    # Recorded by a process that died before a batch of it counted: nobody has been told yet.
+    is_recorded = bool(recorded) and recorded[-1].digest == contract.digest
+    if is_recorded:
+        recorded = recorded[:-1]
     before = _parsed(recorded[-1].document, contract.name) if recorded else None
     found = compare(before, contract) if before is not None else None
     result = _judged(contract, found)
@@ -48,7 +53,8 @@ def note_contract(lake: Lake, contract: DatasetContract, *, run: str, now: datet
             fix=f"Set the version, or undo the change; see lakehouse contract diff {contract.name}@{before.version if before else ''}",
         )
     _widen(lake, contract, run=run)
-    _record(lake, contract, number=len(recorded) + 1, run=run, now=now)
+    if not is_recorded:
+        _record(lake, contract, number=len(recorded) + 1, run=run, now=now)
     return result
 
 
