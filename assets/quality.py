@@ -56,11 +56,14 @@ def quality_overview(profiles: "Sequence[Profile]") -> dict[str, Any]:
             "rows": one.rows,
             "score": score_text(one.score),
             **{dimension.name: score_text(dimension.value) for dimension in one.dimensions},
-            "first thing to do": one.advice[0].finding if one.advice else "",
         }
         for one in profiles
     ]
+    advice: list[dict[str, Any]] = [
+        {"table": one.subject, "found": one.advice[0].finding, "what to do": one.advice[0].action} for one in profiles if one.advice
+    ]
     return {
         "lakehouse/scores": records_table(rows),
+        "lakehouse/first_to_do": records_table(advice),
         "lakehouse/scores_plot": plots.shares("Quality scores", {one.subject: one.score for one in profiles}),
     }

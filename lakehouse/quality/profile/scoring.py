@@ -64,7 +64,9 @@ def promised(contract: DatasetContract | None) -> Freshness:
         # A capital M is no month to anybody; `months` is `month`.
         seconds = _UNITS.get(unit) or _UNITS.get(unit.rstrip("s"))
         if name in _PROMISES and isinstance(value, int | float) and value > 0 and seconds:
-            found.setdefault(name, Freshness(None, float(value) * seconds, f"{name} of {value:g} {unit}"))
+            found.setdefault(
+                name, Freshness(None, float(value) * seconds, f"{name} of {in_words(timedelta(seconds=float(value) * seconds))}")
+            )
     return next((found[name] for name in _PROMISES if name in found), Freshness())
 
 

@@ -122,7 +122,7 @@ def test_provenance_is_no_column(con: duckdb.DuckDBPyConnection) -> None:
     assert profile.duplicates.rows == 29
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(st.lists(st.one_of(st.none(), st.floats(), st.integers(-5, 5).map(float)), max_size=60))
 def test_every_row_is_counted_once(numbers: list[float | None]) -> None:
     with duckdb.connect() as connection:
