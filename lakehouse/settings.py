@@ -53,6 +53,9 @@ class Settings(BaseSettings):
     s3_secret_access_key: SecretStr | None = None
     s3_session_token: SecretStr | None = Field(default=None, description="Of temporary credentials.")
     mlflow_uri: str | None = Field(default=None, description="MLflow tracking URI; default SQLite under home.")
+    environment: str = Field(
+        default="production", pattern="^[a-z][a-z0-9_-]*$", description="Each has keys of its own; outside production values are masked."
+    )
     secret_key_file: Path | None = Field(default=None, description="Key of pseudonyms and encryption; made on first use.")
     audit: bool = Field(default=True, description="Record who read or changed what, by the command line.")
     github_token: SecretStr | None = None
@@ -167,7 +170,9 @@ class Settings(BaseSettings):
     @cached_property
     def key_file(self) -> Path:
         """File that holds the secret key of this home."""
-        return self._under_project(self.secret_key_file) if self.secret_key_file else self.home_dir / "keys" / "secret.key"
+        if self.secret_key_file:
+            return self._under_project(self.secret_key_file)
+        return self.home_dir / "keys" / ("secret.key" if self.environment == "production" else f"{self.environment}.key")
 
     @cached_property
     def storage_options(self) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Commands about people, and about who looked at what: erase, retention, audit."""
+"""Commands about people, and about who looked at what: erase, retention, keys, audit."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +17,9 @@ def register(app: typer.Typer) -> None:
     command(app, "retention", panel="Privacy")(retention)
     group = typer.Typer(name="audit", help="Who read or changed what.", no_args_is_help=True)
     app.add_typer(group, rich_help_panel="Privacy")
+    keys = typer.Typer(name="keys", help="The secrets of this home.", no_args_is_help=True)
+    app.add_typer(keys, rich_help_panel="Privacy")
+    command(keys, "rotate")(rotate_keys)
     command(group, "list")(list_entries)
     command(group, "verify")(verify_audit)
 
@@ -207,3 +210,24 @@ def retention(screen: Screen, *, dry_run: Annotated[bool, typer.Option("--dry-ru
     screen.emit({**report.as_dict(), "dry_run": dry_run}, show)
     if report.unfinished:
         raise typer.Exit(DATA_DID_NOT_PASS)
+
+
+def rotate_keys(
+    screen: Screen,
+    *,
+    resume: Annotated[bool, typer.Option("--resume", help="Make no new key: end a rotation that was interrupted.")] = False,
+) -> None:
+    """Make a new key that encrypts from now on, and encrypt anew what older ones encrypted; pseudonyms stay what they are."""
+    from lakehouse.pipeline.rotating import rotate
+    from lakehouse.pipeline.workspace import Workspace
+
+    done = rotate(Workspace.load(), now=datetime.now(UTC), is_new=not resume, told=screen.say)
+    document = {"key": done.key, "subject_keys": done.subject_keys, "originals": done.originals}
+
+    def show(out: Any) -> None:
+        out.print(
+            f"Key {done.key} encrypts from now on; {done.subject_keys:,} keys of people and {done.originals:,} originals were moved to it."
+        )
+        out.print("Back the key file up again: lakehouse backup --keys-to PLACE")
+
+    screen.emit(document, show)

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 NAME = re.compile(r"^[a-z][a-z0-9_]*$")
 RESERVED_COLUMNS = frozenset({"_batch", "_file", "_sha256", "_row", "_ingested_at", "_arrival", "row_id"})
 _SUPPORTED = ("v3.0", "v3.1", "v3.2")
+# What a classification alone asks for; `lakehouse.protection` or `lakehouse.pii` says otherwise.
+_BY_CLASSIFICATION: dict[str, Protection] = {"restricted": "pseudonym", "confidential": "mask", "secret": "encrypt"}
 # JDK letters of the standard's `format` option, longest first, as strptime.
 _JDK = (
     ("yyyy", "%Y"),
@@ -111,7 +113,8 @@ class _Reader:
         event = custom.get("eventTimestamp")
         entity = _listed(custom.get("entity"))
         cluster_by = _listed(custom.get("clusterBy"))
-        for label, names in (("entity", entity), ("eventTimestamp", _listed(event)), ("clusterBy", cluster_by)):
+        subjects = tuple(dict.fromkeys(column.subject for column in columns if column.subject))
+        for label, names in (("subject", subjects), ("entity", entity), ("eventTimestamp", _listed(event)), ("clusterBy", cluster_by)):
             for missing in (one for one in names if one not in by_name):
                 raise self.error(("customProperties",), f"{label} names no column", expected=f"one of {', '.join(by_name)}", found=missing)
         quarantine = custom.get("quarantine")
@@ -214,6 +217,7 @@ class _Reader:
             timezone=str(options.get("defaultTimezone", "UTC")),
             trim=bool(custom.get("trim", True)),
             pii=_pii_kind(custom.get("pii")),
+            subject=_subject(custom),
             tags=_listed(entry.get("tags")),
             also_called=self._texts(custom, "alsoCalled"),
             may_be_missing=bool(custom.get("mayBeMissing", False)),
@@ -227,8 +231,7 @@ class _Reader:
         if word is None and entry.get("encryptedName"):
             word = "encrypt"
         if word is None:
-            # Whoever calls a column restricted and says no more means that its values are not for everybody's eyes.
-            word = "pseudonym" if str(entry.get("classification", "")).lower() == "restricted" else "none"
+            word = _BY_CLASSIFICATION.get(str(entry.get("classification", "")).lower(), "none")
         if word not in PROTECTIONS:
             raise self.error(
                 (*parts, "customProperties"), "is not a protection", expected=f"one of {', '.join(PROTECTIONS)}", found=str(word)
@@ -370,6 +373,12 @@ def _listed(value: Any) -> tuple[str, ...]:
     if value is None:
         return ()
     return tuple(str(one) for one in value) if isinstance(value, list | tuple) else (str(value),)
+
+
+def _subject(custom: Mapping[str, Any]) -> str | None:
+    pii = custom.get("pii")
+    name = custom.get("subject") or (pii.get("subject") if isinstance(pii, dict) else None)
+    return str(name) if name else None
 
 
 def _pii_kind(value: Any) -> str | None:

@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 from lakehouse.errors import ContractError, ContractNotFound
 
-Protection = Literal["none", "pseudonym", "redact", "encrypt", "drop"]
-PROTECTIONS: tuple[Protection, ...] = ("none", "pseudonym", "redact", "encrypt", "drop")
+Protection = Literal["none", "pseudonym", "redact", "encrypt", "mask", "drop"]
+PROTECTIONS: tuple[Protection, ...] = ("none", "pseudonym", "redact", "encrypt", "mask", "drop")
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -47,6 +47,7 @@ class Column:
         trim: surrounding blanks are not part of the value.
         also_called: other names that it has in files, such as the one before it was renamed.
         may_be_missing: a file without it is not worth a word.
+        subject: the column that says whose the value is.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Column:
     tags: tuple[str, ...] = ()
     also_called: tuple[str, ...] = ()
     may_be_missing: bool = False
+    subject: str | None = None
 
     @property
     def protected(self) -> bool:
@@ -78,8 +80,8 @@ class Column:
 
     @property
     def stored_type(self) -> str:
-        """DuckDB type in the raw table: protected values are text."""
-        return "VARCHAR" if self.protected else self.sql_type
+        """DuckDB type in the raw table: protected values are text, masked ones of their own type."""
+        return "VARCHAR" if self.protected and self.protection != "mask" else self.sql_type
 
 
 @dataclass(frozen=True, slots=True)

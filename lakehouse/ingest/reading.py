@@ -32,7 +32,7 @@ from lakehouse.ingest.validation import (
     match_columns,
     worst_level_sql,
 )
-from lakehouse.privacy import Key, install, protect_sql
+from lakehouse.privacy import Key, install, install_subject_seal, protect_sql
 from lakehouse.settings import Settings
 from lakehouse.sql import quote_identifier, quote_literal
 from lakehouse.tables.writing import Written
@@ -153,6 +153,8 @@ class BatchReader:
         """Make the two tables, empty."""
         if self._key is not None:
             install(self._con, self._key)
+            if self._judge.seals_for_subjects:
+                install_subject_seal(self._con, self._key)
         columns = ", ".join(f"{quote_identifier(column.name)} {column.stored_type}" for column in self._contract.columns)
         rescued = ", _rescued VARCHAR" if self._judge.rescues else ""
         self._con.execute(f"CREATE OR REPLACE TEMP TABLE {GOOD_TABLE} ({columns}{rescued}, {_ORIGIN})")
@@ -190,8 +192,8 @@ class BatchReader:
     def _as_in_raw(self) -> str:
         """Every column, protected ones as raw has them: only so can their values be compared with raw's."""
         protected = [
-            f"{protect_sql(quote_identifier(column.name), column.protection, self._key)} AS {quote_identifier(column.name)}"
-            for column in self._contract.columns
+            f"{sql} AS {quote_identifier(column.name)}"
+            for column, sql in self._judge.as_stored()
             if column.protected and self._key is not None
         ]
         return f"* REPLACE ({', '.join(protected)})" if protected else "*"

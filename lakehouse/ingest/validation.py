@@ -11,6 +11,7 @@ from lakehouse.contracts.matching import Matching, match_columns
 from lakehouse.errors import FileRefused
 from lakehouse.ingest.readers.formats import refused
 from lakehouse.privacy import Key, protect_sql
+from lakehouse.privacy.subject_keys import subject_sql
 from lakehouse.sql import quote_identifier, quote_literal
 
 BAD = "__bad"
@@ -181,15 +182,32 @@ class RowJudge:
         parts = ", ".join(f"{quote_literal(name)}, {other}" for name, other in zip(matching.unknown, others, strict=True))
         return f"CASE WHEN {filled} THEN json_object({parts})::VARCHAR END"
 
+    @property
+    def seals_for_subjects(self) -> bool:
+        """Whether a value is encrypted under the key of whom it is about."""
+        return any(column.protection == "encrypt" and column.subject for column in self.contract.columns)
+
+    def as_stored(self) -> list[tuple[Column, str]]:
+        """Each column, and its value as raw has it, from the typed columns."""
+        return [
+            (
+                column,
+                protect_sql(
+                    quote_identifier(column.name),
+                    column.protection,
+                    self.key,
+                    subject_sql=subject_sql(column.subject) if column.subject else None,
+                    sql_type=column.sql_type,
+                )
+                if column.protected and self.key is not None
+                else quote_identifier(column.name),
+            )
+            for column in self.contract.columns
+        ]
+
     def stored(self) -> list[str]:
         """The SELECT list of raw: typed columns, protected ones as they are stored."""
-        listed: list[str] = []
-        for column in self.contract.columns:
-            name = quote_identifier(column.name)
-            if column.protected and self.key is not None:
-                listed.append(f"{protect_sql(name, column.protection, self.key)} AS {name}")
-            else:
-                listed.append(name)
+        listed = [f"{sql} AS {quote_identifier(column.name)}" for column, sql in self.as_stored()]
         return [*listed, RESCUED] if self.rescues else listed
 
 

@@ -15,7 +15,7 @@ from lakehouse.features import FeatureSource, described, feature_source, feature
 from lakehouse.ingest.readers import Chunk, read_chunks, sniff
 from lakehouse.ingest.validation import BAD, RowJudge
 from lakehouse.learning.scoring import NUMBER
-from lakehouse.privacy import install
+from lakehouse.privacy import install, install_subject_seal
 from lakehouse.privacy import key as secret_key
 from lakehouse.settings import Settings
 from lakehouse.sql import quote_identifier, quote_literal
@@ -81,9 +81,11 @@ def read_file(
     """
     contract = _lenient(dataset, model)
     key = secret_key(settings) if contract.protected_columns else None
+    judge = RowJudge(contract, key)
     if key is not None:
         install(con, key)
-    judge = RowJudge(contract, key)
+        if judge.seals_for_subjects:
+            install_subject_seal(con, key)
     targets = target_columns(model)
     watched = [rule for rule in judge.checked if not targets.intersection(rule.columns)]
     judge.rules = tuple(rule for rule in watched if rule.level is Level.STRUCTURAL)

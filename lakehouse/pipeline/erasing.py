@@ -17,7 +17,7 @@ from lakehouse.learning.registry import Registry
 from lakehouse.locks import exclusive
 from lakehouse.pipeline.searching import Search, backup_places, places
 from lakehouse.pipeline.workspace import Workspace
-from lakehouse.privacy import Key
+from lakehouse.privacy import Key, SubjectKeys
 from lakehouse.privacy import key as secret_key
 from lakehouse.privacy.erasure.files import Files
 from lakehouse.privacy.erasure.identity import Memory, identify, manners
@@ -27,6 +27,7 @@ from lakehouse.privacy.erasure.subject import Identifiers, Subject, is_distincti
 from lakehouse.privacy.erasure.suppression import ERASED_ORIGINALS, RowsGone, count_rows, suppress
 from lakehouse.privacy.erasure.tables import ErasedTable, Work, erase_table
 from lakehouse.privacy.erasure.trees import Choice, ErasedFile, FileTree, inside_tables
+from lakehouse.privacy.subject_keys import subject_name
 from lakehouse.recovery.checksums import forget
 from lakehouse.recovery.erasing import BackupWork, erase_from_backups
 from lakehouse.sql import quote_literal
@@ -94,6 +95,7 @@ class _Erasure:
         backups = self._backups()
         models = self._models(tables)
         waiting = [f"{one.table}: {self.who.masked(path)}" for one in tables for path in one.waiting]
+        keys = 0 if self.dry_run else SubjectKeys(self.key).destroy([subject_name(self.subject.column, self.subject.value)])
         search = Search(self.workspace, self.con, [self.key], self.scratch, self.backups)
         left = [] if self.dry_run else search.left(self.who)
         content: dict[str, Any] = {
@@ -106,6 +108,7 @@ class _Erasure:
             "files": [asdict(one) for one in [*originals, *others]],
             "backups": backups,
             "models": models,
+            "keys_destroyed": keys,
             "waiting": waiting,
             "left": left,
         }

@@ -12,12 +12,14 @@ import hmac
 import duckdb
 
 from lakehouse.errors import PrivacyError
-from lakehouse.privacy.keys import Key
+from lakehouse.privacy.keys import PRODUCTION, Key
 from lakehouse.privacy.redaction import redact_sql
 from lakehouse.privacy.sealing import seal
+from lakehouse.privacy.subject_keys import SubjectKeys
 from lakehouse.sql import quote_identifier, quote_literal
 
-PROTECTIONS = ("none", "pseudonym", "redact", "encrypt", "drop")
+PROTECTIONS = ("none", "pseudonym", "redact", "encrypt", "mask", "drop")
+MASK = "***"
 _BLOCK_BYTES = 64
 _DIGITS = 32
 _PURPOSE = "pseudonym"
@@ -53,15 +55,34 @@ def digest_sql(text_sql: str, key: Key, purpose: str) -> str:
     return f"left(sha256({_pad_sql(key, purpose, 'outer')} || {inside}), {_DIGITS})"
 
 
-def protect_sql(column_sql: str, kind: str, key: Key) -> str:
+def install_subject_seal(con: duckdb.DuckDBPyConnection, key: Key) -> None:
+    """Make what "encrypt" needs where a row says whose it is: values of a vector are sealed together, each under its subject's key."""
+    name = _subject_seal_function(key)
+    if con.execute(f"SELECT 1 FROM duckdb_functions() WHERE function_name = {quote_literal(name)}").fetchall():
+        return
+    keys = SubjectKeys(key)
+    con.create_function(  # pyright: ignore[reportCallIssue] - the stubs know no names of types.
+        name,
+        keys.seal_column,
+        ["VARCHAR", "VARCHAR"],  # pyright: ignore[reportArgumentType]
+        "VARCHAR",  # pyright: ignore[reportArgumentType]
+        type="arrow",  # pyright: ignore[reportArgumentType]
+        null_handling="special",  # pyright: ignore[reportArgumentType]
+    )
+
+
+def protect_sql(column_sql: str, kind: str, key: Key, *, subject_sql: str | None = None, sql_type: str = "VARCHAR") -> str:
     """An expression for the protected value of `column_sql`; NULL stays NULL.
 
     Args:
         column_sql: an SQL expression, already quoted; cast to text.
         kind: "pseudonym" gives `pn_` and 32 hexadecimal digits of HMAC-SHA256, the same for the same text under the same
-            key; "redact" takes people out of free text; "encrypt" gives sealed text that `unseal` reads; "drop" gives
-            NULL; "none" gives the expression itself.
+            key; "redact" takes people out of free text; "encrypt" gives sealed text that `unseal` reads; "mask" gives
+            the expression itself in production and `***` elsewhere (NULL for what is no text); "drop" gives NULL; "none" gives
+            the expression itself.
         key: names the variables; the session must have been given it by `install`.
+        subject_sql: whose the value is: it is encrypted under their own key, which `install_subject_seal` makes available.
+        sql_type: of a value that may be masked.
 
     Raises:
         PrivacyError: there is no such kind.
@@ -75,11 +96,27 @@ def protect_sql(column_sql: str, kind: str, key: Key) -> str:
         case "redact":
             return redact_sql(text)
         case "encrypt":
-            return f"{_seal_function(key)}({text})"
+            return _sealed_sql(text, key, subject_sql)
+        case "mask":
+            return _masked_sql(column_sql, key, sql_type)
         case "drop":
             return "CAST(NULL AS VARCHAR)"
         case _:
             raise PrivacyError(f"protection {kind!r}", "is not known", expected=", ".join(PROTECTIONS), fix="Correct the contract")
+
+
+def _sealed_sql(text: str, key: Key, subject_sql: str | None) -> str:
+    own = f"{_seal_function(key)}({text})"
+    if subject_sql is None:
+        return own
+    # What is nobody's is sealed under the home's key.
+    return f"CASE WHEN {subject_sql} IS NULL THEN {own} ELSE {_subject_seal_function(key)}({text}, {subject_sql}) END"
+
+
+def _masked_sql(column_sql: str, key: Key, sql_type: str) -> str:
+    if key.environment == PRODUCTION:
+        return column_sql
+    return f"CASE WHEN {column_sql} IS NOT NULL THEN {quote_literal(MASK)} END" if sql_type == "VARCHAR" else f"CAST(NULL AS {sql_type})"
 
 
 def pseudonym(value: str, key: Key) -> str:
@@ -104,6 +141,10 @@ def _padded(secret: bytes) -> tuple[bytes, bytes]:
 
 def _variable(key: Key, purpose: str, side: str) -> str:
     return f"lakehouse_{key.id}_{purpose.replace(' ', '_')}_{side}"
+
+
+def _subject_seal_function(key: Key) -> str:
+    return f"lakehouse_seal_for_subject_{key.id}"
 
 
 def _seal_function(key: Key) -> str:

@@ -21,6 +21,7 @@ _MARK = b"t"  # The cipher takes no empty input.
 
 def seal(text: str, key: Key) -> str:
     """The text as `sealed1:<key id>:<base64>`."""
+    key = key.newest
     sealed = _cipher(key).encrypt(_MARK + text.encode("utf-8", "surrogatepass"), [_header(key)])
     return f"{_PREFIX}:{key.id}:{base64.b64encode(sealed).decode()}"
 
@@ -37,10 +38,11 @@ def unseal(sealed: str, key: Key) -> str:
     key_id, _, body = rest.partition(":")
     if prefix != _PREFIX:
         raise PrivacyError("sealed text", "is not sealed", expected=f"{_PREFIX}:<key>:<base64>")
-    if key_id != key.id:
+    sealer = key.named(key_id)
+    if sealer is None:
         raise PrivacyError("sealed text", "was sealed with another key", expected=key.id, found=key_id)
     try:
-        text = _cipher(key).decrypt(base64.b64decode(body, validate=True), [_header(key)])
+        text = _cipher(sealer).decrypt(base64.b64decode(body, validate=True), [_header(sealer)])
     except (InvalidTag, binascii.Error, ValueError) as error:
         raise PrivacyError("sealed text", "was changed after it was sealed", fix="Read it from the archived original instead") from error
     return text.removeprefix(_MARK).decode("utf-8", "surrogatepass")

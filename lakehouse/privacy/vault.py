@@ -49,6 +49,7 @@ def encrypt_file(source: Path, target: Path, key: Key) -> int:
 
 def encrypt_stream(reader: BinaryIO, writer: BinaryIO, key: Key) -> int:
     """Encrypt all of `reader` into `writer`; gives the number of plain bytes."""
+    key = key.newest
     header = _HEADER.pack(_MAGIC, bytes.fromhex(key.id), secrets.token_bytes(16), _CHUNK_BYTES)
     cipher = _cipher(header, key)
     writer.write(header)
@@ -60,6 +61,11 @@ def encrypt_stream(reader: BinaryIO, writer: BinaryIO, key: Key) -> int:
         if not following:
             return size
         number, chunk = number + 1, following
+
+
+def key_of(head: bytes) -> str | None:
+    """The id of the key that a vault file was made with, from its first bytes; None for another file."""
+    return head[8:16].hex() if head.startswith(_MAGIC) and len(head) >= 16 else None
 
 
 def decrypt_file(source: Path, target: Path, key: Key) -> int:
@@ -120,7 +126,8 @@ class _Decrypting(io.RawIOBase):
         self._name = name
         self._header = _read_full(file, _HEADER.size)
         self._chunk_bytes = self._check_header(key) + _TAG_BYTES
-        self._cipher = _cipher(self._header, key)
+        _, key_id, _, _ = _HEADER.unpack(self._header)
+        self._cipher = _cipher(self._header, key.named(key_id.hex()) or key)
         self._number = 0
         self._plain = memoryview(b"")
         self._following = _read_full(file, self._chunk_bytes)
@@ -130,7 +137,7 @@ class _Decrypting(io.RawIOBase):
         if len(self._header) < _HEADER.size or not self._header.startswith(_MAGIC):
             raise PrivacyError(self._name, "is not an encrypted file of this project", expected=_MAGIC.decode())
         _, key_id, _, chunk_bytes = _HEADER.unpack(self._header)
-        if key_id.hex() != key.id:
+        if key.named(key_id.hex()) is None:
             fix = "Point LAKEHOUSE_SECRET_KEY_FILE to the key it was made with"
             raise PrivacyError(self._name, "was encrypted with another key", expected=key.id, found=key_id.hex(), fix=fix)
         # The size is not verified yet, so it may not make us reserve what memory there is.

@@ -154,7 +154,7 @@ REFUSED = {
     "an unknown protection": (
         "classification: restricted",
         "customProperties: [{property: lakehouse.protection, value: rot13}]",
-        "expected one of none, pseudonym, redact, encrypt, drop; found rot13",
+        "expected one of none, pseudonym, redact, encrypt, mask, drop; found rot13",
     ),
 }
 

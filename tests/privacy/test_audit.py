@@ -105,9 +105,9 @@ for _ in range(25):
 
 
 def test_processes_that_write_at_once_make_one_chain(audit: Audit) -> None:
-    writers = [subprocess.Popen([sys.executable, "-c", DRIVER]) for _ in range(4)]
-    assert [writer.wait() for writer in writers] == [0, 0, 0, 0]
-    assert len(list(audit.entries())) == 108
+    writers = [subprocess.Popen([sys.executable, "-c", DRIVER]) for _ in range(2)]
+    assert [writer.wait() for writer in writers] == [0, 0]
+    assert len(list(audit.entries())) == 58
     assert audit.problems() == []
 
 

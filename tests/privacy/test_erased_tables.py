@@ -55,7 +55,7 @@ def versions(lake: Lake, con: duckdb.DuckDBPyConnection, table: str, *, without:
     return found
 
 
-def grown(lake: Lake, con: duckdb.DuckDBPyConnection, table: str = "raw.people", *, commits: int = 60) -> None:
+def grown(lake: Lake, con: duckdb.DuckDBPyConnection, table: str = "raw.people", *, commits: int = 32) -> None:
     """A table with appends, merges, deletes, an overwrite and checkpoints, in many versions of which the subject is."""
     lake.overwrite(con, table, rows(0, 100), stamp=STAMP)
     for number in range(1, commits):
@@ -97,8 +97,8 @@ def test_subject_leaves_every_version_and_nothing_else_changes(lake: Lake, con: 
     assert leftovers(Path(lake.uri))
     done = erase(lake, con, "raw.people")
     assert done.rows_now == 1
-    assert done.rows_ever > 20
-    assert done.masked > 5
+    assert done.rows_ever > 10
+    assert done.masked > 2
     assert leftovers(Path(lake.uri)) == []
     after = versions(lake, con, "raw.people")
     assert len(after) == len(before) + 1
@@ -106,7 +106,7 @@ def test_subject_leaves_every_version_and_nothing_else_changes(lake: Lake, con: 
     assert after[-1] == before[-1]
     # The log is as fast to open as it was, and other readers agree.
     assert set(checkpoints) <= {path.name for path in Path(lake.uri).rglob("*.checkpoint.parquet")}
-    for version in (0, 3, 30, 59):
+    for version in (0, 3, 20, 31):
         table = DeltaTable(lake.uri + "/raw/people", version=version).to_pyarrow_table()
         assert table.num_rows == len(before[version])
         assert sum(table.column("n").to_pylist()) == sum(int(str(row[1])) for row in before[version])
@@ -236,11 +236,11 @@ def killed_at(lake: Lake, point: str) -> int:
     return subprocess.run([sys.executable, "-c", DRIVER, lake.uri], env=environment, check=False, cwd=Path(__file__).parents[2]).returncode
 
 
-@pytest.mark.parametrize("times", [(1, 9, 22), pytest.param(tuple(range(2, 60, 3)), marks=pytest.mark.slow)])
+@pytest.mark.parametrize("times", [(2, 12), pytest.param(tuple(range(2, 60, 3)), marks=pytest.mark.slow)])
 def test_killed_anywhere_every_version_reads_and_the_next_run_ends_it(
     lake: Lake, con: duckdb.DuckDBPyConnection, times: Sequence[int]
 ) -> None:
-    grown(lake, con, commits=14)
+    grown(lake, con, commits=9)
     before = versions(lake, con, "raw.people")
     clean = versions(lake, con, "raw.people", without=WHO)
     for time in times:

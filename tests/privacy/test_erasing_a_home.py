@@ -54,7 +54,7 @@ def rows(first: int, last: int) -> str:
     return HEADER + "\n".join(lines) + "\n"
 
 
-@pytest.fixture(params=["", ", classification: restricted"])
+@pytest.fixture(params=[pytest.param("", marks=pytest.mark.slow), ", classification: restricted"])
 def workspace(request: pytest.FixtureRequest, settings: Settings) -> Workspace:
     folder = settings.home_dir / "contracts" / "datasets"
     folder.mkdir(parents=True)

@@ -58,7 +58,7 @@ class Files:
     def __init__(self, con: duckdb.DuckDBPyConnection, who: Identifiers, *, keys: Iterable[Key], scratch: Path) -> None:
         self._con = con
         self._who = who
-        self._keys = {key.id: key for key in keys}
+        self._keys = {one.id: key for key in keys for one in (key, *key.rotated)}
         self._scratch = scratch
 
     # ---- searching

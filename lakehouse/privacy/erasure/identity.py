@@ -3,6 +3,7 @@
 import json
 import uuid
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,9 @@ def identify(lake: Lake, con: duckdb.DuckDBPyConnection, contract: DatasetContra
     values = {subject.value}
     if not subject.value.startswith(_PSEUDONYM):
         values |= {pseudonym(subject.value, key) for key in keys if column.protection == "pseudonym"}
-        values |= {seal(subject.value, key) for key in keys if column.protection == "encrypt"}
+        values |= {
+            seal(subject.value, one) for key in keys for one in (replace(key, rotated=()), *key.rotated) if column.protection == "encrypt"
+        }
     columns: dict[str, set[str]] = {column.name: set(values), column.source: {subject.value}}
     for name, linked in _linked(lake, con, contract, column.name, values).items():
         columns.setdefault(name, set()).update(linked)
@@ -88,7 +91,7 @@ def _sealed_records(
     listed = ", ".join(quote_literal(glob_escape(file)) for file in files)
     source = f"read_parquet([{listed}], union_by_name=true, hive_partitioning=false)"
     rows = con.execute(f"SELECT DISTINCT record FROM {source} WHERE starts_with(record, 'sealed1:')").fetchall()
-    by_id = {key.id: key for key in keys}
+    by_id = {one.id: key for key in keys for one in (key, *key.rotated)}
     found: list[str] = []
     for (record,) in rows:
         key = by_id.get(str(record).split(":")[1])
