@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ from lakehouse.pipeline.workspace import Workspace
 if TYPE_CHECKING:
     from lakehouse.ingest import Arrived, FileReport
     from lakehouse.monitoring import BatchVolume, DatasetVolume
-    from lakehouse.pipeline.rejected import QuarantineCount
+    from lakehouse.pipeline.rejected import QuarantineCount, QuarantinedRow
     from lakehouse.privacy.erasure.suppression import RowsGone
     from lakehouse.quality import CheckResult
     from lakehouse.quality.profile import Profile
@@ -56,6 +56,9 @@ _QUARANTINE_COLUMNS = {
     "changed_by": ("VARCHAR", "Who did."),
     "history": ("VARCHAR", "Every decision as JSON: at, by, run, batch, action, note, and changed values before and after."),
 }
+PATIENCE = "no_row_waits_too_long"
+_LONGEST_WAIT = timedelta(days=7)
+_SHOWN_ROWS = 10
 LIMIT = "quarantined_share_is_within_the_limit"
 
 
@@ -162,7 +165,9 @@ def _check_specs(contract: DatasetContract) -> list[dg.AssetCheckSpec]:
         LEVEL_CLAIMS[Level.BUSINESS]: "The values of a row agree with each other; rows in which they don't are in quarantine.",
         LEVEL_CLAIMS[Level.STATISTICAL]: "Volume, nulls, means and categories of the newest batch are those of the batches before.",
     }
-    return [dg.AssetCheckSpec(name, asset=key, description=text, blocking=name in (CONSERVATION, LIMIT)) for name, text in claims.items()]
+    specs = [dg.AssetCheckSpec(name, asset=key, description=text, blocking=name in (CONSERVATION, LIMIT)) for name, text in claims.items()]
+    waits = f"No quarantined row has waited for more than {_LONGEST_WAIT.days} days to be corrected, replayed or discarded."
+    return [*specs, dg.AssetCheckSpec(PATIENCE, asset=asset_key(contract.quarantine), description=waits)]
 
 
 def _results(
@@ -179,8 +184,9 @@ def _results(
         _limit(contract, state),
         _readable(state),
         *(_level(level, state.checks) for level in LEVEL_CLAIMS),
+        _patience(contract, state),
     ]:
-        check = dg.AssetCheckKey(asset_key(contract.raw), result.check_name or "")
+        check = dg.AssetCheckKey(result.asset_key or asset_key(contract.raw), result.check_name or "")
         if check in context.selected_asset_check_keys:
             yield result._replace(asset_key=check.asset_key)
 
@@ -196,6 +202,8 @@ class _State:
     raw_rows: int
     gone: "RowsGone"
     quarantined: "QuarantineCount | None"
+    waiting: Sequence["QuarantinedRow"]
+    now: datetime
     checks: Sequence["CheckResult"]
     profile: "Profile | None"
     refused: Sequence[tuple["Arrived", str]]
@@ -207,7 +215,7 @@ class _State:
         from lakehouse.ingest import pending
         from lakehouse.ingest.waiting import Selection
         from lakehouse.monitoring import batch_volumes, dataset_volume, newest_checks, profile_dataset
-        from lakehouse.pipeline.rejected import count_by_rule
+        from lakehouse.pipeline.rejected import WAITING, count_by_rule, quarantined_rows
         from lakehouse.privacy.erasure.suppression import rows_gone
 
         lake = workspace.lake
@@ -221,6 +229,8 @@ class _State:
             raw_rows=lake.detail(contract.raw).rows if lake.exists(contract.raw) else 0,
             gone=rows_gone(lake, contract.name),
             quarantined=count_by_rule(lake, dataset=contract.name).get(contract.name),
+            waiting=quarantined_rows(lake, contract.name, selection=WAITING, limit=_SHOWN_ROWS),
+            now=now,
             checks=newest_checks(lake, contract.name),
             profile=profile_dataset(lake, contract, run=run, now=now, most_rows=_PROFILED_ROWS),
             # Also those of earlier runs: they are told as long as they lie there.
@@ -256,10 +266,36 @@ def _quarantine_metadata(state: _State) -> dict[str, Any]:
     if state.quarantined is None:
         return {}
     rules = state.quarantined.rules
+    found = state.quarantined
+    shown: list[dict[str, Any]] = [
+        {
+            "file": row.file,
+            "row": row.row,
+            "arrived": f"{row.ingested_at:%Y-%m-%d %H:%M}",
+            "attempts": row.attempts,
+            "why": "; ".join(row.reasons),
+        }
+        for row in state.waiting
+    ]
+    since = {"lakehouse/waiting_since": dg.TimestampMetadataValue(found.oldest.timestamp())} if found.oldest else {}
     return {
-        "lakehouse/waiting_rows": dg.IntMetadataValue(state.quarantined.rows),
+        "lakehouse/waiting_rows": dg.IntMetadataValue(found.rows),
+        **since,
+        "lakehouse/replayed_rows": dg.IntMetadataValue(found.replayed),
+        "lakehouse/discarded_rows": dg.IntMetadataValue(found.discarded),
+        "lakehouse/samples": records_table(shown),
         "lakehouse/rows_by_rule": plots.bars("Quarantined rows by rule", {rule.rule: rule.rows for rule in rules}, unit="rows", bad=True),
-        "lakehouse/reasons": records_table([{"rule": rule.rule, "rows": rule.rows, "example": rule.example or ""} for rule in rules[:12]]),
+        "lakehouse/reasons": records_table(
+            [
+                {
+                    "rule": rule.rule,
+                    "rows": rule.rows,
+                    "oldest": f"{rule.oldest:%Y-%m-%d %H:%M}" if rule.oldest else "",
+                    "example": rule.example or "",
+                }
+                for rule in rules[:12]
+            ]
+        ),
     }
 
 
@@ -298,6 +334,26 @@ def _limit(contract: DatasetContract, state: _State) -> dg.AssetCheckResult:
         passed=limit is None or percent <= limit,
         description=f"{percent:.2f} % of the newest batch is in quarantine; the limit is {'not set' if limit is None else f'{limit:g} %'}",
         metadata={"quarantined_percent": round(percent, 4)},
+    )
+
+
+def _patience(contract: DatasetContract, state: _State) -> dg.AssetCheckResult:
+    """Somebody has to decide about what waits; until then the rows are missing in everything downstream."""
+    found = state.quarantined
+    late = [rule for rule in found.rules if rule.oldest and state.now - rule.oldest > _LONGEST_WAIT] if found else []
+    days = (state.now - found.oldest).days if found and found.oldest else 0
+    told = f"{found.rows:,} rows wait, the oldest for {days} days" if found and found.rows else "No row waits"
+    fix = f": lakehouse quarantine show {contract.name} says why" if late else ""
+    rows: list[dict[str, Any]] = [
+        {"rule": rule.rule, "rows": rule.rows, "days": (state.now - rule.oldest).days if rule.oldest else 0} for rule in late[:_SHOWN_FILES]
+    ]
+    return dg.AssetCheckResult(
+        asset_key=asset_key(contract.quarantine),
+        check_name=PATIENCE,
+        passed=not late,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=told + fix,
+        metadata={"rows_waiting": found.rows if found else 0, "days_of_the_oldest": days, "late": records_table(rows)},
     )
 
 

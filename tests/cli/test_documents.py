@@ -117,6 +117,36 @@ def test_the_ways_in_print_what_is_documented(lakehouse: Run, tmp_path: Path) ->
     assert again["version"] == ingested.json["version"]
 
 
+def test_decisions_on_quarantined_rows_print_what_is_documented(lakehouse: Run, tmp_path: Path) -> None:
+    name, file = "household_survey", tmp_path / "fix.csv"
+    lakehouse("sample", "households", "--rows", 60, "--bad-rate", 0.2, "--out", tmp_path / "in")
+    assert lakehouse("ingest", name, tmp_path / "in").code == 0
+    waiting = lakehouse("quarantine", "list", name, "--json").json["datasets"][name]["rows"]
+    edited = lakehouse("quarantine", "edit", name, "--to", file, "--json")
+    _same("quarantine edit", edited.json)
+    assert edited.json["rows"] == waiting > 1
+    assert "is there already" in lakehouse("quarantine", "edit", name, "--to", file).err
+    replayed = lakehouse("quarantine", "replay", name, "--from", file, "--json")
+    _same("quarantine replay", replayed.json)
+    assert (replayed.code, replayed.json["accepted"], replayed.json["waiting"]) == (1, 0, waiting)
+    assert lakehouse("quarantine", "discard", name).code == 2
+    assert lakehouse("quarantine", "discard", name, "--all", "--level", "semantic").code == 2
+    first = lakehouse("quarantine", "show", name, "--limit", 1, "--json").json["rows"][0]
+    assert first["attempts"] == 2
+    some = lakehouse("quarantine", "discard", name, "--rule", first["rules"][0], "--note", "test data", "--json")
+    _same("quarantine discard", some.json)
+    assert some.json["rows"] > 0
+    shown = lakehouse("quarantine", "show", name, "--status", "discarded", "--limit", 1)
+    assert "discarded by" in shown.out
+    assert "test data" in shown.out
+    for wrong in (["--since", "yesterday"], ["--level", "cosmic"], ["--status", "gone"]):
+        assert lakehouse("quarantine", "show", name, *wrong).code == 2
+    assert lakehouse("quarantine", "discard", name, "--since", "2000-01-01", "--json").json["rows"] == waiting - some.json["rows"]
+    assert lakehouse("quarantine", "replay", name).code == 0
+    assert lakehouse("quarantine", "edit", name, "--to", tmp_path / "none.csv").code == 0
+    assert not (tmp_path / "none.csv").exists()
+
+
 def test_a_refused_file_is_exit_code_one_and_named(lakehouse: Run, tmp_path: Path) -> None:
     (tmp_path / "no.csv").write_bytes(b"\x00\x01\x02" * 100)
     refused = lakehouse("ingest", "household_survey", tmp_path / "no.csv", "--json")

@@ -8,7 +8,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from assets.datasets import CONSERVATION, LEVEL_CLAIMS, LIMIT, READABLE, build_dataset_assets
+from assets.datasets import CONSERVATION, LEVEL_CLAIMS, LIMIT, PATIENCE, READABLE, build_dataset_assets
 from lakehouse.contracts import Level
 from lakehouse.pipeline.workspace import Workspace
 from resources.workspace import RESOURCE_KEY
@@ -56,7 +56,11 @@ def test_rows_arrive_with_their_metadata_and_checks(workspace: Workspace, instan
         LEVEL_CLAIMS[Level.SEMANTIC]: False,
         LEVEL_CLAIMS[Level.BUSINESS]: False,
         LEVEL_CLAIMS[Level.STATISTICAL]: True,
+        PATIENCE: True,
     }
+    quarantine = metadata_of(result, QUARANTINE)
+    assert quarantine["lakehouse/waiting_rows"] == quarantine["dagster/row_count"]
+    assert quarantine["lakehouse/samples"].startswith("| file | row | arrived | attempts | why |")
 
 
 def test_nothing_new_moves_no_version_and_keeps_the_answers(workspace: Workspace, instance: dg.DagsterInstance) -> None:
@@ -135,3 +139,28 @@ def test_the_limit_is_told_even_where_there_is_none(workspace: Workspace, limit:
     [spec] = [spec for spec in build_dataset_assets(contract).check_specs if spec.name == LIMIT]
     assert spec.blocking
     assert ("1 %" in (spec.description or "")) == (limit is not None)
+
+
+def test_rows_over_the_limit_block_until_somebody_has_decided(workspace: Workspace, instance: dg.DagsterInstance) -> None:
+    from dataclasses import replace
+    from datetime import UTC, datetime
+
+    from lakehouse.ingest import ingest_landing
+    from lakehouse.ingest.events import Author
+    from lakehouse.ingest.replay import discard
+    from lakehouse.ingest.waiting import Selection
+
+    long_ago = datetime(2020, 1, 1, tzinfo=UTC)
+    land_survey(workspace.settings, rows=300, bad_rate=0.05)
+    contract = workspace.contracts.dataset(SURVEY)
+    ingest_landing(workspace.lake, contract, settings=workspace.settings, run="r", now=long_ago)
+    strict = replace(contract, quarantine_limit_percent=1.0)
+
+    def checks() -> dict[str, bool]:
+        assets, selection = [build_dataset_assets(strict)], dg.AssetSelection.checks_for_assets(RAW, QUARANTINE)
+        found = dg.materialize(assets, instance=instance, resources={RESOURCE_KEY: workspace}, selection=selection, raise_on_error=False)
+        return {name: passed for name, passed in checks_of(found).items() if name in (LIMIT, PATIENCE, CONSERVATION)}
+
+    assert checks() == {LIMIT: False, PATIENCE: False, CONSERVATION: True}
+    discard(workspace.lake, strict, selection=Selection(), settings=workspace.settings, author=Author("ann", "r", long_ago))
+    assert checks() == {LIMIT: True, PATIENCE: True, CONSERVATION: True}
