@@ -273,6 +273,7 @@ def _judge(file: _File, sha256: str, digests: _Digests) -> str | None:
     """Compare a digest with everything that is known of the file; what is wrong, if anything."""
     path, stored = file.item.path, file.item.stored
     noted, backed_up = digests.known.get(path), digests.advice.files.get(path)
+    plain: str | None = None
     if file.sha256 is not None:
         digests.compared += 1
         plain = _plain_digest(digests.settings, file) if file.is_sealed else sha256
@@ -289,7 +290,9 @@ def _judge(file: _File, sha256: str, digests: _Digests) -> str | None:
             digests.new[path] = entry
     # A log can be another table's by now, and an original that a person was erased from was written anew in each place.
     is_for_ever = file.is_final and "/_delta_log/" not in path and (file.sha256 is not None or not path.startswith(TABLES + ORIGINALS))
-    is_same_file = backed_up is not None and (is_for_ever or modified_alike(backed_up.modified, stored.modified))
+    # One that is encrypted was judged by what it holds: under a new key it has other bytes.
+    is_judged = file.is_sealed and plain is not None
+    is_same_file = backed_up is not None and not is_judged and (is_for_ever or modified_alike(backed_up.modified, stored.modified))
     if backed_up is not None and is_same_file and backed_up.sha256 != sha256:
         digests.new.pop(path, None)
         return f"its bytes are not those that were backed up: SHA-256 was {backed_up.sha256[:16]} and is {sha256[:16]}"

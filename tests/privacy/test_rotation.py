@@ -19,6 +19,7 @@ from lakehouse.pipeline.workspace import Workspace
 from lakehouse.privacy import SubjectKeys, decrypt_file, install, key, pseudonym, rotate_key, seal, unseal
 from lakehouse.privacy.erasure.subject import Subject
 from lakehouse.privacy.subject_keys import subject_name
+from lakehouse.recovery.backing_up import back_up
 from lakehouse.recovery.verifying import verify_home
 from lakehouse.settings import Settings
 
@@ -105,7 +106,9 @@ def test_outside_production_values_are_masked_under_other_keys(settings: Setting
 def test_a_rotation_moves_what_is_encrypted_and_leaves_pseudonyms(workspace: Workspace) -> None:
     settings = workspace.settings
     arrive(workspace)
-    assert verify_home(settings).failures == ()
+    place = str(settings.home_dir.parent / "backup")
+    back_up(settings, place, now=NOW)
+    assert verify_home(settings, backup=place).failures == ()
     before, old = raw(workspace), key(settings)
     line = seal("a line", old)
     done = rotate(workspace, now=NOW)
@@ -121,7 +124,7 @@ def test_a_rotation_moves_what_is_encrypted_and_leaves_pseudonyms(workspace: Wor
     decrypt_file(original, settings.home_dir / "plain", new)
     assert (settings.home_dir / "plain").read_text().startswith("id,person")
     (settings.home_dir / "plain").unlink()
-    assert verify_home(settings).failures == ()
+    assert verify_home(settings, backup=place).failures == ()
     # Rows that come later join with those from before.
     arrive(workspace, "more.csv", first=100)
     assert {row[3] for row in raw(workspace)} == {row[3] for row in before}
