@@ -140,12 +140,13 @@ def measure(pairs: int) -> list[dict[str, object]]:
             peer.append(run_child("summarize", home))
             found.append(ours(home))
         again = run_child("again", home)
+        # Beside the peer, which takes long: the machine may become busier or calmer meanwhile.
+        beside = [ours(home)]
         other = ydata(home)
-        # Beside the peer, which takes long: the machine may have become busier or calmer.
-        found.append(ours(home))
-    mine = statistics.median(one["seconds"] for one in found[:-1])
+        beside.append(ours(home))
+    mine = statistics.median(one["seconds"] for one in found)
     to_summarize = mine / statistics.median(one["seconds"] for one in peer)
-    to_ydata = statistics.median([mine, found[-1]["seconds"]]) / other["seconds"]
+    to_ydata = statistics.mean(one["seconds"] for one in beside) / other["seconds"]
     page, peak = found[0]["page_mb"], max(one["peak_gb"] for one in found)
     return [
         _figure("Profile of 1 million x 20: time relative to SUMMARIZE", to_summarize, "x", LIMIT_SUMMARIZE),
