@@ -23,6 +23,7 @@ EXECUTABLE = [sys.executable, "-c", "from lakehouse.cli.main import main; main()
 GROUPS = {
     "audit": ("list", "verify"),
     "contract": ("accept", "diff"),
+    "keys": ("rotate",),
     "quarantine": ("list", "show", "edit", "replay", "discard"),
     "sample": ("households", "commits"),
     "tag": ("add", "list", "remove"),
