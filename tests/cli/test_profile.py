@@ -90,7 +90,8 @@ def test_people_read_it_in_the_terminal(lakehouse: Run) -> None:
     shown = lakehouse("profile", RAW).out
     for words in ("30 rows, 3 columns", "Quality score", "completeness", "head_age", "What to do"):
         assert words in shown
-    assert "uniqueness" in lakehouse("profile", RAW, "--trend").out
+    assert "completen" in lakehouse("profile", RAW, "--trend", "--json").out
+    assert "score" in lakehouse("profile", RAW, "--trend").out
 
 
 @pytest.mark.usefixtures("small_lake")
