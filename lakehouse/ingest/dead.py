@@ -15,7 +15,7 @@ import duckdb
 from lakehouse.contracts import DatasetContract
 from lakehouse.ingest.known import KnownFiles, app_id, batch_of, changes_of, mark_of
 from lakehouse.tables import CommitInfo, Lake, Stamp, in_force
-from lakehouse.tables.writing import inner
+from lakehouse.tables.sources import inner
 
 _MOVED = "__moved_rows"
 

@@ -27,7 +27,8 @@ from lakehouse.ingest.restoring import follow_restore
 from lakehouse.ingest.waiting import Selection, current_rows_sql
 from lakehouse.tables import Lake, Stamp, Transaction
 from lakehouse.tables.retrying import wait_after_conflict
-from lakehouse.tables.writing import Written, inner
+from lakehouse.tables.sources import inner
+from lakehouse.tables.writing import Written
 
 _CURRENT = "__current_rows"
 

@@ -17,16 +17,8 @@ from lakehouse.tables.operations import evolved, made
 from lakehouse.tables.retrying import wait_after_conflict
 from lakehouse.tables.rewriting import Affected, rows_that_stay
 from lakehouse.tables.snapshot import Snapshot
-from lakehouse.tables.writing import (
-    Conflict,
-    Intent,
-    Source,
-    TableWriter,
-    Written,
-    align,
-    copy_rows,
-    prepare_source,
-)
+from lakehouse.tables.sources import Source, align, prepare_source
+from lakehouse.tables.writing import Conflict, Intent, TableWriter, Written, copy_rows
 
 
 class PiecewiseAppend:

@@ -29,7 +29,7 @@ from lakehouse.privacy import Key, decrypted_copy, protect_sql
 from lakehouse.settings import Settings
 from lakehouse.sql import quote_identifier, quote_literal
 from lakehouse.tables import Lake
-from lakehouse.tables.writing import inner
+from lakehouse.tables.sources import inner
 
 CHOSEN_TABLE = "__chosen_rows"
 """The rows to judge: the columns of `current_rows_sql`, `__n` (their number, that of their file in the upper bits), `patch` and `line`."""

@@ -16,7 +16,7 @@ from lakehouse.ingest.known import KnownFile
 from lakehouse.ingest.waiting import current_rows_sql
 from lakehouse.sql import quote_literal
 from lakehouse.tables import Lake
-from lakehouse.tables.writing import inner
+from lakehouse.tables.sources import inner
 
 _CHOSEN = "__replaced_rows"
 

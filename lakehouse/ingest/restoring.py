@@ -21,7 +21,7 @@ from lakehouse.ingest.recording import index_batches
 from lakehouse.settings import Settings
 from lakehouse.tables import RESTORED, Commit, CommitInfo, Lake, Stamp, Transaction, in_force
 from lakehouse.tables.retrying import wait_after_conflict
-from lakehouse.tables.writing import inner
+from lakehouse.tables.sources import inner
 
 _FOLLOWED = "ingest.restored"
 """Transaction of the quarantine table: the newest restore of raw that it has followed."""

@@ -10,7 +10,7 @@ import duckdb
 from lakehouse.ingest.dead import counted_condition
 from lakehouse.sql import quote_identifier, quote_literal
 from lakehouse.tables import Lake
-from lakehouse.tables.writing import inner
+from lakehouse.tables.sources import inner
 
 RowStatus = Literal["waiting", "replayed", "discarded"]
 STATUSES: tuple[RowStatus, ...] = ("waiting", "replayed", "discarded")

@@ -27,10 +27,11 @@ from lakehouse.tables.damage import telling
 from lakehouse.tables.names import TableName
 from lakehouse.tables.retrying import wait_after_conflict
 from lakehouse.tables.snapshot import DataFile, Snapshot
+from lakehouse.tables.sources import inner
 from lakehouse.tables.sql import quote_identifiers
 from lakehouse.tables.statistics import file_statistics
 from lakehouse.tables.types import is_nested
-from lakehouse.tables.writing import PARQUET_OPTIONS, Conflict, Intent, TableWriter, Written, inner
+from lakehouse.tables.writing import PARQUET_OPTIONS, Conflict, Intent, TableWriter, Written
 
 TARGET_FILE_BYTES = 256 * 1024 * 1024
 """What `compact` makes files of, where nothing else is asked: as large as the write path makes them."""

@@ -8,22 +8,10 @@ from lakehouse.errors import ConcurrentWrite, SchemaMismatch
 from lakehouse.tables.damage import telling
 from lakehouse.tables.retrying import wait_after_conflict
 from lakehouse.tables.snapshot import DataFile, Snapshot
+from lakehouse.tables.sources import Source, align, check_constraints, check_partition, new_columns, prepare_source
 from lakehouse.tables.stamp import Commit
 from lakehouse.tables.types import TableColumn
-from lakehouse.tables.writing import (
-    Conflict,
-    Intent,
-    Source,
-    TableWriter,
-    Written,
-    align,
-    check_constraints,
-    check_partition,
-    copy_rows,
-    is_done,
-    new_columns,
-    prepare_source,
-)
+from lakehouse.tables.writing import Conflict, Intent, TableWriter, Written, copy_rows, is_done
 
 Removes = Callable[[Snapshot, Written], list[DataFile]]
 

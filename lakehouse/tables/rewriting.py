@@ -20,23 +20,11 @@ from lakehouse.tables.damage import telling
 from lakehouse.tables.operations import check_same_partition, evolved, made, skipped
 from lakehouse.tables.retrying import wait_after_conflict
 from lakehouse.tables.snapshot import FILE_COLUMN, DataFile, Snapshot
+from lakehouse.tables.sources import Source, align, check_constraints, check_partition, inner, prepare_source
 from lakehouse.tables.sql import quote_identifiers
 from lakehouse.tables.stamp import Commit
 from lakehouse.tables.types import TableColumn
-from lakehouse.tables.writing import (
-    Conflict,
-    Intent,
-    Source,
-    TableWriter,
-    Written,
-    align,
-    check_constraints,
-    check_partition,
-    copy_rows,
-    inner,
-    is_done,
-    prepare_source,
-)
+from lakehouse.tables.writing import Conflict, Intent, TableWriter, Written, copy_rows, is_done
 
 
 @dataclass(frozen=True, slots=True)

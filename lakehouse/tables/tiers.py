@@ -16,8 +16,8 @@ from lakehouse.errors import ConcurrentWrite, TableError
 from lakehouse.tables.lake import Lake
 from lakehouse.tables.names import TableName
 from lakehouse.tables.restoring import in_force
+from lakehouse.tables.sources import inner
 from lakehouse.tables.stamp import CommitInfo, Stamp
-from lakehouse.tables.writing import inner
 
 _ATTEMPTS = 5
 _DOWN, _UP = "archive", "unarchive"
