@@ -100,10 +100,10 @@ def query(
     """Run one read-only SELECT over the tables, now or as they were."""
     import sys
 
-    from lakehouse.pipeline.archiving import archive_tiers
     from lakehouse.pipeline.query import parse_as_of, rows_as_dicts
     from lakehouse.pipeline.query import query as run_query
     from lakehouse.pipeline.workspace import Workspace
+    from lakehouse.tables.tiers import archive_tiers
 
     if as_csv and screen.json:
         raise QueryError("--csv and --json", "can't both be given", fix="Choose one")

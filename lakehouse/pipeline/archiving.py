@@ -4,19 +4,15 @@
 a raw table (dbt models, training) sees the hot rows; a query sees all of them if it asks to.
 """
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from itertools import pairwise
 
 from lakehouse.contracts import DatasetContract
 from lakehouse.errors import LakehouseError
 from lakehouse.settings import Settings
 from lakehouse.sql import quote_identifier, quote_literal
 from lakehouse.tables import Lake, Stamp
-from lakehouse.tables.tiers import Move, counted_version, held_version, move_down, move_up, point_down, settle
-
-WARM, COLD = "warm", "cold"
+from lakehouse.tables.tiers import COLD, WARM, Move, archive_tiers, counted_version, move_down, move_up, point_down, settle
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,21 +24,6 @@ class Archived:
     target: str
     rows: int
     bytes: int
-
-
-def archive_tiers(settings: Settings, lake: Lake) -> Mapping[str, Lake]:
-    """The tiers by name, from hot to cold."""
-    below = {
-        tier: Lake(
-            f"{settings.archive_root}/{tier}",
-            storage_options=settings.storage_options,
-            memory_limit=settings.memory_limit,
-            threads=settings.threads,
-            spill_dir=settings.spill_dir,
-        )
-        for tier in (WARM, COLD)
-    }
-    return {"hot": lake, **below}
 
 
 def older_than(by: str, days: int, now: datetime) -> str:
@@ -112,17 +93,6 @@ def bring_back(settings: Settings, lake: Lake, table: str, *, where: str, run: s
         done.append(_archived(moved, COLD, WARM))
     done.append(_archived(move_up(hot, warm, table, where, stamp=stamp, tier=WARM), WARM, "hot"))
     return [one for one in done if one.rows]
-
-
-def needed_below(tiers: Sequence[Lake], table: str) -> list[tuple[Lake, int]]:
-    """Of each tier below the first that holds rows of the table: the version that counts."""
-    found: list[tuple[Lake, int]] = []
-    for upper, lower in pairwise(tiers):
-        at = counted_version(upper, table, found[-1][1] if found else None)
-        if at is None:
-            break
-        found.append((lower, held_version(lower, table, at)))
-    return found
 
 
 def _archived(moved: Move, origin: str, target: str) -> Archived:

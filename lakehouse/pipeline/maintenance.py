@@ -9,7 +9,7 @@ from typing import Any
 
 from lakehouse.errors import LakehouseError
 from lakehouse.openlineage import Job, job
-from lakehouse.pipeline.archiving import archive_dataset, archive_tiers, needed_below
+from lakehouse.pipeline.archiving import archive_dataset
 from lakehouse.pipeline.leftovers import Leftovers, remove_leftovers
 from lakehouse.pipeline.overview import require_table
 from lakehouse.pipeline.pins import Pins, pinned_versions
@@ -17,6 +17,7 @@ from lakehouse.pipeline.workspace import Workspace
 from lakehouse.sql import quote_literal
 from lakehouse.tables import Lake, Stamp, TableName
 from lakehouse.tables.ranges import spoken
+from lakehouse.tables.tiers import archive_tiers, needed_below
 
 ARCHIVE_TABLE = "monitoring.archive"
 COMPACTION_TABLE = "monitoring.compaction"

@@ -13,14 +13,15 @@ from pathlib import Path
 from lakehouse.crashpoints import Point, reached
 from lakehouse.errors import BackupDamaged, RecoveryError, StorageError
 from lakehouse.recovery.contents import Contents, Item, Vanished, home_contents, key_contents, tables_contents
-from lakehouse.recovery.cut import take_cut
+from lakehouse.recovery.cut import newest_versions, take_cut
 from lakehouse.recovery.databases import copy_sqlite, dump_postgres, is_sqlite, postgres_databases
 from lakehouse.recovery.leases import Lease, Work, lease
-from lakehouse.recovery.manifest import TABLES, Entry, Manifest, id_of
+from lakehouse.recovery.manifest import ARCHIVE, TABLES, Entry, Manifest, id_of
 from lakehouse.recovery.store import BackupStore, digest_of
 from lakehouse.settings import Settings
 from lakehouse.tables import Lake
 from lakehouse.tables.spill import own_folder
+from lakehouse.tables.tiers import archive_tiers
 
 REGISTRY = "home/registry/mlflow.db"
 _ATTEMPTS = 6
@@ -67,6 +68,15 @@ class _Counts:
     objects_added: int = 0
     bytes_added: int = 0
     guard: threading.Lock = field(default_factory=threading.Lock)
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What a backup is to hold: versions of the tables, of the archived ones by `tier/layer.name`, and the files."""
+
+    versions: Mapping[str, int]
+    archive: Mapping[str, int]
+    contents: Contents
 
 
 def unwatched(done: int, total: int) -> None:
@@ -151,12 +161,12 @@ class _Work:
 
     def foresee(self, now: datetime) -> BackupReport:
         """What a backup would hold and read."""
-        versions, contents = self._plan()
-        unread = [item for item in contents.items if not item.is_as_in(self._known.get(item.path))]
+        plan = self._plan()
+        unread = [item for item in plan.contents.items if not item.is_as_in(self._known.get(item.path))]
         self._counts.files_read = len(unread)
         self._counts.bytes_read = sum(item.stored.size_bytes for item in unread)
-        files = {item.path: Entry("", item.stored.size_bytes) for item in contents.items}
-        manifest = self._manifest(now, versions, files, contents.left_out, keys_uri=None)
+        files = {item.path: Entry("", item.stored.size_bytes) for item in plan.contents.items}
+        manifest = self._manifest(now, plan, files, keys_uri=None)
         return self.report(manifest, keys_uri=None, is_dry_run=True)
 
     def make(self, held: Lease, *, now: datetime, keys_uri: str | None) -> Manifest:
@@ -168,13 +178,13 @@ class _Work:
         gone = ""
         for _ in range(_ATTEMPTS):
             try:
-                versions, contents = self._plan()
-                files = self._store_all(contents.items, held)
+                plan = self._plan()
+                files = self._store_all(plan.contents.items, held)
             except Vanished as vanished:
                 gone = str(vanished)
                 continue
             files |= self._dumps()
-            return self._manifest(now, versions, files, contents.left_out, keys_uri=keys_uri)
+            return self._manifest(now, plan, files, keys_uri=keys_uri)
         raise RecoveryError(
             f"backup of {self._lake.uri}",
             "could not be made: files were removed faster than they could be read",
@@ -182,12 +192,20 @@ class _Work:
             fix="Run it again when no vacuum is at work, or keep removed files for longer",
         )
 
-    def _plan(self) -> tuple[Mapping[str, int], Contents]:
+    def _plan(self) -> "_Plan":
         since = self._parent.tables if self._parent else {}
         cut = take_cut(self._lake, self._copy_registry, since=since)
-        contents = tables_contents(self._lake, cut.versions, None if self._full else self._parent)
-        home = home_contents(self._settings)
-        return cut.versions, Contents([*contents.items, *home.items], [*contents.left_out, *home.left_out])
+        parent = None if self._full else self._parent
+        found = [tables_contents(self._lake, cut.versions, parent)]
+        archive: dict[str, int] = {}
+        # After the tables: what these count on in a tier is there before they do, and what came later is passed over by readers.
+        for tier, lake in list(archive_tiers(self._settings, self._lake).items())[1:]:
+            versions = newest_versions(lake)
+            archive |= {f"{tier}/{table}": version for table, version in versions.items()}
+            found += [tables_contents(lake, versions, parent, prefix=f"{ARCHIVE}{tier}/")] if versions else []
+        found.append(home_contents(self._settings))
+        items, left_out = [item for one in found for item in one.items], [note for one in found for note in one.left_out]
+        return _Plan(cut.versions, archive, Contents(items, left_out))
 
     def _copy_registry(self) -> Path | None:
         """The registry as it is now: it is taken with the tables, for each names versions of the other."""
@@ -229,7 +247,7 @@ class _Work:
         except (FileNotFoundError, StorageError) as error:
             if isinstance(error, StorageError) and item.storage.size(item.stored.path) is not None:
                 raise
-            if item.is_needed or item.path.startswith(TABLES):
+            if item.is_needed or item.path.startswith((TABLES, ARCHIVE)):
                 raise Vanished(item.path) from error
             return None
         mode = _mode(item)
@@ -246,7 +264,7 @@ class _Work:
             finally:
                 copy.unlink(missing_ok=True)
         source = Path(item.storage.address(item.stored.path))
-        if item.path.startswith(TABLES):
+        if item.path.startswith((TABLES, ARCHIVE)):
             return self._store_in_place(source, item)
         # Somebody may write to it while it is read.
         copy = Path(tempfile.mkstemp(dir=self._scratch)[1])
@@ -295,12 +313,20 @@ class _Work:
 
     # ---- the result
 
-    def _manifest(
-        self, now: datetime, versions: Mapping[str, int], files: Mapping[str, Entry], left_out: Iterable[str], *, keys_uri: str | None
-    ) -> Manifest:
-        notes = [*left_out, *_not_covered(self._settings, keys_uri)]
+    def _manifest(self, now: datetime, plan: "_Plan", files: Mapping[str, Entry], *, keys_uri: str | None) -> Manifest:
+        notes = [*plan.contents.left_out, *_not_covered(self._settings, keys_uri)]
         home = str(self._settings.home_dir)
-        return Manifest(id_of(now), now, home, self._settings.tables_uri, dict(versions), dict(files), tuple(notes), _program_version())
+        return Manifest(
+            id_of(now),
+            now,
+            home,
+            self._settings.tables_uri,
+            dict(plan.versions),
+            dict(files),
+            tuple(notes),
+            _program_version(),
+            dict(plan.archive),
+        )
 
     def report(self, manifest: Manifest, *, keys_uri: str | None, is_dry_run: bool = False) -> BackupReport:
         """What was done."""
@@ -309,7 +335,7 @@ class _Work:
             uri=self._store.uri,
             created_at=manifest.created_at,
             parent=self._parent.id if self._parent else None,
-            tables=len(manifest.tables),
+            tables=len(manifest.tables) + len(manifest.archive),
             files=len(manifest.files),
             size_bytes=manifest.size_bytes,
             files_read=self._counts.files_read,
@@ -362,15 +388,15 @@ def _check_places(settings: Settings, to: str, keys_to: str | None) -> None:
         if place is None or "://" in place:
             continue
         path = (settings.project / Path(place).expanduser()).resolve()
-        for inside in (settings.home_dir, *([] if "://" in settings.tables_uri else [Path(settings.tables_uri)])):
+        roots = [Path(uri) for uri in (settings.tables_uri, settings.archive_root) if "://" not in uri]
+        for inside in (settings.home_dir, *roots):
             if path.is_relative_to(inside.resolve()):
                 raise RecoveryError(
                     f"backup place {place}", "lies inside what is to be backed up", found=str(inside), fix="Name a folder elsewhere"
                 )
-    if "://" in settings.tables_uri and f"{to.rstrip('/')}/".startswith(f"{settings.tables_uri}/"):
-        raise RecoveryError(
-            f"backup place {to}", "lies inside what is to be backed up", found=settings.tables_uri, fix="Name another prefix"
-        )
+    for uri in (settings.tables_uri, settings.archive_root):
+        if "://" in uri and f"{to.rstrip('/')}/".startswith(f"{uri}/"):
+            raise RecoveryError(f"backup place {to}", "lies inside what is to be backed up", found=uri, fix="Name another prefix")
     if keys_to is None:
         return
     one, other = (

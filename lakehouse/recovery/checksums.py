@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from lakehouse.recovery.contents import CHECKSUMS
-from lakehouse.recovery.manifest import Entry
+from lakehouse.recovery.manifest import TABLES, Entry
 from lakehouse.tables.storage import Storage
 
 _FOLDER = CHECKSUMS.rstrip("/")
@@ -65,15 +65,16 @@ def note(storage: Storage, index: Index, new: Mapping[str, Entry]) -> None:
     storage.delete(index.files)
 
 
-def forget(storage: Storage, paths: Iterable[str]) -> None:
+def forget(storage: Storage, paths: Iterable[str], *, prefix: str = TABLES) -> None:
     """Let files that were rewritten on purpose be noted anew: without it they would count as damaged.
 
     Args:
         storage: the root of the tables.
         paths: relative to the root, such as `raw/people/_delta_log/00000000000000000000.json`; with a slash at its end, all below it.
+        prefix: of the root that the paths are under: the tables, or a tier of the archive.
     """
     index = read_index(storage)
-    wanted = tuple(f"tables/{path}" for path in paths)
+    wanted = tuple(f"{prefix}{path}" for path in paths)
     below = tuple(path for path in wanted if path.endswith("/"))
     gone = [path for path in index.entries if path in wanted or path.startswith(below)]
     if gone:

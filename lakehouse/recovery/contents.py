@@ -62,10 +62,16 @@ class Contents:
     left_out: list[str] = field(default_factory=list[str])
 
 
-def tables_contents(lake: Lake, versions: Mapping[str, int], parent: Manifest | None) -> Contents:
+def tables_contents(lake: Lake, versions: Mapping[str, int], parent: Manifest | None, *, prefix: str = TABLES) -> Contents:
     """The files of these versions of the tables: their logs up to there, every data file that these name, and the originals.
 
     Earlier versions that can still be read come along, for a model's training set or a tag may be among them.
+
+    Args:
+        lake: holds the tables.
+        versions: of the tables, by `layer.name`.
+        parent: the backup before.
+        prefix: what the paths in the backup begin with.
 
     Raises:
         Vanished: a data file of one of the versions is gone.
@@ -78,22 +84,32 @@ def tables_contents(lake: Lake, versions: Mapping[str, int], parent: Manifest | 
         if name in listed:
             listed[name][parts[2]] = file
         elif file.path.startswith((ORIGINALS, CHECKSUMS)) and not _NOT_IN_HOME.search(file.path):
-            contents.items.append(Item(TABLES + file.path, lake.storage, file))
+            contents.items.append(Item(prefix + file.path, lake.storage, file))
     with ThreadPoolExecutor(_PARALLEL) as pool:
-        found = pool.map(lambda name: _files_of_table(lake, TableName.parse(name), versions[name], listed[name], parent), versions)
+        before = _Before(prefix, parent, parent.roots().get(prefix, {}) if parent else {})
+        found = pool.map(lambda name: _files_of_table(lake, TableName.parse(name), versions[name], listed[name], before), versions)
         for one in found:
             contents.items += one.items
             contents.left_out += one.left_out
     return contents
 
 
-def _files_of_table(lake: Lake, table: TableName, version: int, listed: Mapping[str, StoredFile], parent: Manifest | None) -> Contents:
+@dataclass(frozen=True, slots=True)
+class _Before:
+    """What the backup before has of a root of tables."""
+
+    prefix: str
+    manifest: Manifest | None
+    versions: Mapping[str, int]
+
+
+def _files_of_table(lake: Lake, table: TableName, version: int, listed: Mapping[str, StoredFile], before: _Before) -> Contents:
     contents = Contents()
     folder = f"{table.layer}/{table.name}"
     for path, file in listed.items():
         if path.startswith("_delta_log/") and _is_log_until(path.removeprefix("_delta_log/"), version):
-            contents.items.append(Item(f"{TABLES}{folder}/{path}", lake.storage, file))
-    known, since = _known(parent, folder, str(table), listed)
+            contents.items.append(Item(f"{before.prefix}{folder}/{path}", lake.storage, file))
+    known, since = _known(before, folder, str(table), listed)
     named = known | _named_by_commits(lake, folder, range(since + 1, version + 1), listed)
     if not _has_whole_log(listed, version):
         named |= {file.path for file in _snapshot(lake, table, version).files}
@@ -106,7 +122,7 @@ def _files_of_table(lake: Lake, table: TableName, version: int, listed: Mapping[
         if needed.intersection(gone):
             raise Vanished(f"{table}: {sorted(needed.intersection(gone))[0]}")
     contents.items += [
-        Item(f"{TABLES}{folder}/{path}", lake.storage, listed[path], is_needed=False) for path in sorted(named) if path in listed
+        Item(f"{before.prefix}{folder}/{path}", lake.storage, listed[path], is_needed=False) for path in sorted(named) if path in listed
     ]
     return contents
 
@@ -124,12 +140,13 @@ def _has_whole_log(listed: Mapping[str, StoredFile], version: int) -> bool:
     return all(f"_delta_log/{one:020d}.json" in listed for one in range(version + 1))
 
 
-def _known(parent: Manifest | None, folder: str, table: str, listed: Mapping[str, StoredFile]) -> tuple[set[str], int]:
+def _known(earlier: _Before, folder: str, table: str, listed: Mapping[str, StoredFile]) -> tuple[set[str], int]:
     """Data files that the earlier backup's version names, and that version; -1 where the table is another one now."""
-    if parent is None or table not in parent.tables:
+    parent = earlier.manifest
+    if parent is None or table not in earlier.versions:
         return set(), -1
-    since = parent.tables[table]
-    prefix = f"{TABLES}{folder}/"
+    since = earlier.versions[table]
+    prefix = f"{earlier.prefix}{folder}/"
     for one in {0, since}:
         log = f"_delta_log/{one:020d}.json"
         before, file = parent.files.get(prefix + log), listed.get(log)
@@ -177,23 +194,24 @@ def home_contents(settings: Settings) -> Contents:
     """What else is in the home: contracts, the registry, Dagster's storage, alerts, and what later parts put there."""
     contents = Contents()
     home = Storage(str(settings.home_dir), {})
-    tables = Path(settings.tables_uri) if "://" not in settings.tables_uri else None
+    # The tables and their archive are looked at by their logs.
+    roots = [Path(uri) for uri in (settings.tables_uri, settings.archive_root) if "://" not in uri]
     inside = [name for name in home.folders() if name not in _NOT_OF_HOME and not name.startswith(".")]
     for name in inside:
-        if tables is not None and tables == settings.home_dir / name:
+        if settings.home_dir / name in roots:
             continue
-        contents.items += [_home_item(home, file) for file in home.walk(name) if _belongs(settings, file, tables)]
+        contents.items += [_home_item(home, file) for file in home.walk(name) if _belongs(settings, file, roots)]
     for name in home.files(""):
         status = (settings.home_dir / name).stat()
         file = StoredFile(name, status.st_size, datetime.fromtimestamp(status.st_mtime, UTC))
-        if _belongs(settings, file, tables):
+        if _belongs(settings, file, roots):
             contents.items.append(_home_item(home, file))
     return contents
 
 
-def _belongs(settings: Settings, file: StoredFile, tables: Path | None) -> bool:
+def _belongs(settings: Settings, file: StoredFile, roots: Collection[Path]) -> bool:
     place = settings.home_dir / file.path
-    return _is_kept(file.path) and place != settings.key_file and (tables is None or not place.is_relative_to(tables))
+    return _is_kept(file.path) and place != settings.key_file and not any(place.is_relative_to(root) for root in roots)
 
 
 def _is_kept(path: str) -> bool:

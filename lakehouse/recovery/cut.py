@@ -44,14 +44,15 @@ def take_cut(lake: Lake, copy_registry: Callable[[], Path | None], *, since: Map
         since: versions whose own origin was looked at by an earlier backup.
     """
     for _ in range(_LOOKS):
-        before = _versions(lake)
+        before = newest_versions(lake)
         copy_registry()
-        if _versions(lake) == before:
+        if newest_versions(lake) == before:
             return Cut(before, at_one_instant=True)
     return Cut(_by_stamps(lake, copy_registry, since), at_one_instant=False)
 
 
-def _versions(lake: Lake) -> dict[str, int]:
+def newest_versions(lake: Lake) -> dict[str, int]:
+    """The newest version of every table, what is made from others first."""
     tables = lake.tables()
     # What is made from others is looked at before them, so that mostly nothing is missing.
     tables.sort(key=lambda one: (_ORDER.index(one.layer) if one.layer in _ORDER else -1, one.name))
@@ -66,7 +67,7 @@ def _newest(lake: Lake, table: TableName) -> int | None:
 
 
 def _by_stamps(lake: Lake, copy_registry: Callable[[], Path | None], since: Mapping[str, int]) -> dict[str, int]:
-    versions = _versions(lake)
+    versions = newest_versions(lake)
     looked = dict(since)
     for _ in range(_ROUNDS):
         _close(lake, versions, looked)

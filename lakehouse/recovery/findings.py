@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from lakehouse.recovery.manifest import TABLES, Entry
+from lakehouse.recovery.manifest import ARCHIVE, TABLES, Entry
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +43,8 @@ class Advice:
         """How to get a file of the tables, the originals or the registry back."""
         if self.backup is not None and path in self.files:
             return f"lakehouse restore-backup {self.backup} --only {subject_of(path)}"
+        if path.startswith(ARCHIVE):
+            return f"Restore it from a backup: lakehouse restore-backup PLACE --only {subject_of(path)}"
         if not path.startswith(TABLES):
             return "Restore it from a backup (lakehouse restore-backup), or train its model again (lakehouse train NAME --force)"
         layer = path.removeprefix(TABLES).split("/")[0]
@@ -58,7 +60,10 @@ class Advice:
 
 
 def subject_of(path: str) -> str:
-    """What a path belongs to: a table, `originals`, or a part of the home."""
+    """What a path belongs to: a table, an archived one (`tier/layer.name`), `originals`, or a part of the home."""
+    if path.startswith(ARCHIVE):
+        tier, layer, name = path.removeprefix(ARCHIVE).split("/")[:3]
+        return f"{tier}/{layer}.{name}"
     if not path.startswith(TABLES):
         return path.split("/", 2)[1]
     parts = path.removeprefix(TABLES).split("/")

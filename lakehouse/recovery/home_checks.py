@@ -4,7 +4,7 @@ import sqlite3
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ from lakehouse.recovery.findings import Advice, Failure
 from lakehouse.settings import Settings
 from lakehouse.tables import Lake, in_force
 from lakehouse.tables.stored import StoredFile
+from lakehouse.tables.tiers import spanning_sql
 
 # What comes of reading a zip of JSON and arrays in which any byte may have changed.
 _WHAT_DAMAGE_RAISES = (
@@ -28,15 +29,21 @@ _WHAT_DAMAGE_RAISES = (
     struct.error, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
 _ERASED_ORIGINALS = "monitoring.erased_originals"
-_ADDING = {"append", "add_columns", "add_feature"}
+# What moves to the archive is counted there.
+_LOSING_NOTHING = {"append", "add_columns", "add_feature", "archive", "unarchive"}
 
 
-def check_conservation(lake: Lake, dataset: str) -> list[Failure]:
-    """For every file that was ingested: rows read = rows in raw + rows that wait in quarantine or were discarded there.
+def check_conservation(tiers: Sequence[Lake], dataset: str) -> list[Failure]:
+    """For every file that was ingested: rows read = rows in raw and its archive + rows that wait in quarantine or were discarded there.
 
     Rows of people who were erased are counted where erasure counts them. Where rows of raw were deleted by hand, or a file's rows
     were replaced by those of another, only more rows than were read are a failure.
+
+    Args:
+        tiers: the tables, then the archive's tiers.
+        dataset: whose rows are counted.
     """
+    lake = tiers[0]
     raw, refused = f"raw.{dataset}", f"quarantine.{dataset}"
     commits = list(in_force(lake.history(raw)))
     read = {
@@ -49,7 +56,7 @@ def check_conservation(lake: Lake, dataset: str) -> list[Failure]:
         return []
     con = lake.open_connection()
     try:
-        held = _counts(con, f"SELECT _sha256, count(*) FROM ({lake.scan_sql(raw, con=con)}) GROUP BY 1") if _has(lake, raw) else {}
+        held = _counts(con, f"SELECT _sha256, count(*) FROM ({spanning_sql(tiers, raw, con=con)}) GROUP BY 1") if _has(lake, raw) else {}
         waiting: dict[str, int] = {}
         if _has(lake, refused):
             rows = current_rows_sql(lake, dataset, con=con)
@@ -57,7 +64,7 @@ def check_conservation(lake: Lake, dataset: str) -> list[Failure]:
     finally:
         con.close()
     gone = rows_gone(lake, dataset)
-    may_lack = any(commit.changes_rows and commit.restored is None and commit.operation not in _ADDING for commit in commits)
+    may_lack = any(commit.changes_rows and commit.restored is None and commit.operation not in _LOSING_NOTHING for commit in commits)
     replaced = {str(file["sha256"]) for commit in commits for file in replaced_of(commit)}
     lacking = {sha256: one.rows - held.get(sha256, 0) - waiting.get(sha256, 0) for sha256, one in read.items()}
     short = sum(rows for sha256, rows in lacking.items() if rows > 0 and sha256 not in replaced)

@@ -17,6 +17,8 @@ from lakehouse.privacy import Key
 FORMAT = 1
 TABLES = "tables/"
 """What is below the root of the tables."""
+ARCHIVE = "archive/"
+"""What is below the root of the archive: its tiers, each a root of tables."""
 HOME = "home/"
 """What else is below the home."""
 KEYS = "keys/"
@@ -70,6 +72,7 @@ class Manifest:
         files: entries by path: `tables/...`, `home/...` or `keys/...`.
         left_out: what a reader might miss, and why it is not there.
         made_by: version of the program.
+        archive: version of every archived table by `tier/layer.name`.
     """
 
     id: str
@@ -80,6 +83,7 @@ class Manifest:
     files: Mapping[str, Entry] = field(repr=False)
     left_out: tuple[str, ...] = ()
     made_by: str = ""
+    archive: Mapping[str, int] = field(default_factory=dict[str, int])
 
     @property
     def size_bytes(self) -> int:
@@ -89,6 +93,14 @@ class Manifest:
     def below(self, prefix: str) -> dict[str, Entry]:
         """The entries whose path begins with the prefix."""
         return {path: entry for path, entry in self.files.items() if path.startswith(prefix)}
+
+    def roots(self) -> dict[str, dict[str, int]]:
+        """Versions of all tables, by the prefix of the root that they are under: `tables/`, `archive/warm/`, `archive/cold/`."""
+        found = {TABLES: dict(self.tables)}
+        for name, version in self.archive.items():
+            tier, _, table = name.partition("/")
+            found.setdefault(f"{ARCHIVE}{tier}/", {})[table] = version
+        return found
 
     def with_files(self, files: Mapping[str, Entry]) -> "Manifest":
         """The same with other files."""
@@ -106,6 +118,7 @@ class Manifest:
                 "files": {path: entry.as_dict() for path, entry in self.files.items()},
                 "left_out": list(self.left_out),
                 "made_by": self.made_by,
+                **({"archive": dict(self.archive)} if self.archive else {}),
             }
         )
         seal: dict[str, Any] = {"format": FORMAT, "sha256": hashlib.sha256(content).hexdigest()}
@@ -164,6 +177,7 @@ def _manifest(content: Mapping[str, Any]) -> Manifest:
         files={path: Entry.from_dict(entry) for path, entry in content["files"].items()},
         left_out=tuple(content["left_out"]),
         made_by=str(content["made_by"]),
+        archive=cast("Mapping[str, int]", content.get("archive", {})),
     )
 
 

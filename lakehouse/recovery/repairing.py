@@ -11,14 +11,15 @@ from pathlib import Path
 
 from lakehouse.errors import RecoveryError
 from lakehouse.recovery.databases import is_sqlite, move_paths, sqlite_problem
-from lakehouse.recovery.findings import Advice
-from lakehouse.recovery.manifest import HOME, TABLES, Entry, Manifest
+from lakehouse.recovery.findings import Advice, subject_of
+from lakehouse.recovery.manifest import ARCHIVE, HOME, TABLES, Entry, Manifest
 from lakehouse.recovery.store import BackupStore, digest_of
 from lakehouse.recovery.table_checks import inspect_table
 from lakehouse.settings import Settings
 from lakehouse.tables import Lake, TableName
 from lakehouse.tables.spill import own_folder
 from lakehouse.tables.storage import Storage
+from lakehouse.tables.tiers import archive_tiers
 
 ORIGINALS = "originals"
 _COMMIT = re.compile(r"\d{20}\.json")
@@ -59,7 +60,7 @@ def repair(
     Args:
         settings: of the home.
         source: where the backups are.
-        only: tables (`layer.name`), `originals`, or parts of the home (`registry`, `contracts`, `dagster`).
+        only: tables (`layer.name`, of the archive `tier/layer.name`), `originals`, or parts of the home (`registry`, `contracts`, `dagster`).
         at: of the newest backup at or before it.
         dry_run: put nothing back.
         progress: told how many files were compared, of how many.
@@ -93,7 +94,8 @@ class _Repair:
         self._manifest = manifest
         self._scratch = scratch
         self._is_dry_run = is_dry_run
-        self._lake = Lake.from_settings(settings)
+        hot, *below = archive_tiers(settings, Lake.from_settings(settings)).items()
+        self._lakes = {TABLES: hot[1]} | {f"{ARCHIVE}{tier}/": lake for tier, lake in below}
         self._home = Storage(str(settings.home_dir), {})
         self.checked = 0
 
@@ -103,22 +105,23 @@ class _Repair:
         if subject == ORIGINALS:
             yield from self._differing(self._manifest.below(f"{TABLES}files/"))
         elif "." in subject:
-            yield from self._of_table(TableName.parse(subject))
+            tier, _, name = subject.rpartition("/")
+            yield from self._of_table(TableName.parse(name), f"{ARCHIVE}{tier}/" if tier else TABLES)
         else:
             entries = self._manifest.below(f"{HOME}{subject}/")
             if not entries:
                 raise self._not_there(subject)
             yield from (path for path in self._differing(entries) if not self._is_sound_database(path))
 
-    def _of_table(self, table: TableName) -> Iterator[str]:
-        prefix = f"{TABLES}{table.layer}/{table.name}/"
+    def _of_table(self, table: TableName, root: str) -> Iterator[str]:
+        prefix = f"{root}{table.layer}/{table.name}/"
         entries = self._manifest.below(prefix)
         if not entries:
-            raise self._not_there(str(table))
+            raise self._not_there(subject_of(prefix))
         logs = {path: entry for path, entry in entries.items() if path.startswith(f"{prefix}_delta_log/")}
         commits = {path: logs[path] for path in sorted(logs) if _COMMIT.fullmatch(path.rpartition("/")[2])}
         data = {path: entry for path, entry in entries.items() if path not in logs}
-        if not any(self._lake.storage.size(path.removeprefix(TABLES)) is not None for path in commits):
+        if not any(self._size(path) is not None for path in commits):
             # All of it is gone: its log makes it a table again, and so comes last.
             yield from self._differing(data)
             yield from self._differing(commits)
@@ -126,20 +129,21 @@ class _Repair:
         self._check_identity(table, commits)
         yield from self._differing(commits)
         yield from (path for path, entry in logs.items() if path not in commits and self._was_written_alike(path, entry))
-        needed = self._needed(table)
+        needed = self._needed(table, root)
         yield from self._differing({path: entry for path, entry in data.items() if path in needed or self._size(path) is not None})
 
-    def _needed(self, table: TableName) -> set[str]:
+    def _needed(self, table: TableName, root: str) -> set[str]:
         """Data files of the newest version."""
-        folder = f"{table.layer}/{table.name}/"
-        listed = {file.path.removeprefix(folder): file for file in self._lake.storage.walk(folder.rstrip("/"))}
-        seen = inspect_table(self._lake, table, listed, Advice())
+        folder, lake = f"{table.layer}/{table.name}/", self._lakes[root]
+        listed = {file.path.removeprefix(folder): file for file in lake.storage.walk(folder.rstrip("/"))}
+        seen = inspect_table(lake, table, listed, Advice(), prefix=root)
         return {seen.folder + path for path, life in seen.lives.items() if life.gone is None}
 
     def _check_identity(self, table: TableName, commits: Mapping[str, Entry]) -> None:
         """A table that was made anew under the name has another log, which must not be mixed with that of the backup."""
         for path, entry in commits.items():
-            here = _table_id(self._lake.storage.read(path.removeprefix(TABLES)) or b"")
+            storage, inside = self._storage(path)
+            here = _table_id(storage.read(inside) or b"")
             there = _table_id(self._store.read_object(entry, path=path))
             if here is not None and there is not None and here != there:
                 raise RecoveryError(
@@ -160,8 +164,8 @@ class _Repair:
     def _was_written_alike(self, path: str, entry: Entry) -> bool:
         """Whether a checkpoint that differs was damaged: somebody may have made it a second time."""
         self.checked += 1
-        modified = next((file.modified for file in self._lake.storage.walk(path.removeprefix(TABLES).rpartition("/")[0])
-                         if file.path == path.removeprefix(TABLES)), None)  # fmt: skip
+        storage, inside = self._storage(path)
+        modified = next((file.modified for file in storage.walk(inside.rpartition("/")[0]) if file.path == inside), None)
         return modified == entry.modified and self._digest(path) != entry.sha256
 
     def _is_sound_database(self, path: str) -> bool:
@@ -170,8 +174,10 @@ class _Repair:
         return path.endswith((".db", ".sqlite", ".sqlite3")) and is_sqlite(place) and sqlite_problem(place) is None
 
     def _storage(self, path: str) -> tuple[Storage, str]:
-        is_table = path.startswith(TABLES)
-        return (self._lake.storage, path.removeprefix(TABLES)) if is_table else (self._home, path.removeprefix(HOME))
+        for root, lake in self._lakes.items():
+            if path.startswith(root):
+                return lake.storage, path.removeprefix(root)
+        return self._home, path.removeprefix(HOME)
 
     def _size(self, path: str) -> int | None:
         storage, inside = self._storage(path)
@@ -207,7 +213,7 @@ class _Repair:
                 os.utime(target, (entry.modified.timestamp(), entry.modified.timestamp()))
 
     def _not_there(self, subject: str) -> RecoveryError:
-        tables = sorted(self._manifest.tables)
+        tables = [*sorted(self._manifest.tables), *sorted(self._manifest.archive)]
         parts = sorted({path.split("/")[1] for path in self._manifest.files if path.startswith(HOME) and path.count("/") > 1})
         return RecoveryError(
             f"{subject} in backup {self._manifest.id}",

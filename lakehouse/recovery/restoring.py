@@ -17,7 +17,7 @@ from lakehouse.crashpoints import Point, reached
 from lakehouse.errors import RecoveryError
 from lakehouse.privacy.keys import sync_folder
 from lakehouse.recovery.databases import is_sqlite, move_paths
-from lakehouse.recovery.manifest import HOME, KEYS, TABLES, Entry, Manifest
+from lakehouse.recovery.manifest import ARCHIVE, HOME, KEYS, TABLES, Entry, Manifest
 from lakehouse.recovery.store import BackupStore, digest_of
 from lakehouse.settings import Settings
 from lakehouse.tables.storage import Storage
@@ -106,8 +106,15 @@ def restore_home(
     home = to.expanduser().absolute() if to else settings.home_dir
     tables_uri = str(home / "tables") if to else settings.tables_uri
     keys = _keys(settings, keys_from)
-    remote = Storage(tables_uri, settings.storage_options) if "://" in tables_uri else None
-    parts = _parts(manifest, home, None if remote else Path(tables_uri))
+    archive_uri = str(home / "archive") if to else settings.archive_root
+    remotes = [
+        (prefix, Storage(uri, settings.storage_options))
+        # The tables last: they count on what is in the archive.
+        for prefix, uri in ((ARCHIVE, archive_uri), (TABLES, tables_uri))
+        if "://" in uri and manifest.below(prefix)
+    ]
+    local = [(prefix, Path(uri)) for prefix, uri in ((ARCHIVE, archive_uri), (TABLES, tables_uri)) if "://" not in uri]
+    parts = _parts(manifest, home, local)
     if keys is not None:
         key_folder = home / "keys" if to else settings.key_file.parent
         parts.insert(0, _Part(KEYS, key_folder))
@@ -115,14 +122,14 @@ def restore_home(
     found, moved = 0, [str(path) for path in in_the_way]
     if not dry_run:
         _refuse(in_the_way, home, force=force)
-        if remote is not None:
-            _refuse_foreign(remote, manifest)
+        for prefix, remote in remotes:
+            _refuse_foreign(remote, manifest, prefix)
         home.mkdir(parents=True, exist_ok=True)
         for part in parts:
             holder, content = keys if keys is not None and part.prefix == KEYS else (store, manifest)
             found += _lay_out(holder, content, part, manifest.id, progress)
-        if remote is not None:
-            _fill(store, manifest, remote, settings, progress)
+        for prefix, remote in remotes:
+            _fill(store, manifest, remote, settings, progress, prefix=prefix)
         _relocate(parts, manifest, home)
         moved = _move_aside(in_the_way, now)
         _give_names(parts, manifest.id)
@@ -150,11 +157,11 @@ def _keys(settings: Settings, keys_from: str | None) -> tuple[BackupStore, Manif
     return store, store.at(None)
 
 
-def _parts(manifest: Manifest, home: Path, tables: Path | None) -> list[_Part]:
+def _parts(manifest: Manifest, home: Path, roots: Iterable[tuple[str, Path]]) -> list[_Part]:
     """Everything beside the tables first: when they have their name, all is there."""
     names = sorted({path.removeprefix(HOME).split("/", 1)[0] for path in manifest.files if path.startswith(HOME)})
     parts = [_Part(f"{HOME}{name}", home / name) for name in names]
-    return [*parts, *([_Part(TABLES, tables)] if tables else [])]
+    return [*parts, *(_Part(prefix, place) for prefix, place in roots if prefix == TABLES or manifest.below(prefix))]
 
 
 def _files_of(manifest: Manifest, part: _Part) -> dict[str, Entry]:
@@ -194,17 +201,17 @@ def _refuse(in_the_way: list[Path], home: Path, *, force: bool) -> None:
         )
 
 
-def _refuse_foreign(remote: Storage, manifest: Manifest) -> None:
+def _refuse_foreign(remote: Storage, manifest: Manifest, prefix: str) -> None:
     """A bucket can't move what is there aside; what an interrupted restore has put there is welcome."""
-    files = manifest.below(TABLES)
+    files = manifest.below(prefix)
     for file in remote.walk(""):
-        entry = files.get(TABLES + file.path)
+        entry = files.get(prefix + file.path)
         if entry is None or entry.size_bytes != file.size_bytes:
             raise RecoveryError(
                 f"root {remote.root}",
                 "is not empty; nothing was restored",
                 found=file.path,
-                fix="Set LAKEHOUSE_URI to another prefix, or restore to a folder (--to)",
+                fix=f"Set {'LAKEHOUSE_URI' if prefix == TABLES else 'LAKEHOUSE_ARCHIVE_URI'} to another prefix, or restore to a folder (--to)",
             )
 
 
@@ -246,9 +253,11 @@ def _lay(store: BackupStore, entry: Entry, target: Path, *, name: str) -> bool:
     return False
 
 
-def _fill(store: BackupStore, manifest: Manifest, remote: Storage, settings: Settings, progress: Callable[[int, int], None]) -> None:
+def _fill(
+    store: BackupStore, manifest: Manifest, remote: Storage, settings: Settings, progress: Callable[[int, int], None], *, prefix: str
+) -> None:
     """Put the tables into a bucket, which knows no renaming: a table is there when its log is, so logs go last, oldest first."""
-    files = {path.removeprefix(TABLES): entry for path, entry in manifest.below(TABLES).items()}
+    files = {path.removeprefix(prefix): entry for path, entry in manifest.below(prefix).items()}
     data = [path for path in files if _LOG not in path]
     logs = sorted(path for path in files if _LOG in path)
     scratch = settings.spill_dir
@@ -259,7 +268,7 @@ def _fill(store: BackupStore, manifest: Manifest, remote: Storage, settings: Set
             return
         copy = scratch / f"restore-{os.getpid()}-{files[path].sha256}-{abs(hash(path))}"
         try:
-            store.get(files[path], copy, path=TABLES + path)
+            store.get(files[path], copy, path=prefix + path)
             reached(Point.MID_RESTORE)
             remote.put(copy, path)
         finally:

@@ -13,7 +13,7 @@ import duckdb
 
 from lakehouse.errors import TableError
 from lakehouse.recovery.contents import paths_in_commit
-from lakehouse.recovery.findings import Advice, Failure, version_range
+from lakehouse.recovery.findings import Advice, Failure, subject_of, version_range
 from lakehouse.recovery.manifest import TABLES
 from lakehouse.sql import quote_identifier, quote_literal
 from lakehouse.tables import Lake, TableName
@@ -44,6 +44,7 @@ class Inspected:
         lives: every data file that some version of the log names.
         listed: the files in its folder.
         failures: what is wrong.
+        prefix: of the root that it is under, in the paths of a backup.
     """
 
     table: TableName
@@ -52,16 +53,22 @@ class Inspected:
     snapshot: Snapshot | None = None
     lives: dict[str, Life] = field(default_factory=dict[str, Life])
     failures: list[Failure] = field(default_factory=list[Failure])
+    prefix: str = TABLES
 
     @property
     def folder(self) -> str:
         """Its folder in the paths of a backup."""
-        return f"{TABLES}{self.table.layer}/{self.table.name}/"
+        return f"{self.prefix}{self.table.layer}/{self.table.name}/"
+
+    @property
+    def name(self) -> str:
+        """As people write it: `layer.name`, of an archived table `tier/layer.name`."""
+        return subject_of(self.folder)
 
     def fail(self, check: str, problem: str, fix: str, *, path: str | None = None) -> None:
         """Note something that is wrong with a file of the table, or all of it."""
         whole = None if path is None else self.folder + path
-        self.failures.append(Failure(check, str(self.table), problem, fix, whole, self.versions_of(path)))
+        self.failures.append(Failure(check, self.name, problem, fix, whole, self.versions_of(path)))
 
     def versions_of(self, path: str | None) -> str | None:
         """The versions that need a file."""
@@ -84,12 +91,12 @@ class Inspected:
                 yield stored, False
 
 
-def inspect_table(lake: Lake, table: TableName, listed: Mapping[str, StoredFile], advice: Advice) -> Inspected:
+def inspect_table(lake: Lake, table: TableName, listed: Mapping[str, StoredFile], advice: Advice, *, prefix: str = TABLES) -> Inspected:
     """Read the whole log of a table, and compare it with what is there."""
     numbers = sorted(int(found[1]) for path in listed if (found := _COMMIT.fullmatch(path)))
     checkpoints = sorted({int(found[1] or found[2]) for path in listed if (found := _CHECKPOINT.fullmatch(path))})
     newest = max([*numbers[-1:], *checkpoints[-1:]], default=-1)
-    seen = Inspected(table, newest, listed)
+    seen = Inspected(table, newest, listed, prefix=prefix)
     folder = f"{table.layer}/{table.name}"
     log_fix = advice.for_file(f"{seen.folder}_delta_log/{newest:020d}.json")
     if not numbers:
@@ -267,8 +274,8 @@ def _outside(files: list[DataFile], name: str, number: int) -> str:
 
 
 def inspect_all(
-    lake: Lake, tables: list[TableName], listed: Mapping[TableName, Mapping[str, StoredFile]], advice: Advice
+    lake: Lake, tables: list[TableName], listed: Mapping[TableName, Mapping[str, StoredFile]], advice: Advice, *, prefix: str = TABLES
 ) -> list[Inspected]:
     """Every table's log, several at a time."""
     with ThreadPoolExecutor(8) as pool:
-        return list(pool.map(lambda table: inspect_table(lake, table, listed[table], advice), tables))
+        return list(pool.map(lambda table: inspect_table(lake, table, listed[table], advice, prefix=prefix), tables))

@@ -16,13 +16,14 @@ from lakehouse.recovery.checksums import modified_alike, note, read_index
 from lakehouse.recovery.contents import CHECKSUMS, ORIGINALS, Item, home_contents
 from lakehouse.recovery.findings import Advice, Failure, subject_of
 from lakehouse.recovery.home_checks import check_conservation, check_databases, check_models, check_originals, erased_originals
-from lakehouse.recovery.manifest import HOME, TABLES, Entry
+from lakehouse.recovery.manifest import ARCHIVE, HOME, TABLES, Entry
 from lakehouse.recovery.store import BackupStore, digest_of
 from lakehouse.recovery.table_checks import Inspected, check_rows, inspect_all
 from lakehouse.settings import Settings
 from lakehouse.tables import Lake, TableName
 from lakehouse.tables.spill import own_folder
 from lakehouse.tables.stored import StoredFile
+from lakehouse.tables.tiers import archive_tiers
 
 _PARALLEL = 4
 _NAMED_BY_CONTENT = re.compile(r"([0-9a-f]{64})((?:\.[a-z0-9]+)*)")
@@ -100,6 +101,12 @@ def verify_home(
     listed = _list(lake)
     chosen = _chosen(lake, listed, tables)
     seen = inspect_all(lake, chosen, {table: listed.tables.get(table, {}) for table in chosen}, advice)
+    tiers = list(archive_tiers(settings, lake).items())
+    lakes = {TABLES: lake} | {f"{ARCHIVE}{tier}/": below for tier, below in tiers[1:]}
+    for prefix, below in list(lakes.items())[1:]:
+        archived = _list(below)
+        names = [table for table in _chosen(below, archived, ()) if not tables or table in chosen]
+        seen += inspect_all(below, names, archived.tables, advice, prefix=prefix)
     index = read_index(lake.storage)
     digests = _Digests(settings, advice, index.entries)
     failures = [failure for one in seen for failure in one.failures]
@@ -108,7 +115,7 @@ def verify_home(
         for path in index.damaged
     ]
     if not quick:
-        files = list(_table_files(lake, seen))
+        files = list(_table_files(lakes, seen))
         if not tables:
             files += _other_files(settings, lake, listed.originals)
         with tempfile.TemporaryDirectory(prefix="verify-", dir=own_folder(settings.spill_dir)) as scratch:
@@ -117,16 +124,17 @@ def verify_home(
         damaged = frozenset(failure.path for failure in digests.failures if failure.path is not None)
         for one in seen:
             before = len(one.failures)
-            check_rows(one, lake, advice, damaged=damaged)
+            check_rows(one, lakes[one.prefix], advice, damaged=damaged)
             failures += one.failures[before:]
         note(lake.storage, index, digests.new)
-    sound = {str(one.table) for one in seen if one.snapshot is not None and not any(f.subject == str(one.table) for f in failures)}
-    datasets = sorted(name.partition(".")[2] for name in sound if name.startswith("raw."))
+    sound = {one.name for one in seen if one.snapshot is not None and not any(f.subject == one.name for f in failures)}
+    unsound = {str(one.table) for one in seen if one.name not in sound}
+    datasets = sorted(name.partition(".")[2] for name in sound - unsound if name.startswith("raw."))
     if not quick:
         for dataset in datasets:
             refused = f"quarantine.{dataset}"
             if refused in sound or not lake.exists(refused):
-                failures += check_conservation(lake, dataset)
+                failures += check_conservation([tier for _, tier in tiers], dataset)
     if not tables:
         failures += check_originals(lake, {file.path: file for file in listed.originals}, datasets, advice)
         failures += _check_home(settings, is_quick=quick)
@@ -135,7 +143,7 @@ def verify_home(
         found = check_backups(BackupStore.open(backup, settings), settings, quick=quick)
         failures += found.failures
     return VerifyReport(
-        tables={str(one.table): one.version for one in seen},
+        tables={one.name: one.version for one in seen},
         files=digests.files,
         bytes_read=digests.bytes_read,
         digests_compared=digests.compared,
@@ -207,13 +215,15 @@ class _File:
     versions: str | None = None
 
 
-def _table_files(lake: Lake, seen: Iterable[Inspected]) -> Iterator[_File]:
+def _table_files(lakes: Mapping[str, Lake], seen: Iterable[Inspected]) -> Iterator[_File]:
     for one in seen:
         known = {failure.path for failure in one.failures}
         for stored, is_final in one.files():
-            path = TABLES + stored.path
+            path = one.prefix + stored.path
             if path not in known:
-                yield _File(Item(path, lake.storage, stored), is_final, versions=one.versions_of(path.removeprefix(one.folder)))
+                yield _File(
+                    Item(path, lakes[one.prefix].storage, stored), is_final, versions=one.versions_of(path.removeprefix(one.folder))
+                )
 
 
 def _other_files(settings: Settings, lake: Lake, originals: Iterable[StoredFile]) -> Iterator[_File]:

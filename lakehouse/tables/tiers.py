@@ -8,6 +8,8 @@ instant, and an earlier version of the upper table leads to the version of the l
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import duckdb
 
@@ -19,6 +21,10 @@ from lakehouse.tables.restoring import in_force
 from lakehouse.tables.sources import inner
 from lakehouse.tables.stamp import CommitInfo, Stamp
 
+if TYPE_CHECKING:
+    from lakehouse.settings import Settings
+
+WARM, COLD = "warm", "cold"
 _ATTEMPTS = 5
 _DOWN, _UP = "archive", "unarchive"
 
@@ -37,6 +43,21 @@ class Move:
     bytes: int
     version: int
     lower_version: int | None
+
+
+def archive_tiers(settings: "Settings", lake: Lake) -> Mapping[str, Lake]:
+    """The tiers by name, from hot to cold."""
+    below = {
+        tier: Lake(
+            f"{settings.archive_root}/{tier}",
+            storage_options=settings.storage_options,
+            memory_limit=settings.memory_limit,
+            threads=settings.threads,
+            spill_dir=settings.spill_dir,
+        )
+        for tier in (WARM, COLD)
+    }
+    return {"hot": lake, **below}
 
 
 def counted_version(upper: Lake, table: TableName | str, version: int | None = None) -> int | None:
@@ -68,6 +89,17 @@ def held_version(lower: Lake, table: TableName | str, counted: int) -> int:
 def _is_move(commit: CommitInfo) -> bool:
     source = (commit.stamp.source if commit.stamp else None) or {}
     return "moved" in source or commit.operation in {_DOWN, _UP}
+
+
+def needed_below(tiers: Sequence[Lake], table: str) -> list[tuple[Lake, int]]:
+    """Of each tier below the first that holds rows of the table: the version that counts."""
+    found: list[tuple[Lake, int]] = []
+    for upper, lower in pairwise(tiers):
+        at = counted_version(upper, table, found[-1][1] if found else None)
+        if at is None:
+            break
+        found.append((lower, held_version(lower, table, at)))
+    return found
 
 
 def spanning_sql(tiers: Sequence[Lake], table: TableName | str, *, con: duckdb.DuckDBPyConnection, version: int | None = None) -> str:
