@@ -217,6 +217,7 @@ class _State:
         from lakehouse.monitoring import batch_volumes, dataset_volume, newest_checks, profile_dataset
         from lakehouse.pipeline.rejected import WAITING, count_by_rule, quarantined_rows
         from lakehouse.privacy.erasure.suppression import rows_gone
+        from lakehouse.tables.tiers import archive_tiers, rows_over
 
         lake = workspace.lake
         volumes = batch_volumes(lake, contract.name)
@@ -226,7 +227,7 @@ class _State:
             volumes=volumes,
             total=dataset_volume(lake, contract.name),
             waiting_of_newest=newest[contract.name].rows if contract.name in newest else 0,
-            raw_rows=lake.detail(contract.raw).rows if lake.exists(contract.raw) else 0,
+            raw_rows=rows_over(list(archive_tiers(workspace.settings, lake).values()), contract.raw),
             gone=rows_gone(lake, contract.name),
             quarantined=count_by_rule(lake, dataset=contract.name).get(contract.name),
             waiting=quarantined_rows(lake, contract.name, selection=WAITING, limit=_SHOWN_ROWS),

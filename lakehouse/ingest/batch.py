@@ -25,6 +25,7 @@ from lakehouse.privacy import Key
 from lakehouse.settings import Settings
 from lakehouse.sql import quote_literal
 from lakehouse.tables import Commit, Lake, Stamp, Transaction
+from lakehouse.tables.tiers import archive_tiers
 from lakehouse.tables.writing import Written
 
 
@@ -104,7 +105,8 @@ class Batch:
             result = BatchResult(number, reader.outcomes, None, reader.tally)
             refused = {outcome.original.sha256 for outcome in reader.outcomes if outcome.error is not None}
             gone = {digest: files for digest, files in (replaced or {}).items() if digest not in refused and files}
-            taken = take_out(self._lake, con, self._contract, gone, number=number, after=after, run=self._run, now=self._now)
+            tiers = archive_tiers(self._settings, self._lake)
+            taken = take_out(tiers, con, self._contract, gone, number=number, after=after, run=self._run, now=self._now)
             commit = self._commit(con, accepted, result, pieces=pieces, judged=judged, taken=taken) if accepted or gone else None
         except BaseException:
             pieces.discard([one for outcome in reader.outcomes for one in outcome.written])
@@ -142,9 +144,7 @@ class Batch:
         if accepted:
             judged(result)
         stamp = Stamp(asset=self._contract.raw, run=self._run, code=self._contract.digest, source=source)
-        return pieces.commit(
-            con, written, empty_sql=f"SELECT * FROM {GOOD_TABLE} WHERE false", batch=number, stamp=stamp, replacing=taken.digests
-        )
+        return pieces.commit(con, written, empty_sql=f"SELECT * FROM {GOOD_TABLE} WHERE false", batch=number, stamp=stamp, taken=taken)
 
     def _source(self, accepted: Sequence[FileOutcome], number: int) -> dict[str, object]:
         """Archive the originals and say what this batch accounts for."""

@@ -10,6 +10,7 @@ import duckdb
 
 from lakehouse.errors import LakehouseError
 from lakehouse.ingest.errors import Superseded
+from lakehouse.ingest.replacing import Taken
 from lakehouse.sql import quote_literal
 from lakehouse.tables import ROWS_REMOVED, Commit, Lake, Stamp, TableName, Transaction
 from lakehouse.tables.log import CommitLog
@@ -18,6 +19,7 @@ from lakehouse.tables.retrying import wait_after_conflict
 from lakehouse.tables.rewriting import Affected, rows_that_stay
 from lakehouse.tables.snapshot import Snapshot
 from lakehouse.tables.sources import Source, align, prepare_source
+from lakehouse.tables.tiers import counted_version
 from lakehouse.tables.writing import Conflict, Intent, TableWriter, Written, copy_rows
 
 
@@ -78,7 +80,7 @@ class PiecewiseAppend:
         empty_sql: str,
         batch: int,
         stamp: Stamp,
-        replacing: Sequence[str] = (),
+        taken: Taken | None = None,
     ) -> Commit:
         """Make all files visible as this batch, on condition that no other batch came in between.
 
@@ -88,7 +90,7 @@ class PiecewiseAppend:
             empty_sql: a SELECT with the columns of the table.
             batch: its number.
             stamp: where it comes from.
-            replacing: digests of files whose rows go in the same commit.
+            taken: the rows that go in the same commit.
 
         Raises:
             Superseded: another batch was committed first; nothing became visible.
@@ -99,20 +101,19 @@ class PiecewiseAppend:
             size_bytes=sum(one.size_bytes for one in written),
             paths=[path for one in written for path in one.paths],
         )
+        gone = taken if taken is not None and taken.digests else None
         # What was made of the table has the rows still: who reads it next finds out by this mark.
-        also = (Transaction(ROWS_REMOVED, batch),) if replacing else ()
+        also = (Transaction(ROWS_REMOVED, batch),) if gone else ()
         intent = Intent("append", stamp, Transaction(self._app_id, batch), also=also)
         source = prepare_source(con, empty_sql, self._table)
         self._is_undecided = True
         try:
-            return self._commit(con, everything, source=source, replacing=replacing, intent=intent)
+            return self._commit(con, everything, source=source, gone=gone, intent=intent)
         except (Superseded, LakehouseError):
             self._is_undecided = False
             raise
 
-    def _commit(
-        self, con: duckdb.DuckDBPyConnection, everything: Written, *, source: Source, replacing: Sequence[str], intent: Intent
-    ) -> Commit:
+    def _commit(self, con: duckdb.DuckDBPyConnection, everything: Written, *, source: Source, gone: Taken | None, intent: Intent) -> Commit:
         attempt = 1
         while True:
             snapshot = self._checked()
@@ -121,17 +122,19 @@ class PiecewiseAppend:
                     version = self._writer.create(everything, source.columns, (), intent)
                 else:
                     ready = evolved(self._writer, snapshot, source, evolve=True, intent=intent)
-                    version = self._change(con, ready, everything, replacing, intent)
+                    version = self._change(con, ready, everything, gone, intent)
                 return made(self._writer, version, everything, removed=0, attempt=attempt)
             except Conflict:
                 wait_after_conflict(self._table, attempt)
                 attempt += 1
 
-    def _change(
-        self, con: duckdb.DuckDBPyConnection, ready: Snapshot, everything: Written, replacing: Sequence[str], intent: Intent
-    ) -> int:
-        if not replacing:
+    def _change(self, con: duckdb.DuckDBPyConnection, ready: Snapshot, everything: Written, gone: Taken | None, intent: Intent) -> int:
+        if gone is None:
             return self._writer.change(ready, everything, [], intent, rows=everything.rows)
+        if counted_version(self._lake, self._table, ready.version) != gone.archived_at:
+            # Some of the rows may have been archived since they were looked for.
+            raise Superseded(str(self._table))
+        replacing = gone.digests
         digests = ", ".join(quote_literal(digest) for digest in replacing)
         affected = Affected(f"(t._sha256 IN ({digests})) IS TRUE", {"_sha256": (min(replacing), max(replacing))})
         kept, touched = rows_that_stay(self._writer, con, ready, affected)

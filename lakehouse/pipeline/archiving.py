@@ -12,7 +12,7 @@ from lakehouse.errors import LakehouseError
 from lakehouse.settings import Settings
 from lakehouse.sql import quote_identifier, quote_literal
 from lakehouse.tables import Lake, Stamp
-from lakehouse.tables.tiers import COLD, WARM, Move, archive_tiers, counted_version, move_down, move_up, point_down, settle
+from lakehouse.tables.tiers import COLD, WARM, Move, archive_tiers, bring_up, counted_version, move_down, point_down, settle
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,19 +80,10 @@ def bring_back(settings: Settings, lake: Lake, table: str, *, where: str, run: s
         LakehouseError: nothing of the table was archived.
         ConcurrentWrite: other writers never paused; every row is where it was.
     """
-    hot, warm, cold = archive_tiers(settings, lake).values()
-    stamp = Stamp(asset="maintenance", run=run)
-    if counted_version(hot, table) is None:
+    if counted_version(lake, table) is None:
         raise LakehouseError(table, "has no archived rows", fix="lakehouse query --with-archive reads whatever there is")
-    done: list[Archived] = []
-    settle(hot, warm, table, stamp=stamp)
-    if counted_version(warm, table) is not None:
-        moved = move_up(warm, cold, table, where, stamp=stamp, tier=COLD)
-        if moved.rows:
-            point_down(hot, warm, table, stamp=stamp, tier=WARM)
-        done.append(_archived(moved, COLD, WARM))
-    done.append(_archived(move_up(hot, warm, table, where, stamp=stamp, tier=WARM), WARM, "hot"))
-    return [one for one in done if one.rows]
+    moved = bring_up(archive_tiers(settings, lake), table, where, stamp=Stamp(asset="maintenance", run=run))
+    return [_archived(one, COLD if target == WARM else WARM, target) for target, one in moved.items() if one.rows]
 
 
 def _archived(moved: Move, origin: str, target: str) -> Archived:

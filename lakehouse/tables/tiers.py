@@ -102,6 +102,14 @@ def needed_below(tiers: Sequence[Lake], table: str) -> list[tuple[Lake, int]]:
     return found
 
 
+def rows_over(tiers: Sequence[Lake], table: TableName | str) -> int:
+    """Rows of the newest version of a table and of all that has moved out of it, from the logs alone."""
+    if not tiers[0].exists(table):
+        return 0
+    below = needed_below(tiers, str(table))
+    return tiers[0].detail(table).rows + sum(lake.detail(table, version).rows for lake, version in below)
+
+
 def spanning_sql(tiers: Sequence[Lake], table: TableName | str, *, con: duckdb.DuckDBPyConnection, version: int | None = None) -> str:
     """A SELECT over a version of a table and all that has moved out of it by then, down all tiers.
 
@@ -227,6 +235,31 @@ def move_up(upper: Lake, lower: Lake, table: TableName | str, where: str, *, sta
                 continue
         return Move(name, rows, back.bytes_added, back.version, left.version)
     raise _never_paused(name)
+
+
+def bring_up(tiers: Mapping[str, Lake], table: TableName | str, where: str, *, stamp: Stamp) -> dict[str, Move]:
+    """Bring rows that satisfy a condition back from all tiers; the moves by the tier that they went to, in their order.
+
+    Raises:
+        TableNotFound: there is no such table.
+        ConcurrentWrite: other writers never paused; every row is where it was.
+    """
+    lakes = list(tiers.values())
+    if counted_version(lakes[0], table) is None:
+        return {}
+    settled = 1
+    for upper, lower in pairwise(lakes):
+        if settle(upper, lower, table, stamp=stamp) is None:
+            break
+        settled += 1
+    moved: dict[str, Move] = {}
+    for number in reversed(range(settled - 1)):
+        upper, (tier, lower) = lakes[number], list(tiers.items())[number + 1]
+        done = move_up(upper, lower, table, where, stamp=stamp, tier=tier)
+        if number and done.rows:
+            point_down(lakes[number - 1], upper, table, stamp=stamp, tier=list(tiers)[number])
+        moved[list(tiers)[number]] = done
+    return moved
 
 
 def point_down(upper: Lake, lower: Lake, table: TableName | str, *, stamp: Stamp, tier: str) -> int:

@@ -9,10 +9,12 @@ import pytest
 
 from lakehouse.contracts import DatasetContract
 from lakehouse.errors import SourceError
-from lakehouse.ingest import IngestReport, ingest
+from lakehouse.ingest import IngestReport, ingest, replacing
 from lakehouse.monitoring import dataset_volume
+from lakehouse.recovery.home_checks import check_conservation
 from lakehouse.settings import Settings
-from lakehouse.tables import ROWS_REMOVED, Lake
+from lakehouse.tables import ROWS_REMOVED, Lake, Stamp
+from lakehouse.tables.tiers import archive_tiers, move_down, point_down, rows_over
 from tests.ingest.conftest import HEADER, rows_of
 from tests.quarantine.conftest import LATER, states
 
@@ -63,6 +65,45 @@ def test_a_repaired_file_replaces_what_arrived_under_its_name(lake: Lake, people
     assert lake.version(people.raw) == version + 1
     again = bring(damaged, repaired=True)
     assert (again.files[0].status, again.files[0].replaced, again.version) == ("already", (), report.version)
+
+
+@pytest.mark.parametrize("is_cold", [False, True])
+def test_rows_of_the_replaced_file_that_were_archived_go_as_well(
+    lake: Lake, people: DatasetContract, bring: Ingest, damaged: Path, settings: Settings, is_cold: bool
+) -> None:
+    tiers = archive_tiers(settings, lake)
+    hot, warm, cold = tiers.values()
+    stamp = Stamp("maintenance", "r")
+    move_down(hot, warm, people.raw, "id IN ('P1', 'P3', 'P8')", stamp=stamp, tier="warm")
+    if is_cold:
+        move_down(warm, cold, people.raw, "id IN ('P1', 'P8')", stamp=stamp, tier="cold")
+        point_down(hot, warm, people.raw, stamp=stamp, tier="warm")
+    assert (rows_of(lake, people.raw), rows_over(list(tiers.values()), people.raw)) == ([], 3)
+    assert len(bring(damaged, repaired=True).files[0].replaced) == 1
+    assert rows_over(list(tiers.values()), people.raw) == 5
+    # What belongs to another file stays where it was.
+    assert rows_of(lake, people.raw, "id, age") == [("P1", 30), ("P2", 35), ("P3", 40), ("P4", 41)]
+    assert check_conservation(list(tiers.values()), people.name) == []
+    volume = dataset_volume(lake, people.name)
+    assert (volume.rows_read, volume.rows_accepted, volume.rows_quarantined, volume.rows_replaced) == (9, 5, 4, 2)
+
+
+def test_rows_archived_while_their_file_is_replaced_go_as_well(
+    lake: Lake, people: DatasetContract, bring: Ingest, damaged: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiers = list(archive_tiers(settings, lake).values())
+    found = replacing.take_out
+
+    def archived_after(*arguments: Any, **named: Any) -> Any:
+        taken = found(*arguments, **named)
+        move_down(tiers[0], tiers[1], people.raw, "id = 'P1'", stamp=Stamp("maintenance", "r"), tier="warm")
+        monkeypatch.setattr("lakehouse.ingest.batch.take_out", found)
+        return taken
+
+    monkeypatch.setattr("lakehouse.ingest.batch.take_out", archived_after)
+    bring(damaged, repaired=True)
+    assert rows_over(tiers, people.raw) == 5
+    check_replaced(lake, people)
 
 
 def test_a_file_that_came_in_beside_the_damaged_one_replaces_it_afterwards(
