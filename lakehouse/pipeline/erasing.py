@@ -19,6 +19,7 @@ from lakehouse.pipeline.searching import Search, backup_places, places
 from lakehouse.pipeline.workspace import Workspace
 from lakehouse.privacy import Key, SubjectKeys
 from lakehouse.privacy import key as secret_key
+from lakehouse.privacy.erasure.archived import addresses_now, erase_archived, settle_archived
 from lakehouse.privacy.erasure.files import Files
 from lakehouse.privacy.erasure.identity import Memory, identify, manners
 from lakehouse.privacy.erasure.report import read_report, signed_report, write_report
@@ -30,11 +31,13 @@ from lakehouse.privacy.erasure.trees import Choice, ErasedFile, FileTree, inside
 from lakehouse.privacy.subject_keys import subject_name
 from lakehouse.recovery.checksums import forget
 from lakehouse.recovery.erasing import BackupWork, erase_from_backups
+from lakehouse.recovery.manifest import ARCHIVE, TABLES
 from lakehouse.sql import quote_literal
 from lakehouse.tables import Lake, Stamp
 from lakehouse.tables.names import TableName
 from lakehouse.tables.spill import own_folder
 from lakehouse.tables.storage import Storage
+from lakehouse.tables.tiers import archive_tiers
 
 _ORIGINALS = "files/"
 # Whose rows are made from whose: what is built meanwhile is built from what is clean already.
@@ -76,21 +79,23 @@ class _Erasure:
         self.fingerprint = self.subject.fingerprint(self.key)
         self.stamp = Stamp(asset="erase", run=self.run, code=self.fingerprint)
         self.lake: Lake = self.workspace.lake
+        self.tiers = archive_tiers(self.workspace.settings, self.lake)
         self.contract: DatasetContract = self.workspace.contracts.dataset(self.subject.dataset)
 
     def do(self) -> ErasureReport:
         settings = self.workspace.settings
         memory = Memory(settings.home_dir / "privacy" / "erasing", self.fingerprint, self.key)
-        self.who = identify(self.lake, self.con, self.contract, self.subject, [self.key])
+        self.who = identify(list(self.tiers.values()), self.con, self.contract, self.subject, [self.key])
         if not self.dry_run:
+            settle_archived(list(self.tiers.values()), self.lake.tables(), stamp=self.stamp)
             self.who = memory.complete(self.who)
             suppress(self.lake, self.con, self.subject, self.key, erasure=self.fingerprint, stamp=self.stamp, now=self.now)
             self._count(memory.attempt)
         tables = self._tables()
         originals = self._originals()
         if not self.dry_run:
-            # They were written anew on purpose: to a verification they would look damaged.
-            forget(self.lake.storage, [*(f"{one.table.replace('.', '/')}/" for one in tables), _ORIGINALS])
+            forget_tables(self.lake, tables)
+            forget(self.lake.storage, [_ORIGINALS])
         others = self._others()
         backups = self._backups()
         models = self._models(tables)
@@ -135,7 +140,7 @@ class _Erasure:
     def _rows_now(self, name: TableName, plan: Mapping[TableName, Manner]) -> int:
         if name not in plan:
             return 0
-        return sum(one.theirs for one in find_rows(self.con, self.lake.snapshot(name).addresses(), self.who, plan[name]))
+        return sum(one.theirs for one in find_rows(self.con, addresses_now(list(self.tiers.values()), name), self.who, plan[name]))
 
     def _tables(self) -> list[ErasedTable]:
         plan = manners(self.lake, self.workspace.contracts, self.subject)
@@ -146,6 +151,9 @@ class _Erasure:
             who = self.who.everywhere() if name.layer == "monitoring" else self.who
             work = Work(self.lake.storage, self.con, who, self.fingerprint, self.now, self.scratch, self.dry_run)
             done.append(erase_table(self.lake, name, work, plan[name], stamp=self.stamp))
+        self.told("archived rows")
+        work = Work(self.lake.storage, self.con, self.who, self.fingerprint, self.now, self.scratch, self.dry_run)
+        done += erase_archived(self.tiers, plan, work, stamp=self.stamp)
         return [one for one in done if one.is_touched]
 
     def _originals(self) -> list[ErasedFile]:
@@ -232,6 +240,13 @@ class _Erasure:
         everywhere = self.who.everywhere()
         files = Files(self.con, everywhere, keys=[self.key], scratch=self.scratch)
         return FileTree(storage, files, everywhere, scratch=self.scratch, is_local=storage.is_local)
+
+
+def forget_tables(lake: Lake, tables: Sequence[ErasedTable]) -> None:
+    """Let a verification know that these were written anew on purpose: to it they would look damaged."""
+    for one in tables:
+        tier, _, name = one.table.rpartition("/")
+        forget(lake.storage, [f"{name.replace('.', '/')}/"], prefix=f"{ARCHIVE}{tier}/" if tier else TABLES)
 
 
 def note_models(workspace: Workspace, tables: Sequence[ErasedTable], why: str, *, dry_run: bool) -> list[dict[str, Any]]:
@@ -333,7 +348,7 @@ def verify_erasure(workspace: Workspace, path: Path, subject: Subject | None, *,
         if subject.fingerprint(key) != fingerprint:
             raise PrivacyError("subject", "is not the one that the report is about", fix="Give the subject that was erased")
         contract = workspace.contracts.dataset(subject.dataset)
-        who = identify(workspace.lake, con, contract, subject, [key])
+        who = identify(list(archive_tiers(workspace.settings, workspace.lake).values()), con, contract, subject, [key])
         left += search.left(who)
         return Verification(document, tuple(dict.fromkeys(left)), looked_everywhere=is_distinctive(subject.value))
 

@@ -11,10 +11,11 @@ import duckdb
 
 from lakehouse.contracts import DatasetContract
 from lakehouse.contracts.keeping import Consent, Retention, consent_of, retention_of
-from lakehouse.pipeline.erasing import erase, note_models, opened
+from lakehouse.pipeline.erasing import erase, forget_tables, note_models, opened
 from lakehouse.pipeline.workspace import Workspace
 from lakehouse.privacy import encrypt_file
 from lakehouse.privacy import key as secret_key
+from lakehouse.privacy.erasure.archived import addresses_now, erase_archived, settle_archived
 from lakehouse.privacy.erasure.identity import manners
 from lakehouse.privacy.erasure.rows import Manner, find_rows
 from lakehouse.privacy.erasure.subject import Identifiers, Subject
@@ -24,6 +25,7 @@ from lakehouse.recovery.checksums import forget
 from lakehouse.sql import quote_identifier, quote_literal
 from lakehouse.tables import Stamp
 from lakehouse.tables.names import TableName
+from lakehouse.tables.tiers import archive_tiers
 
 _EMPTY = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 _NOBODY = Identifiers.of({}, [])
@@ -136,24 +138,25 @@ class _Period:
         if lake.exists(refused):
             plan[refused] = Manner(whole_cells=False, older_than=("_ingested_at", cutoff))
         stamp = Stamp(asset="retention", run=self.run, code=self.contract.digest)
+        tiers = archive_tiers(self.workspace.settings, lake)
         if not self.dry_run:
+            settle_archived(list(tiers.values()), sorted(plan), stamp=stamp)
             self._count(con, plan, stamp, cutoff)
-        done: list[ErasedTable] = []
-        for name, manner in sorted(plan.items()):
-            attempt = f"retention.{self.contract.name}.{cutoff.isoformat()}"
-            work = Work(lake.storage, con, _NOBODY, attempt, self.now, scratch, self.dry_run)
-            done.append(erase_table(lake, name, work, manner, stamp=stamp))
+        attempt = f"retention.{self.contract.name}.{cutoff.isoformat()}"
+        work = Work(lake.storage, con, _NOBODY, attempt, self.now, scratch, self.dry_run)
+        done = [erase_table(lake, name, work, manner, stamp=stamp) for name, manner in sorted(plan.items())]
+        done += erase_archived(tiers, plan, work, stamp=stamp)
         touched = [one for one in done if one.rows_ever]
         if touched and not self.dry_run:
             note_models(self.workspace, touched, f"rows of its training set were over their period before {cutoff:%Y-%m-%d}", dry_run=False)
-            forget(lake.storage, [one.table.replace(".", "/") + "/" for one in touched])
+            forget_tables(lake, touched)
         return touched
 
     def _count(self, con: duckdb.DuckDBPyConnection, plan: dict[TableName, Manner], stamp: Stamp, cutoff: datetime) -> None:
         lake = self.workspace.lake
         theirs: list[int] = []
         for name in (TableName.parse(self.contract.raw), TableName.parse(self.contract.quarantine)):
-            addresses = lake.snapshot(name).addresses() if name in plan else []
+            addresses = addresses_now(list(archive_tiers(self.workspace.settings, lake).values()), name) if name in plan else []
             theirs.append(sum(one.theirs for one in find_rows(con, addresses, _NOBODY, plan[name])) if addresses else 0)
         if any(theirs):
             attempt = f"retention.{self.contract.name}.{cutoff.isoformat()}"

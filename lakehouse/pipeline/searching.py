@@ -1,6 +1,6 @@
 """Looking for one subject in everything that a home consists of."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,9 @@ from lakehouse.privacy.erasure.files import Files
 from lakehouse.privacy.erasure.subject import Identifiers
 from lakehouse.privacy.erasure.suppression import is_erased_sql, prepare, suppressed
 from lakehouse.privacy.erasure.trees import FileTree
+from lakehouse.tables import Lake
 from lakehouse.tables.storage import Storage
+from lakehouse.tables.tiers import archive_tiers
 
 _NOT_LOOKED_AT = ("tmp/", "keys/", "privacy/erasing/")
 _LOCK = ".lock"
@@ -48,7 +50,7 @@ def backup_places(workspace: Workspace, more: Sequence[str]) -> list[str]:
 
 def _skips(workspace: Workspace, root: Path, *, is_landing: bool) -> Callable[[str], bool]:
     settings = workspace.settings
-    elsewhere = [Path(one) for one in (settings.tables_uri, settings.backup_uri) if one and "://" not in one]
+    elsewhere = [Path(one) for one in (settings.tables_uri, settings.archive_root, settings.backup_uri) if one and "://" not in one]
     elsewhere += [settings.key_file] if is_landing else [settings.landing_dir, settings.key_file]
     inside = tuple(str(path.relative_to(root)) for path in elsewhere if path.is_relative_to(root) and path != root)
 
@@ -78,9 +80,13 @@ class Search:
     backups: Sequence[str] = ()
 
     def left(self, who: Identifiers) -> list[str]:
-        """Every file that has a word of the subject in any form: under the root, in the home, in the landing folder, in backups."""
-        root = self.workspace.lake.storage
-        found = [who.masked(file.path) for file in self._tree(root, who).holding(skip=lambda _path: False)]
+        """Every file that has a word of the subject in any form: under the root and in the archive, in the home, in the landing folder, in backups."""
+        found: list[str] = []
+        for tier, lake in self._tiers.items():
+            lake.configure(self.con)
+            tree = self._tree(lake.storage, who)
+            below = "" if lake is self.workspace.lake else f"{tier}/"
+            found += [who.masked(below + file.path) for file in tree.holding(skip=lambda _path: False)]
         for place in places(self.workspace):
             tree = self._tree(place.storage, who)
             found += [who.masked(place.storage.address(file.path)) for file in tree.holding(skip=place.skips)]
@@ -93,18 +99,23 @@ class Search:
         """Tables whose newest version has rows of a subject of whom only the keyed hash is known."""
         key = self.keys[0]
         prepare(self.con, key)
-        lake = self.workspace.lake
-        listed = [one for one in suppressed(lake, self.con, dataset) if one.column == column and fingerprint in one.hashes]
+        listed = [one for one in suppressed(self.workspace.lake, self.con, dataset) if one.column == column and fingerprint in one.hashes]
         found: list[str] = []
-        for name in lake.tables():
-            columns = list(lake.schema(name))
-            if not listed or column not in columns:
-                continue
-            condition = is_erased_sql(dataset, listed, columns, key)
-            rows = self.con.execute(f"SELECT count(*) FROM ({lake.scan_sql(name, con=self.con)}) WHERE {condition}").fetchone()
-            if rows and rows[0]:
-                found.append(f"{name}: {rows[0]} rows")
+        for tier, lake in self._tiers.items() if listed else ():
+            lake.configure(self.con)
+            for name in lake.tables():
+                columns = list(lake.schema(name))
+                if column not in columns:
+                    continue
+                condition = is_erased_sql(dataset, listed, columns, key)
+                rows = self.con.execute(f"SELECT count(*) FROM ({lake.scan_sql(name, con=self.con)}) WHERE {condition}").fetchone()
+                if rows and rows[0]:
+                    found.append(f"{'' if lake is self.workspace.lake else f'{tier}/'}{name}: {rows[0]} rows")
         return found
+
+    @property
+    def _tiers(self) -> Mapping[str, Lake]:
+        return archive_tiers(self.workspace.settings, self.workspace.lake)
 
     def _tree(self, storage: Storage, who: Identifiers) -> FileTree:
         files = Files(self.con, who, keys=self.keys, scratch=self.scratch)

@@ -1,5 +1,6 @@
 """One person out of every backup: the same work on its tables and files as in the home, on what the backup holds of them."""
 
+import re
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -15,7 +16,6 @@ from lakehouse.privacy.erasure.rows import Manner
 from lakehouse.privacy.erasure.subject import Identifiers
 from lakehouse.privacy.erasure.tables import Work, erase_past
 from lakehouse.privacy.erasure.trees import Choice, FileTree
-from lakehouse.recovery.manifest import TABLES
 from lakehouse.recovery.tree import BackupTree, backup_trees, changing_backups
 from lakehouse.settings import Settings
 from lakehouse.tables.names import TableName
@@ -23,6 +23,7 @@ from lakehouse.tables.storage import StoredFile
 
 _RECORDS = ("tables/files/", "home/landing/")
 _PATIENCE_S = 600.0
+_ARCHIVED = re.compile(r"(home/archive/[a-z]+/([a-z][a-z0-9_]*)/([a-z][a-z0-9_]*))/_delta_log/\d{20}\.json")
 
 
 class BackupFiles:
@@ -128,17 +129,26 @@ def erase_from_backups(uri: str, work: BackupWork, *, told: Callable[[str], None
         return [one for tree in trees if (one := _erase(tree, work, tables, files, told)).files]
 
 
+def _tables_of(tree: BackupTree) -> dict[str, TableName]:
+    """Every table of a backup by its folder, those of the archive included; backups were made that have it among the files of the home."""
+    found = {
+        f"{prefix}{name.replace('.', '/')}": TableName.parse(name) for prefix, names in tree.manifest.roots().items() for name in names
+    }
+    in_home = (_ARCHIVED.match(file.path) for file in tree.files())
+    return found | {one[1]: TableName(one[2], one[3]) for one in in_home if one}
+
+
 def _erase(tree: BackupTree, work: BackupWork, clean_tables: set[str], clean_files: set[str], told: Callable[[str], None]) -> ErasedBackup:
     told(f"backup {tree.id}")
     view = BackupFiles(tree, work.scratch)
     rows = files = 0
-    names = [TableName.parse(name) for name in tree.manifest.tables]
-    for name in names:
+    tables = _tables_of(tree)
+    for folder, name in tables.items():
         who = work.who.everywhere() if name.layer == "monitoring" else work.who
         one = Work(view, work.con, who, work.erasure, work.now, work.scratch, work.dry_run, clean_tables)
-        done = erase_past(one, f"{TABLES}{name.layer}/{name.name}", work.manners.get(name, Manner(shares_columns=True)))
+        done = erase_past(one, folder, work.manners.get(name, Manner(shares_columns=True)))
         rows, files = rows + done.rows_ever, files + done.files + done.commits
-    folders = tuple(f"{TABLES}{name.layer}/{name.name}/" for name in names)
+    folders = tuple(f"{folder}/" for folder in tables)
     everywhere = work.who.everywhere()
     looker = FileTree(
         view, Files(work.con, everywhere, keys=work.keys, scratch=work.scratch), everywhere, scratch=work.scratch, is_local=False

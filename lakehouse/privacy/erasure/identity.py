@@ -26,8 +26,17 @@ _PSEUDONYM = "pn_"
 _COMMITS = 500
 
 
-def identify(lake: Lake, con: duckdb.DuckDBPyConnection, contract: DatasetContract, subject: Subject, keys: Sequence[Key]) -> Identifiers:
+def identify(
+    tiers: Sequence[Lake], con: duckdb.DuckDBPyConnection, contract: DatasetContract, subject: Subject, keys: Sequence[Key]
+) -> Identifiers:
     """Every value by which the subject is known: as given, as stored, and the keys of their rows that are theirs alone.
+
+    Args:
+        tiers: the tables, then the tiers that rows were archived to.
+        con: reads them.
+        contract: of the subject's dataset.
+        subject: who.
+        keys: of the home.
 
     Raises:
         ContractError: the dataset has no such column.
@@ -48,18 +57,20 @@ def identify(lake: Lake, con: duckdb.DuckDBPyConnection, contract: DatasetContra
             seal(subject.value, one) for key in keys for one in (replace(key, rotated=()), *key.rotated) if column.protection == "encrypt"
         }
     columns: dict[str, set[str]] = {column.name: set(values), column.source: {subject.value}}
-    for name, linked in _linked(lake, con, contract, column.name, values).items():
+    for name, linked in _linked(tiers, con, contract, column.name, values).items():
         columns.setdefault(name, set()).update(linked)
-    sealed = _sealed_records(lake, con, contract, Identifiers.of(columns, values), keys)
+    sealed = _sealed_records(tiers[0], con, contract, Identifiers.of(columns, values), keys)
     return Identifiers.of(columns, [*values, *sealed], main=column.name)
 
 
 def _linked(
-    lake: Lake, con: duckdb.DuckDBPyConnection, contract: DatasetContract, main: str, values: Collection[str]
+    tiers: Sequence[Lake], con: duckdb.DuckDBPyConnection, contract: DatasetContract, main: str, values: Collection[str]
 ) -> dict[str, list[str]]:
     """Values of keys and of protected columns in the subject's rows, of all versions, that no other subject's rows have."""
     names = [column.name for column in contract.columns if column.primary_key or column.protected]
-    files = _data_files(lake, contract.raw)
+    for lake in tiers:
+        lake.configure(con)
+    files = [file for lake in tiers for file in _data_files(lake, contract.raw)]
     if not files:
         return {}
     listed = ", ".join(quote_literal(glob_escape(file)) for file in files)
