@@ -2,14 +2,16 @@
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from lakehouse.contracts import document as documents
-from lakehouse.contracts.objects import PROTECTIONS, Archiving, Column, DatasetContract, Landing, Protection, Rule, SchemaChanges
+from lakehouse.contracts.objects import PROTECTIONS, Archiving, Column, DatasetContract, Landing, Pin, Protection, Rule, SchemaChanges
 from lakehouse.contracts.references import references
 from lakehouse.contracts.rules import column_rules, quality_rules, severity_of
 from lakehouse.contracts.types import logical_type_of, sql_type_of
+from lakehouse.contracts.usual import pins
 from lakehouse.errors import ContractError
 from lakehouse.sql import quote_identifier
 
@@ -146,6 +148,7 @@ class _Reader:
             null_values=null_values,
             cluster_by=cluster_by,
             archiving=self._archiving(custom, by_name, event),
+            usual=self._pins(custom, ("customProperties",) if "usual" in _custom(self.parsed) else ("schema", 0, "customProperties")),
             tags=_listed(self.parsed.get("tags")),
             digest=documents.digest(self.parsed),
             path=self.path,
@@ -198,7 +201,7 @@ class _Reader:
         formats = self._texts(custom, "format")
         if logical in {"date", "timestamp", "time"} and options.get("format"):
             formats = (*formats, self._strptime(str(options["format"]), (*parts, "logicalTypeOptions", "format")))
-        return Column(
+        column = Column(
             name=str(entry["name"]),
             source=str(entry.get("physicalName") or entry["name"]),
             logical_type=logical,
@@ -222,6 +225,14 @@ class _Reader:
             also_called=self._texts(custom, "alsoCalled"),
             may_be_missing=bool(custom.get("mayBeMissing", False)),
         )
+        return replace(column, usual=self._pins(custom, (*parts, "customProperties"), column))
+
+    def _pins(self, custom: dict[str, Any], parts: tuple[str | int, ...], column: Column | None = None) -> dict[str, Pin]:
+        try:
+            return pins(custom.get("usual"), column=column)
+        except ContractError as error:
+            problem = f"{error.subject} {error.problem}"
+            raise self.error(parts, problem, expected=error.expected, found=error.found, fix=error.fix) from error
 
     def _protection(self, entry: dict[str, Any], custom: dict[str, Any], parts: tuple[str | int, ...]) -> Protection:
         word = custom.get("protection")

@@ -1,5 +1,6 @@
 """What a contract says, as typed objects: every other part of the lakehouse reads these and never the YAML."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -33,6 +34,15 @@ class Severity(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Pin:
+    """A limit of a statistic that the contract gives instead of what is learned, or that nobody is to ask for it."""
+
+    low: float = -math.inf
+    high: float = math.inf
+    is_off: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Column:
     """One column of a dataset: how it is found in the file, which type it has and how it is protected.
 
@@ -48,6 +58,7 @@ class Column:
         also_called: other names that it has in files, such as the one before it was renamed.
         may_be_missing: a file without it is not worth a word.
         subject: the column that says whose the value is.
+        usual: limits of its statistics, by their names.
     """
 
     name: str
@@ -72,6 +83,7 @@ class Column:
     also_called: tuple[str, ...] = ()
     may_be_missing: bool = False
     subject: str | None = None
+    usual: Mapping[str, Pin] = field(default_factory=lambda: _EMPTY)
 
     @property
     def protected(self) -> bool:
@@ -249,6 +261,7 @@ class DatasetContract:
         cluster_by: columns that its tables are filtered by: compaction sorts their rows by these.
         redelivery: what a new file does to those that arrived under its name before: `adds` rows to theirs, or `replaces` them.
         archiving: when rows leave its raw table for the archive; None keeps them.
+        usual: limits of a batch's statistics, by their names.
         digest: sha256 of the parsed document: comments and the order of keys don't change it.
     """
 
@@ -273,6 +286,7 @@ class DatasetContract:
     null_values: tuple[str, ...] = ()
     cluster_by: tuple[str, ...] = ()
     archiving: Archiving | None = None
+    usual: Mapping[str, Pin] = field(default_factory=lambda: _EMPTY)
     tags: tuple[str, ...] = ()
     digest: str = ""
     path: Path | None = None

@@ -22,7 +22,7 @@ from lakehouse.tables.log import CommitLog
 from lakehouse.tables.names import TableName
 
 # Another number makes the index be made anew: it held less before.
-_FORMAT = 3
+_FORMAT = 4
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS progress (raw TEXT PRIMARY KEY, version INTEGER NOT NULL, mark TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS looks (quarantine TEXT PRIMARY KEY, version INTEGER NOT NULL, mark TEXT NOT NULL) WITHOUT ROWID;
@@ -30,6 +30,7 @@ CREATE TABLE IF NOT EXISTS restores (raw TEXT PRIMARY KEY, version INTEGER NOT N
 CREATE TABLE IF NOT EXISTS ingested (raw TEXT, sha256 TEXT, batch INTEGER NOT NULL, rows_read INTEGER, rows_accepted INTEGER,
     rows_quarantined INTEGER, file TEXT, archive TEXT, replaced_by TEXT, PRIMARY KEY (raw, sha256)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS names ON ingested (raw, file);
+CREATE INDEX IF NOT EXISTS arrivals ON ingested (raw, batch);
 CREATE TABLE IF NOT EXISTS batches (raw TEXT, batch INTEGER, mark TEXT NOT NULL, PRIMARY KEY (raw, batch)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS refused (raw TEXT, sha256 TEXT, contract TEXT, error TEXT, PRIMARY KEY (raw, sha256)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS looked (path TEXT PRIMARY KEY, size INTEGER NOT NULL, mark NOT NULL,
@@ -284,6 +285,14 @@ class KnownFiles:
                 (self._raw,),
             ).fetchall()
         return [KnownFile(*row) for row in rows]
+
+    def newest_batches(self, limit: int) -> frozenset[int]:
+        """The newest batches of which a file is still there: neither undone by a restore nor replaced; after `catch_up`."""
+        with self._database() as database:
+            rows = database.execute(
+                "SELECT DISTINCT batch FROM ingested WHERE raw = ? AND replaced_by IS NULL ORDER BY batch DESC LIMIT ?", (self._raw, limit)
+            ).fetchall()
+        return frozenset(row[0] for row in rows)
 
     def mark_of_batch(self, batch: int) -> str | None:
         """What identifies raw's commit of a batch, None where raw has no such batch; after `catch_up`."""

@@ -272,7 +272,9 @@ class _Work:
             checks: list[CheckResult] = []
 
             def judged(result: BatchResult) -> None:
-                judgement = judge_batch(self.lake, con, self.contract, result, run=self.run, now=self.now, noted=self.noted)
+                judgement = judge_batch(
+                    self.lake, con, self.contract, result, run=self.run, now=self.now, noted=self.noted, counted=known.newest_batches(60)
+                )
                 checks.extend(judgement.results)
                 unrecorded.note(judgement.note)
 

@@ -17,6 +17,7 @@ from lakehouse.quality import (
     BatchProfile,
     CheckResult,
     check_batch,
+    measured,
     profile_sql,
     read_profiles,
     results_sql,
@@ -49,17 +50,30 @@ def judge_batch(
     run: str,
     now: datetime,
     noted: Sequence[CheckResult] = (),
+    counted: frozenset[int] | None = None,
 ) -> Judgement:
-    """Judge a batch as a whole, before it counts; `noted` is what was found before it was read."""
+    """Judge a batch as a whole, before it counts.
+
+    Args:
+        lake: the tables.
+        con: where the batch was read.
+        contract: the dataset's.
+        result: the batch.
+        run: recorded with the results.
+        now: likewise.
+        noted: what was found before it was read.
+        counted: the batches that are history: those whose rows are still there; None means all.
+    """
     files = sum(outcome.error is None for outcome in result.files)
-    profile = result.tally.profile(result.number, files)
-    history = _history(lake, con, contract)
+    history = _history(lake, con, contract, counted)
+    rows_sql = result.tally.rows_sql
+    profile = measured(con, contract, result.tally.profile(result.number, files), history, rows_sql=rows_sql)
     results = [
         _conservation(contract, result),
         *noted,
         *column_results(contract, result.files),
         *result.tally.row_results(),
-        *check_batch(con, contract, profile, history, rows_sql=result.tally.rows_sql),
+        *check_batch(con, contract, profile, history, rows_sql=rows_sql),
     ]
     additions = (
         Addition(PROFILES_TABLE, f"profile.{contract.name}", profile_sql(profile, dataset=contract.name, run=run, at=now)),
@@ -80,8 +94,8 @@ def _conservation(contract: DatasetContract, result: BatchResult) -> CheckResult
     return CheckResult("batch.rows_conserved", contract.name, contract.raw, Level.STRUCTURAL, Severity.ERROR, lost == 0, abs(lost), detail)
 
 
-def _history(lake: Lake, con: duckdb.DuckDBPyConnection, contract: DatasetContract) -> list[BatchProfile]:
-    """Profiles of the newest batches, read from the newest files only."""
+def _history(lake: Lake, con: duckdb.DuckDBPyConnection, contract: DatasetContract, counted: frozenset[int] | None) -> list[BatchProfile]:
+    """Profiles of the newest batches that count, read from the newest files only."""
     if not lake.exists(PROFILES_TABLE):
         return []
     snapshot = lake.snapshot(PROFILES_TABLE)
@@ -89,12 +103,18 @@ def _history(lake: Lake, con: duckdb.DuckDBPyConnection, contract: DatasetContra
         file
         for file in snapshot.files
         if (low := file.facts.get("min.dataset")) is None or low <= contract.name <= (file.facts.get("max.dataset") or contract.name)
+        if counted is None or _has_one_of(counted, file.facts.get("min.batch"), file.facts.get("max.batch"))
     ]
     newest = sorted(mine, key=lambda file: file.facts.get("max.batch") or 0)[-_HISTORY_FILES:]
     if not newest:
         return []
     addresses = [file.uri.removeprefix("file://") for file in newest]
-    return read_profiles(con, snapshot.scan_sql(con, files=addresses), dataset=contract.name)
+    return read_profiles(con, snapshot.scan_sql(con, files=addresses), dataset=contract.name, batches=counted)
+
+
+def _has_one_of(batches: frozenset[int], low: int | None, high: int | None) -> bool:
+    """Whether a file whose batches are between these may hold one of them."""
+    return low is None or high is None or any(low <= batch <= high for batch in batches)
 
 
 def index_batches(lake: Lake, con: duckdb.DuckDBPyConnection, contract: DatasetContract) -> int:
