@@ -6,6 +6,7 @@ quarantined rows that raw's log does not know; `dead` removes them.
 
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -14,12 +15,14 @@ import duckdb
 from lakehouse.contracts import DatasetContract
 from lakehouse.crashpoints import Point, reached
 from lakehouse.ingest.archive import Original, archive
+from lakehouse.ingest.dead import taken_back_if_superseded
 from lakehouse.ingest.erased import ErasedRows
 from lakehouse.ingest.errors import Superseded
 from lakehouse.ingest.known import KnownFile, app_id
 from lakehouse.ingest.pieces import PiecewiseAppend
-from lakehouse.ingest.reading import BAD_TABLE, GOOD_TABLE, BatchReader, FileOutcome, Told
+from lakehouse.ingest.reading import BatchReader, FileOutcome, Told
 from lakehouse.ingest.replacing import Taken, take_out
+from lakehouse.ingest.sorting import BAD_TABLE, GOOD_TABLE
 from lakehouse.ingest.tally import BatchTally
 from lakehouse.privacy import Key
 from lakehouse.settings import Settings
@@ -130,7 +133,8 @@ class Batch:
             accepted[0].written.append(pieces.write(con, f"SELECT * FROM {GOOD_TABLE}"))
         written = [one for outcome in accepted for one in outcome.written]
         result.tally.measure(self._rows_sql(pieces, written), BAD_TABLE)
-        if taken.rows_sql or _count(con, BAD_TABLE):
+        is_quarantined = bool(taken.rows_sql or _count(con, BAD_TABLE))
+        if is_quarantined:
             made = self._lake.append(
                 con,
                 self._contract.quarantine,
@@ -144,7 +148,9 @@ class Batch:
         if accepted:
             judged(result)
         stamp = Stamp(asset=self._contract.raw, run=self._run, code=self._contract.digest, source=source)
-        return pieces.commit(con, written, empty_sql=f"SELECT * FROM {GOOD_TABLE} WHERE false", batch=number, stamp=stamp, taken=taken)
+        undo = taken_back_if_superseded(self._lake, con, self._contract, number, run=self._run) if is_quarantined else nullcontext()
+        with undo:
+            return pieces.commit(con, written, empty_sql=f"SELECT * FROM {GOOD_TABLE} WHERE false", batch=number, stamp=stamp, taken=taken)
 
     def _source(self, accepted: Sequence[FileOutcome], number: int) -> dict[str, object]:
         """Archive the originals and say what this batch accounts for."""

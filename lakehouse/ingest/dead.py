@@ -3,16 +3,19 @@
 Raw takes a batch only on condition that no other came in between. So once raw's newest batch has the number of a quarantined one,
 or a later one, that batch is decided: it counts if raw's log has it under this number with the same mark, or its rows are dead. The
 number alone does not tell: two processes may choose the same one, and a batch without bad rows writes nothing to quarantine.
+A process whose batch came too late knows it first, and takes its rows back.
 
 A batch that decides on rows of earlier ones (a replay, a discard, a file that replaces another) writes them again as they are now;
 the newest that counts is the row. The older ones are removed once the batch is in raw, by its process or by whoever comes next.
 """
 
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
 
 import duckdb
 
 from lakehouse.contracts import DatasetContract
+from lakehouse.ingest.errors import Superseded
 from lakehouse.ingest.known import KnownFiles, app_id, batch_of, changes_of, mark_of
 from lakehouse.tables import CommitInfo, Lake, Stamp, in_force
 from lakehouse.tables.sources import inner
@@ -56,6 +59,26 @@ def remove_dead(lake: Lake, con: duckdb.DuckDBPyConnection, contract: DatasetCon
     if looked_at is not None:
         known.remember_look(looked_at)
     return dead
+
+
+@contextmanager
+def taken_back_if_superseded(
+    lake: Lake, con: duckdb.DuckDBPyConnection, contract: DatasetContract, number: int, *, run: str
+) -> Generator[None]:
+    """Remove the rows that a batch wrote to quarantine if its raw commit came too late; until then nobody else can know that they are dead.
+
+    Args:
+        lake: holds quarantine.
+        con: used to remove them.
+        contract: of the dataset.
+        number: of the batch; no other one has rows under it there.
+        run: recorded in the commit.
+    """
+    try:
+        yield
+    except Superseded:
+        _remove(lake, con, contract, [number], [], run=run)
+        raise
 
 
 def _remove(lake: Lake, con: duckdb.DuckDBPyConnection, contract: DatasetContract, dead: list[int], moving: list[int], *, run: str) -> None:

@@ -18,7 +18,7 @@ import duckdb
 
 from lakehouse.contracts import DatasetContract
 from lakehouse.crashpoints import Point, reached
-from lakehouse.ingest.dead import remove_dead
+from lakehouse.ingest.dead import remove_dead, taken_back_if_superseded
 from lakehouse.ingest.errors import Superseded
 from lakehouse.ingest.events import EVENTS_TABLE, Author
 from lakehouse.ingest.known import KnownFiles, app_id
@@ -123,13 +123,14 @@ def _commit(
         if made.skipped:
             raise Superseded(contract.quarantine)
         reached(Point.QUARANTINE_COMMITTED)
-        commit = pieces.commit(
-            con,
-            decided.written,
-            empty_sql=f"SELECT * FROM {inner(lake.scan_sql(contract.raw, con=con))} WHERE false",
-            batch=number,
-            stamp=Stamp(asset=contract.raw, run=author.run, code=contract.digest, source=source),
-        )
+        with taken_back_if_superseded(lake, con, contract, number, run=author.run):
+            commit = pieces.commit(
+                con,
+                decided.written,
+                empty_sql=f"SELECT * FROM {inner(lake.scan_sql(contract.raw, con=con))} WHERE false",
+                batch=number,
+                stamp=Stamp(asset=contract.raw, run=author.run, code=contract.digest, source=source),
+            )
     except BaseException:
         pieces.discard(decided.written)
         raise

@@ -15,43 +15,29 @@ from lakehouse.errors import FileRefused
 from lakehouse.ingest.archive import Original
 from lakehouse.ingest.erased import ErasedRows
 from lakehouse.ingest.keys import KeyWatch
-from lakehouse.ingest.limits import SHAPE_RULE, JudgedFile, check_limits
+from lakehouse.ingest.limits import JudgedFile, check_limits
 from lakehouse.ingest.pieces import PiecewiseAppend
 from lakehouse.ingest.readers import Chunk, FileFormat, Others, Select, as_text, read_chunks, read_documents, scratch_folder, sniff
 from lakehouse.ingest.readers.chunks import FILE_SHIFT, new_name
 from lakehouse.ingest.readers.encoding import UTF8
 from lakehouse.ingest.readers.formats import SLICE_BYTES
+from lakehouse.ingest.sorting import BAD_TABLE, ROW_MASK, RowSorter, of_file
 from lakehouse.ingest.tally import BatchTally
 from lakehouse.ingest.validation import (
-    BAD,
-    RECORD,
     Matching,
     RowJudge,
     check_columns,
     check_new_columns,
     match_columns,
-    worst_level_sql,
 )
-from lakehouse.privacy import Key, install, install_subject_seal, protect_sql
+from lakehouse.privacy import Key
 from lakehouse.settings import Settings
-from lakehouse.sql import quote_identifier, quote_literal
+from lakehouse.sql import quote_identifier
 from lakehouse.tables.writing import Written
 
-GOOD_TABLE = "__batch_good"
-BAD_TABLE = "__batch_bad"
-_ERASED_TABLE = "__batch_erased"
-# Pieces this large are written at once; smaller ones of many files become one data file together.
-_DIRECT_ROWS = 200_000
 # Up to this size files are judged together: for a small file the planning of its queries costs more than its rows.
 _SMALL_BYTES = 2 * 1024 * 1024
 _GROUP_BYTES = 32 * 1024 * 1024
-_ROW_MASK = (1 << FILE_SHIFT) - 1
-_ORIGIN = "_batch BIGINT, _file VARCHAR, _sha256 VARCHAR, _row BIGINT, _ingested_at TIMESTAMPTZ"
-
-# What is decided on a quarantined row later: ingestion is the first attempt.
-_DECISION = "attempts INTEGER DEFAULT 1, changed_at TIMESTAMPTZ, changed_by VARCHAR, history VARCHAR, _arrival BIGINT"
-_BAD_COLUMNS = "_batch, _file, _sha256, _row, _ingested_at, record, level, rules, reasons, status"
-
 Told = Callable[[Original, int], None]
 
 
@@ -119,15 +105,12 @@ class BatchReader:
         erased: ErasedRows | None = None,
     ) -> None:
         self._con = con
-        self._erased = erased
         self._contract = contract
         self._settings = settings
-        self._key = key
-        self._number = number
-        self._now = now
         self._pieces = pieces
         self._told = told
         self._judge = RowJudge(contract, key)
+        self._sorter = RowSorter(con, contract, self._judge, key=key, number=number, now=now, erased=erased)
         self.tally = BatchTally(con, contract, self._judge)
         self.outcomes: list[FileOutcome] = []
 
@@ -151,16 +134,7 @@ class BatchReader:
 
     def prepare(self) -> None:
         """Make the two tables, empty."""
-        if self._key is not None:
-            install(self._con, self._key)
-            if self._judge.seals_for_subjects:
-                install_subject_seal(self._con, self._key)
-        columns = ", ".join(f"{quote_identifier(column.name)} {column.stored_type}" for column in self._contract.columns)
-        rescued = ", _rescued VARCHAR" if self._judge.rescues else ""
-        self._con.execute(f"CREATE OR REPLACE TEMP TABLE {GOOD_TABLE} ({columns}{rescued}, {_ORIGIN})")
-        self._con.execute(f"CREATE OR REPLACE TEMP TABLE {_ERASED_TABLE} (_sha256 VARCHAR, is_line BOOLEAN)")
-        kept = "record VARCHAR, level VARCHAR, rules VARCHAR[], reasons VARCHAR[], status VARCHAR"
-        self._con.execute(f"CREATE OR REPLACE TEMP TABLE {BAD_TABLE} ({_ORIGIN}, {kept}, {_DECISION})")
+        self._sorter.prepare()
 
     # ---- rows that were read before
 
@@ -181,22 +155,13 @@ class BatchReader:
             self._con.execute(f"CREATE TEMP TABLE {quote_identifier(judged)} AS {' UNION ALL BY NAME '.join(selects)}")
             if accepted_sql is not None:
                 watch.know(accepted_sql)
-            rows, origin = self._count(f"SELECT count(*) FROM {quote_identifier(judged)}"), self._origin_of_many(files)
-            rows_sql, rows = self._without_erased(f"(SELECT * FROM {quote_identifier(judged)})", rows, origin)
+            rows, origin = self._count(f"SELECT count(*) FROM {quote_identifier(judged)}"), self._sorter.origin_of_many(files)
+            rows_sql, rows = self._sorter.without_erased(f"(SELECT * FROM {quote_identifier(judged)})", rows, origin)
             if rows:
-                self._keep(rows_sql, rows, watch.repeated(f"(SELECT {self._as_in_raw()} FROM {rows_sql})"), origin)
+                self._sorter.keep(rows_sql, rows, watch.repeated(f"(SELECT {self._sorter.as_in_raw()} FROM {rows_sql})"), origin)
         finally:
             watch.close()
             self._con.execute(f"DROP TABLE IF EXISTS {quote_identifier(judged)}")
-
-    def _as_in_raw(self) -> str:
-        """Every column, protected ones as raw has them: only so can their values be compared with raw's."""
-        protected = [
-            f"{sql} AS {quote_identifier(column.name)}"
-            for column, sql in self._judge.as_stored()
-            if column.protected and self._key is not None
-        ]
-        return f"* REPLACE ({', '.join(protected)})" if protected else "*"
 
     # ---- one large file
 
@@ -209,24 +174,28 @@ class BatchReader:
                 self._pieces_of(outcome, shape, watch)
             finally:
                 watch.close()
-            outcome.rows_quarantined = self._count(f"SELECT count(*) FROM {BAD_TABLE} WHERE {_of(outcome)}")
-            outcome.rows_erased = self._count(f"SELECT count(*) FROM {_ERASED_TABLE} WHERE {_of(outcome)}")
+            outcome.rows_quarantined = self._sorter.quarantined().get(outcome.original.sha256, 0)
+            outcome.rows_erased = self._sorter.erased().get(outcome.original.sha256, 0)
             self._check_limits(outcome)
         except FileRefused as error:
             self._refuse(outcome, error)
             self.tally.back_to(mark)
 
     def _pieces_of(self, outcome: FileOutcome, shape: FileFormat, watch: KeyWatch) -> None:
-        origin = self._origin(outcome.original)
+        origin = self._sorter.origin(outcome.original)
+
+        def direct(sql: str) -> None:
+            outcome.written.append(self._pieces.write(self._con, sql))
+
         select = self._judge.select(outcome.original.path.name, by_path=_is_json(shape))
         with closing(self._chunks(outcome, shape, select)) as chunks:
             for chunk in chunks:
                 self._note_columns(outcome, select.matching, chunk.others.get(0, ()), by_path=select.by_path)
-                self._keep_rejects(chunk, origin)
+                self._sorter.keep_rejects(chunk, origin)
                 if chunk.rows:
-                    rows_sql, rows = self._without_erased(chunk.rows_sql, chunk.rows, origin)
+                    rows_sql, rows = self._sorter.without_erased(chunk.rows_sql, chunk.rows, origin)
                     repeated = watch.repeated(rows_sql)
-                    good = self._keep(rows_sql, rows, repeated, origin, direct=outcome)
+                    good = self._sorter.keep(rows_sql, rows, repeated, origin, direct=direct)
                     if good:
                         self.tally.add(rows_sql, repeated)
                 outcome.rows_read += chunk.rows + len(chunk.rejects)
@@ -314,10 +283,10 @@ class BatchReader:
         table = quote_identifier(group.table)
         columns = ", ".join(quote_identifier(column) for column in chunk.names)
         shift = next(iter(outcomes)) << FILE_SHIFT if len(outcomes) == 1 else 0
-        row = f"(_row & {_ROW_MASK}) + {shift}" if shift else "_row"
+        row = f"(_row & {ROW_MASK}) + {shift}" if shift else "_row"
         self._con.execute(f"INSERT INTO {table} SELECT {columns}, {row} FROM {chunk.rows_sql}")
         if len(outcomes) == 1:
-            self._keep_rejects(chunk, self._origin(first.original, f"_row & {_ROW_MASK}"))
+            self._sorter.keep_rejects(chunk, self._sorter.origin(first.original, f"_row & {ROW_MASK}"))
             first.rows_read += chunk.rows + len(chunk.rejects)
             return
         for number, rows in self._con.execute(f"SELECT _row >> {FILE_SHIFT}, count(*) FROM {table} GROUP BY 1").fetchall():
@@ -326,18 +295,9 @@ class BatchReader:
         for reject in chunk.rejects:
             outcomes[reject.row >> FILE_SHIFT].rows_read += 1
         if chunk.rejects:
-            files = self._files_table(outcomes)
-            self._keep_rejects(chunk, self._origin_of_many(files))
+            files = self._sorter.files_table({number: one.original for number, one in outcomes.items()})
+            self._sorter.keep_rejects(chunk, self._sorter.origin_of_many(files))
             self._con.execute(f"DROP TABLE {quote_identifier(files)}")
-
-    def _files_table(self, outcomes: dict[int, FileOutcome]) -> str:
-        name = new_name("files")
-        values = ", ".join(
-            f"({number}::BIGINT, {quote_literal(_file_name(one.original))}, {quote_literal(one.original.sha256)})"
-            for number, one in outcomes.items()
-        )
-        self._con.execute(f"CREATE TEMP TABLE {quote_identifier(name)} AS SELECT * FROM (VALUES {values}) AS f(__number, __name, __digest)")
-        return name
 
     def _judge_group(self, group: _Group) -> None:
         """Judge all files of a group at once; if some break their limit, judge the others again without them."""
@@ -351,17 +311,13 @@ class BatchReader:
             for number, error in refusals.items():
                 self._refuse(left.pop(number), error)
             for outcome in left.values():
-                for table in (GOOD_TABLE, BAD_TABLE):
-                    # Records that are none were counted when the file was read: they stay.
-                    kept = f" AND NOT list_contains(rules, {quote_literal(SHAPE_RULE)})" if table == BAD_TABLE else ""
-                    self._con.execute(f"DELETE FROM {table} WHERE {_of(outcome)}{kept}")
-                self._con.execute(f"DELETE FROM {_ERASED_TABLE} WHERE {_of(outcome)} AND NOT is_line")
+                self._sorter.forget_judgement(outcome.original)
 
     def _judge_files(self, group: _Group, outcomes: dict[int, FileOutcome]) -> dict[int, FileRefused]:
         matching = match_columns(self._contract, group.names)
         numbers = ", ".join(str(number) for number in outcomes)
         source = f"(SELECT * FROM {quote_identifier(group.table)} WHERE _row >> {FILE_SHIFT} IN ({numbers}))"
-        judged, files = new_name("judged"), self._files_table(outcomes)
+        judged, files = new_name("judged"), self._sorter.files_table({number: one.original for number, one in outcomes.items()})
         rows_sql = f"(SELECT * FROM {quote_identifier(judged)})"
         watch = KeyWatch(self._con, self._contract, is_one_piece=True)
         try:
@@ -370,9 +326,9 @@ class BatchReader:
             )
             rows = self._count(f"SELECT count(*) FROM {quote_identifier(judged)}")
             if rows:
-                rows_sql, rows = self._without_erased(rows_sql, rows, self._origin_of_many(files))
+                rows_sql, rows = self._sorter.without_erased(rows_sql, rows, self._sorter.origin_of_many(files))
                 repeated = watch.repeated(rows_sql)
-                if self._keep(rows_sql, rows, repeated, self._origin_of_many(files)):
+                if self._sorter.keep(rows_sql, rows, repeated, self._sorter.origin_of_many(files)):
                     self.tally.add(rows_sql, repeated)
         finally:
             watch.close()
@@ -381,8 +337,7 @@ class BatchReader:
         return self._limits_broken(outcomes)
 
     def _limits_broken(self, outcomes: dict[int, FileOutcome]) -> dict[int, FileRefused]:
-        bad = dict(self._con.execute(f"SELECT _sha256, count(*) FROM {BAD_TABLE} GROUP BY _sha256").fetchall())
-        erased = dict(self._con.execute(f"SELECT _sha256, count(*) FROM {_ERASED_TABLE} GROUP BY _sha256").fetchall())
+        bad, erased = self._sorter.quarantined(), self._sorter.erased()
         refusals: dict[int, FileRefused] = {}
         for number, outcome in outcomes.items():
             outcome.rows_quarantined = bad.get(outcome.original.sha256, 0)
@@ -425,98 +380,13 @@ class BatchReader:
             spill_dir=self._settings.spill_dir,
         )
 
-    def _origin(self, original: Original, row: str = "_row") -> tuple[str, str]:
-        """The SELECT list that says where a row comes from, and the join it needs."""
-        return self._origin_columns(quote_literal(_file_name(original)), quote_literal(original.sha256), row), ""
-
-    def _origin_of_many(self, files: str) -> tuple[str, str]:
-        columns = self._origin_columns("__name", "__digest", f"_row & {_ROW_MASK}")
-        return columns, f" JOIN {quote_identifier(files)} ON __number = _row >> {FILE_SHIFT}"
-
-    def _origin_columns(self, file: str, sha256: str, row: str) -> str:
-        arrived = f"{quote_literal(self._now)} AS _ingested_at"
-        return f"{self._number}::BIGINT AS _batch, {file} AS _file, {sha256} AS _sha256, {row} AS _row, {arrived}"
-
-    def _keep(self, rows_sql: str, rows: int, repeated: str | None, origin: tuple[str, str], *, direct: FileOutcome | None = None) -> int:
-        """Divide judged rows between the two tables; returns the number of good ones."""
-        bad = self._keep_bad(rows_sql, repeated, origin)
-        good = rows - bad
-        columns, join = origin
-        others = f" AND _row NOT IN (SELECT _row FROM {quote_identifier(repeated)})" if repeated else ""
-        where = f" WHERE {BAD} IS NULL{others}" if bad else ""
-        inner = f"(SELECT * FROM {rows_sql}{where})"
-        sql = f"SELECT {', '.join(self._judge.stored())}, {columns} FROM {inner}{join}"
-        if good >= _DIRECT_ROWS and direct is not None:
-            direct.written.append(self._pieces.write(self._con, sql))
-        elif good:
-            self._con.execute(f"INSERT INTO {GOOD_TABLE} BY NAME {sql}")
-        return good
-
-    def _keep_bad(self, rows_sql: str, repeated: str | None, origin: tuple[str, str]) -> int:
-        """Rows that broke a rule, with all their reasons; returns their number."""
-        columns, join = origin
-        if repeated is None:
-            inner = f"(SELECT *, {BAD} AS __broken, {RECORD} AS __shown FROM {rows_sql} WHERE {BAD} IS NOT NULL)"
-        else:
-            again = (
-                f"(SELECT _row AS __again_row, list({{'rule': rule, 'level': level, 'reason': reason}} ORDER BY rule) AS __again "
-                f"FROM {quote_identifier(repeated)} GROUP BY _row)"
-            )
-            # A row that only repeats a key was good so far: its record is made of its values.
-            shown = f"coalesce({RECORD}, json_object({', '.join(self._value_pairs())})::VARCHAR) AS __shown"
-            inner = (
-                f"(SELECT *, list_concat(coalesce({BAD}, []), coalesce(__again, [])) AS __broken, {shown} FROM {rows_sql} "
-                f"LEFT JOIN {again} ON _row = __again_row WHERE {BAD} IS NOT NULL OR __again IS NOT NULL)"
-            )
-        levels = worst_level_sql("list_transform(__broken, lambda __one: __one.level)")
-        made = self._con.execute(
-            f"INSERT INTO {BAD_TABLE} ({_BAD_COLUMNS}) SELECT {columns}, __shown, {levels}, list_transform(__broken, lambda __one: __one.rule), "
-            f"list_transform(__broken, lambda __one: __one.reason), 'waiting' FROM {inner}{join}"
-        ).fetchone()
-        return int(made[0]) if made else 0
-
-    def _keep_rejects(self, chunk: Chunk, origin: tuple[str, str]) -> None:
-        """Records that are none: as they arrived, sealed where the contract protects columns."""
-        if not chunk.rejects:
-            return
-        record = protect_sql("record", "encrypt", self._key) if self._key is not None else "record"
-        lines = chunk.rejects_sql
-        if self._erased is not None:
-            condition = self._erased.line_sql("record")
-            self._set_aside(lines, condition, origin, is_line=True)
-            lines = f"(SELECT * FROM {lines} WHERE NOT {condition})"
-        self._con.execute(
-            f"INSERT INTO {BAD_TABLE} ({_BAD_COLUMNS}) SELECT {origin[0]}, {record}, 'structural', [{quote_literal(SHAPE_RULE)}], "
-            f"['the record ' || reason], 'waiting' FROM {lines}{origin[1]}"
-        )
-
-    def _without_erased(self, rows_sql: str, rows: int, origin: tuple[str, str]) -> tuple[str, int]:
-        """Judged rows without those of people who were erased, who are counted; and how many are left."""
-        if self._erased is None:
-            return rows_sql, rows
-        gone = self._set_aside(rows_sql, self._erased.row_sql, origin, is_line=False)
-        return (f"(SELECT * FROM {rows_sql} WHERE NOT {self._erased.row_sql})", rows - gone) if gone else (rows_sql, rows)
-
-    def _set_aside(self, rows_sql: str, condition: str, origin: tuple[str, str], *, is_line: bool) -> int:
-        columns, join = origin
-        made = self._con.execute(
-            f"INSERT INTO {_ERASED_TABLE} SELECT _sha256, {str(is_line).lower()} "
-            f"FROM (SELECT {columns} FROM (SELECT * FROM {rows_sql} WHERE {condition}){join})"
-        ).fetchone()
-        return int(made[0]) if made else 0
-
-    def _value_pairs(self) -> list[str]:
-        pairs: list[str] = []
-        for column in self._contract.columns:
-            name = quote_identifier(column.name)
-            is_protected = column.protected and self._key is not None
-            value = protect_sql(name, column.protection, self._key) if is_protected and self._key else f"CAST({name} AS VARCHAR)"
-            pairs.append(f"{quote_literal(column.source)}, {value}")
-        return pairs
+    def _count(self, sql: str) -> int:
+        found = self._con.execute(sql).fetchone()
+        return int(found[0]) if found else 0
 
     def _check_limits(self, outcome: FileOutcome) -> None:
         """Refuse a file that is more wrong than the contract allows."""
-        bad_rows_sql = f"SELECT * FROM {BAD_TABLE} WHERE {_of(outcome)}"
+        bad_rows_sql = f"SELECT * FROM {BAD_TABLE} WHERE {of_file(outcome.original)}"
         name = outcome.original.path.name
         check_limits(self._con, self._contract, JudgedFile(name, outcome.rows_read, outcome.rows_quarantined, bad_rows_sql))
 
@@ -527,20 +397,7 @@ class BatchReader:
         outcome.written = []
         outcome.rows_read = outcome.rows_quarantined = outcome.rows_erased = 0
         outcome.missing = outcome.unknown = ()
-        for table in (GOOD_TABLE, BAD_TABLE, _ERASED_TABLE):
-            self._con.execute(f"DELETE FROM {table} WHERE {_of(outcome)}")
-
-    def _count(self, sql: str) -> int:
-        found = self._con.execute(sql).fetchone()
-        return int(found[0]) if found else 0
-
-
-def _of(outcome: FileOutcome) -> str:
-    return f"_sha256 = {quote_literal(outcome.original.sha256)}"
-
-
-def _file_name(original: Original) -> str:
-    return original.path.name.replace("\0", "")
+        self._sorter.forget(outcome.original)
 
 
 def _is_json(shape: FileFormat) -> bool:

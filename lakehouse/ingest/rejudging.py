@@ -23,7 +23,8 @@ from lakehouse.ingest.readers import Chunk, FileFormat, Reject, as_text, read_ch
 from lakehouse.ingest.readers.chunks import FILE_SHIFT, drop, new_name, rejects_table
 from lakehouse.ingest.readers.delimited import dialect_of
 from lakehouse.ingest.readers.records import split_records
-from lakehouse.ingest.reading import BAD_TABLE, BatchReader
+from lakehouse.ingest.reading import BatchReader
+from lakehouse.ingest.sorting import BAD_TABLE
 from lakehouse.ingest.waiting import IS_LINE, pointer
 from lakehouse.privacy import Key, decrypted_copy, protect_sql
 from lakehouse.settings import Settings

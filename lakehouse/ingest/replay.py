@@ -16,8 +16,9 @@ from lakehouse.ingest.events import EVENTS_TABLE, Author, discard_chosen, event_
 from lakehouse.ingest.known import KnownFile, KnownFiles
 from lakehouse.ingest.pieces import PiecewiseAppend
 from lakehouse.ingest.readers.chunks import FILE_SHIFT
-from lakehouse.ingest.reading import BAD_TABLE, GOOD_TABLE, BatchReader
+from lakehouse.ingest.reading import BatchReader
 from lakehouse.ingest.rejudging import CHOSEN_TABLE, FILES_TABLE, Rejudge
+from lakehouse.ingest.sorting import BAD_TABLE, GOOD_TABLE
 from lakehouse.ingest.waiting import Selection
 from lakehouse.privacy import Key
 from lakehouse.privacy import key as secret_key

@@ -319,7 +319,7 @@ def test_a_refused_landing_file_is_not_read_again_under_the_same_contract(
 def test_a_piece_boundary_changes_nothing(
     lake: Lake, settings: Settings, people: DatasetContract, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from lakehouse.ingest import ingest, reading
+    from lakehouse.ingest import ingest, reading, sorting
 
     text = HEADER + "".join(
         f'P{number % 900},{number % 140},1.{number % 10},,"{"fx"[number % 7 == 0]}",{chr(10) if number % 50 == 0 else ""}{number % 3}\n'
@@ -332,7 +332,7 @@ def test_a_piece_boundary_changes_nothing(
     ingest(whole, people, [file], settings=settings, run="r", now=at)
     original = reading.read_chunks
     monkeypatch.setattr(reading, "_SMALL_BYTES", 0)
-    monkeypatch.setattr(reading, "_DIRECT_ROWS", 50)
+    monkeypatch.setattr(sorting, "_DIRECT_ROWS", 50)
     monkeypatch.setattr(reading, "_is_one_piece", lambda *_: False)
     monkeypatch.setattr(reading, "read_chunks", lambda *args, **named: original(*args, **named, slice_bytes=4096))
     ingest(sliced, people, [file], settings=settings, run="r", now=at)

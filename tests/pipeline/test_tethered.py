@@ -13,7 +13,7 @@ from lakehouse.pipeline.orchestrator import output_lines
 from lakehouse.settings import Settings
 
 PROJECT = Path(__file__).resolve().parents[2]
-CHILD = "import os, sys, time; print(os.getpid(), os.getcwd(), flush=True); time.sleep(60)"
+CHILD = "import os, sys, time; print(os.getpid(), os.getcwd(), flush=True); time.sleep(600)"
 PARENT = f"""
 import sys
 from lakehouse.pipeline.orchestrator import output_lines
@@ -41,7 +41,7 @@ def test_the_child_of_a_killed_process_ends(settings: Settings):
         assert is_alive(child)
         os.kill(parent.pid, signal.SIGKILL)
         parent.wait()
-        limit = time.monotonic() + 20
+        limit = time.monotonic() + 60
         while is_alive(child) and time.monotonic() < limit:
             time.sleep(0.05)
         assert not is_alive(child)
