@@ -69,7 +69,8 @@ def diff_s(home: Path, before: int, after: int) -> float:
     lake = Lake(home / "tables", memory_limit="2GB", spill_dir=home / "spill")
     began = time.perf_counter()
     con = lake.open_connection()
-    found = diff_snapshots(con, lake.snapshot(TABLE, before), lake.snapshot(TABLE, after), key=["event_id"])
+    old, new = lake.snapshot(TABLE, before), lake.snapshot(TABLE, after)
+    found = diff_snapshots(con, old, new, key=["event_id"], changes=lambda: lake.changes(TABLE, before, after))
     seconds = time.perf_counter() - began
     con.close()
     assert (found.added, found.removed, found.changed) == (0, 0, CHANGED), found

@@ -19,6 +19,7 @@ class Point(StrEnum):
     AFTER_DATA_FILES = "after_data_files"
     MID_EVOLUTION = "mid_evolution"
     MID_MERGE = "mid_merge"
+    BEFORE_CHANGES = "before_changes"
     BEFORE_COMMIT = "before_commit"
     AFTER_COMMIT = "after_commit"
     QUARANTINE_COMMITTED = "quarantine_committed"

@@ -93,6 +93,7 @@ def _diff_document(found: "TableDiff", out: Path | None) -> dict[str, Any]:
             "only_before": found.files.only_before,
             "only_after": found.files.only_after,
             "bytes_compared": found.files.bytes_compared,
+            "changes": found.files.changes,
         },
         "samples": {
             "added": [dict(row) for row in found.samples.added],

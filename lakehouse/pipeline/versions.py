@@ -56,7 +56,8 @@ def diff_versions(
         key = next((one for one in _keys(workspace, name) if one and set(one) <= both), ())
     con = lake.open_connection()
     try:
-        return diff_snapshots(con, old, new, key=key, limit=limit, out=out)
+        since, until = sorted((old.version, new.version))
+        return diff_snapshots(con, old, new, key=key, limit=limit, out=out, changes=lambda: lake.changes(name, since, until))
     finally:
         con.close()
 

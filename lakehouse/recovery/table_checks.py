@@ -17,6 +17,9 @@ from lakehouse.recovery.findings import Advice, Failure, subject_of, version_ran
 from lakehouse.recovery.manifest import TABLES
 from lakehouse.sql import quote_identifier, quote_literal
 from lakehouse.tables import Lake, TableName
+from lakehouse.tables.feed import CHANGE_FOLDER
+from lakehouse.tables.gone import gone_versions
+from lakehouse.tables.ranges import Ranges
 from lakehouse.tables.snapshot import DataFile, Snapshot
 from lakehouse.tables.sql import glob_escape
 from lakehouse.tables.stored import StoredFile
@@ -41,7 +44,7 @@ class Inspected:
 
     Attributes:
         snapshot: its newest version; None where it can't be opened.
-        lives: every data file that some version of the log names.
+        lives: every file of rows, or of changed rows, that some version of the log names.
         listed: the files in its folder.
         failures: what is wrong.
         prefix: of the root that it is under, in the paths of a backup.
@@ -113,7 +116,7 @@ def inspect_table(lake: Lake, table: TableName, listed: Mapping[str, StoredFile]
         if problem is not None:
             seen.fail("log_can_be_read", f"version {number} of the log {problem}", log_fix, path=name)
     _open(seen, lake, is_whole=numbers[0] == 0 and not seen.failures, fix=log_fix)
-    _check_presence(seen, advice)
+    _check_presence(seen, advice, () if seen.snapshot is None else gone_versions(lake.storage, seen.snapshot))
     return seen
 
 
@@ -132,6 +135,8 @@ def _replay(lives: dict[str, Life], version: int, content: bytes | None) -> str 
             elif kind == "add":
                 path = unquote(body["path"])
                 lives[path] = Life(int(body["size"]), lives[path].first if path in lives else version)
+            elif kind == "cdc":
+                lives[unquote(body["path"])] = Life(int(body["size"]), version, version + 1)
         for path in paths_in_commit(content):
             lives.setdefault(path, Life(None, version))
     except (ValueError, KeyError, TypeError, AttributeError, StopIteration) as error:
@@ -161,15 +166,16 @@ def _open(seen: Inspected, lake: Lake, *, is_whole: bool, fix: str) -> None:
         )
 
 
-def _check_presence(seen: Inspected, advice: Advice) -> None:
-    """Files of the newest version must be there; of older versions those may be gone that a later commit took out."""
+def _check_presence(seen: Inspected, advice: Advice, gone: Ranges) -> None:
+    """Files of the newest version must be there, and the changed rows of all but `gone` ones; other files of older versions need not."""
     for path, life in seen.lives.items():
         if "://" in path or path.startswith("/"):
             continue
         stored = seen.listed.get(path)
         fix = advice.for_file(seen.folder + path)
         if stored is None:
-            if life.gone is None:
+            is_change = path.startswith(f"{CHANGE_FOLDER}/") and not any(first <= life.first <= last for first, last in gone)
+            if life.gone is None or is_change:
                 seen.fail("data_files_are_there", "the file is gone", fix, path=path)
         elif life.size is not None and stored.size_bytes != life.size:
             problem = f"the file has {stored.size_bytes} bytes, the log says {life.size}"

@@ -2,11 +2,14 @@
 
 Data files that both versions have are not read: their rows are the same. Of the others, equal rows cancel out however often they
 are there (a multiset difference); what is left is paired by the key. So the counts are exact with any key, and without one.
+
+Where the commits in between say which rows they deleted and inserted, and that is less to read, those rows are compared instead: what
+stays of the inserted when the deleted are taken away is what one version has more than the other.
 """
 
 import re
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +19,8 @@ from deltalake.schema import PrimitiveType
 
 from lakehouse.errors import SchemaMismatch, TableError
 from lakehouse.sql import quote_identifier, quote_literal
+from lakehouse.tables.changes import Changes
+from lakehouse.tables.feed import CHANGE_TYPE, ChangeType
 from lakehouse.tables.names import TableName
 from lakehouse.tables.snapshot import DataFile, Snapshot
 from lakehouse.tables.sql import quote_identifiers
@@ -41,12 +46,18 @@ class SchemaDiff:
 
 @dataclass(frozen=True, slots=True)
 class FilesCompared:
-    """Data files in both versions, which are not read, and in one alone."""
+    """Data files in both versions, which are not read, and in one alone.
+
+    Attributes:
+        bytes_compared: of the files in one version alone, or of those that were read instead.
+        changes: files that were read instead, because they say which rows the commits in between changed.
+    """
 
     in_both: int
     only_before: int
     only_after: int
     bytes_compared: int
+    changes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +117,7 @@ def diff_snapshots(
     key: Sequence[str] = (),
     limit: int = 10,
     out: Path | None = None,
+    changes: Callable[[], Changes | None] | None = None,
 ) -> TableDiff:
     """Compare two versions of a table; a column that one of them lacks is NULL in its rows.
 
@@ -116,12 +128,13 @@ def diff_snapshots(
         key: columns that tell rows apart.
         limit: how many rows of each kind are in the samples.
         out: a .parquet or .csv file that gets every row that differs, with CHANGE_COLUMN.
+        changes: asked, where rows have to be read, for what the commits from the older to the newer version say that they changed.
 
     Raises:
         SchemaMismatch: a column of the key is not in both versions.
         TableError: the file can't be written.
     """
-    comparison = _Comparison(con, before, after, key)
+    comparison = _Comparison(con, before, after, key, changes)
     try:
         return comparison.run(limit=limit, out=out)
     finally:
@@ -145,7 +158,14 @@ def diff_schemas(before: Snapshot, after: Snapshot) -> SchemaDiff:
 class _Comparison:
     """One comparison, with its temporary tables."""
 
-    def __init__(self, con: duckdb.DuckDBPyConnection, before: Snapshot, after: Snapshot, key: Sequence[str]) -> None:
+    def __init__(
+        self,
+        con: duckdb.DuckDBPyConnection,
+        before: Snapshot,
+        after: Snapshot,
+        key: Sequence[str],
+        changes: Callable[[], Changes | None] | None,
+    ) -> None:
         self.con = con
         self.before = before
         self.after = after
@@ -159,9 +179,11 @@ class _Comparison:
         self.old = [file for uri, file in old.items() if uri not in self.same]
         self.new = [file for uri, file in new.items() if uri not in self.same]
         suffix = uuid.uuid4().hex[:12]
-        self.gone, self.come, self.pairs, self.differing = (f"__diff_{name}_{suffix}" for name in ("gone", "come", "pairs", "differing"))
+        self.gone, self.come, self.differing, self.told = (f"__diff_{name}_{suffix}" for name in ("gone", "come", "differing", "told"))
         self.made: list[str] = []
         self.is_paired = False
+        self.ask_for_changes = changes
+        self.changes: Changes | None = None
 
     def close(self) -> None:
         """Remove what was made on the way."""
@@ -185,7 +207,7 @@ class _Comparison:
             after=self.after.version,
             key=self.key,
             schema=self.schema,
-            files=FilesCompared(len(self.same), len(self.old), len(self.new), sum(file.size for file in (*self.old, *self.new))),
+            files=self._files(),
             rows_before=_rows(self.before),
             rows_after=_rows(self.after),
             added=counts.added,
@@ -194,6 +216,14 @@ class _Comparison:
             changed_columns=self._changed_columns() if counts.changed else {},
             samples=self._samples(limit) if limit else Samples(),
         )
+
+    def _files(self) -> FilesCompared:
+        told = self.changes
+        read = self._full_bytes() if told is None else told.size_bytes
+        return FilesCompared(len(self.same), len(self.old), len(self.new), read, 0 if told is None else len(told.files))
+
+    def _full_bytes(self) -> int:
+        return sum(file.size for file in (*self.old, *self.new))
 
     # ---- what is compared
 
@@ -215,11 +245,14 @@ class _Comparison:
     def _side(self, snapshot: Snapshot, files: Sequence[DataFile]) -> str:
         """A SELECT of the rows of some files, in the columns of both versions."""
         have = {column.key for column in snapshot.columns}
-        selected = [
+        return f"SELECT {', '.join(self._cast(have))} FROM ({snapshot.scan_sql(self.con, files=[file.uri for file in files])})"
+
+    def _cast(self, have: Collection[str]) -> list[str]:
+        """The columns of both versions, where those that are not in `have` are NULL."""
+        return [
             f"CAST({quote_identifier(column.name) if column.key in have else 'NULL'} AS {column.sql_type}) AS {quote_identifier(column.name)}"
             for column in self.columns
         ]
-        return f"SELECT {', '.join(selected)} FROM ({snapshot.scan_sql(self.con, files=[file.uri for file in files])})"
 
     def _counted(self) -> "_Counts | None":
         """Added and removed, where one version's files are all in the other, so that the log knows how many rows they have."""
@@ -238,13 +271,31 @@ class _Comparison:
 
     def _find(self) -> None:
         """Make the tables of rows that are left when equal ones have cancelled out, numbered within their key."""
-        old, new = self._side(self.before, self.old), self._side(self.after, self.new)
-        if min(sum(file.rows or 0 for file in files) for files in (self.old, self.new)) > _DIGEST_ROWS:
+        found = self.ask_for_changes() if self.ask_for_changes is not None and self._full_bytes() else None
+        if found is not None and found.size_bytes < self._full_bytes():
+            self.changes = found
+            old, new, fewest = self._changed_sides(found)
+        else:
+            old, new = self._side(self.before, self.old), self._side(self.after, self.new)
+            fewest = min(sum(file.rows or 0 for file in files) for files in (self.old, self.new))
+        if fewest > _DIGEST_ROWS:
             old, new = self._narrowed(old, new)
         sides = {self.gone: f"{old} EXCEPT ALL {new}", self.come: f"{new} EXCEPT ALL {old}"}
         by = f"PARTITION BY {quote_identifiers(self.key)} " if self.key else ""
         for name, sql in sides.items():
             self._make(name, f"SELECT *, row_number() OVER ({by}) AS __n FROM ({sql})")
+
+    def _changed_sides(self, changes: Changes) -> tuple[str, str, int]:
+        """The rows that the commits say were there before and are there after, and how many there are on the side that has fewer."""
+        have = {column.key for column in changes.snapshot.columns}
+        kind = quote_identifier(CHANGE_TYPE)
+        self._make(self.told, f"SELECT {', '.join([*self._cast(have), kind])} FROM ({changes.scan_sql(self.con)})")
+        sides = [f"({quote_literal(str(ChangeType.DELETE))}, {quote_literal(str(ChangeType.BEFORE))})"]
+        sides.append(f"({quote_literal(str(ChangeType.INSERT))}, {quote_literal(str(ChangeType.AFTER))})")
+        if self.before.version > self.after.version:
+            sides.reverse()
+        old, new = (f"SELECT * EXCLUDE ({kind}) FROM {self.told} WHERE {kind} IN {side}" for side in sides)
+        return old, new, min(self._count(old), self._count(new))
 
     def _narrowed(self, old: str, new: str) -> tuple[str, str]:
         """Both sides without most of the rows that are equal: those of the parts, by hash of the key, whose digests agree."""

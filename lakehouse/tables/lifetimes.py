@@ -1,7 +1,7 @@
 """From which version to which each data file was part of a table, read from the whole of its log."""
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import unquote
 
@@ -13,6 +13,7 @@ from lakehouse.tables.snapshot import Snapshot
 from lakehouse.tables.storage import Storage
 
 _CHUNK = 512
+_MARKS = (b'"add"', b'"remove"', b'"cdc"')
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +33,18 @@ class Lifetime:
 
 @dataclass
 class Replay:
-    """The files of a table through its versions, up to the one that was read last."""
+    """The files of a table through its versions, up to the one that was read last.
+
+    Attributes:
+        lifetimes: of the data files.
+        changes: the version that each file of changed rows tells about.
+    """
 
     storage: Storage
     table: TableName
     log: CommitLog
     lifetimes: dict[str, list[Lifetime]] = field(default_factory=dict)
+    changes: dict[str, int] = field(default_factory=dict)
     oldest: int = 0
     newest: int = -1
 
@@ -64,7 +71,11 @@ class Replay:
         self.oldest = self.newest = version
 
     def _apply(self, version: int, content: bytes | None) -> None:
-        for path, is_added in _changes(self.table, version, content):
+        for path, kind in _named(self.table, version, content):
+            if kind == "cdc":
+                self.changes[path] = version
+                continue
+            is_added = kind == "add"
             known = self.lifetimes.setdefault(path, [])
             is_there = bool(known) and known[-1].removed is None
             if is_added and not is_there:
@@ -77,6 +88,14 @@ class Replay:
         """Whether a file is part of one of the versions."""
         return any(lifetime.holds(versions) for lifetime in self.lifetimes[path])
 
+    def changes_of(self, versions: Ranges, *, needed: Collection[int]) -> list[str]:
+        """Files of changed rows of these versions, but for those that are needed."""
+        return sorted(
+            path
+            for path, version in self.changes.items()
+            if version not in needed and any(first <= version <= last for first, last in versions)
+        )
+
     def versions_of(self, paths: Iterable[str]) -> Ranges:
         """All versions that have one of the files."""
         return joined(
@@ -86,20 +105,22 @@ class Replay:
         )
 
 
-def _changes(table: TableName, version: int, content: bytes | None) -> Iterator[tuple[str, bool]]:
-    """Paths that a commit adds (True) and removes; removals first, since a commit may do both to one file."""
+def _named(table: TableName, version: int, content: bytes | None) -> Iterator[tuple[str, str]]:
+    """Paths that a commit removes, names as changes, and adds; removals first, since a commit may do both to one file."""
     added: list[str] = []
     try:
         if content is None:
             raise ValueError("it is gone")
         for line in content.splitlines():
-            if b'"add"' not in line and b'"remove"' not in line:
+            if not any(mark in line for mark in _MARKS):
                 continue
             action = json.loads(line)
             if "remove" in action:
-                yield _plain(action["remove"]["path"]), False
+                yield unquote(action["remove"]["path"]), "remove"
+            elif "cdc" in action:
+                yield unquote(action["cdc"]["path"]), "cdc"
             elif "add" in action:
-                added.append(_plain(action["add"]["path"]))
+                added.append(unquote(action["add"]["path"]))
     except (ValueError, KeyError, TypeError) as error:
         raise TableError(
             f"{table}, version {version}",
@@ -107,8 +128,4 @@ def _changes(table: TableName, version: int, content: bytes | None) -> Iterator[
             fix="Bring the log back from a backup: lakehouse restore-backup",
         ) from error
     for path in added:
-        yield path, True
-
-
-def _plain(path: str) -> str:
-    return unquote(path)
+        yield path, "add"

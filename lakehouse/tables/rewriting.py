@@ -12,11 +12,13 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import duckdb
+from deltalake.schema import PrimitiveType
 
 from lakehouse.crashpoints import Point, reached
 from lakehouse.errors import ConstraintViolated, SchemaMismatch, TableError, TableNotFound
 from lakehouse.sql import quote_identifier
 from lakehouse.tables.damage import telling
+from lakehouse.tables.feed import CHANGE_FOLDER, CHANGE_TYPE, changes_sql, has_feed, is_worth_a_file
 from lakehouse.tables.operations import check_same_partition, evolved, made, skipped
 from lakehouse.tables.retrying import wait_after_conflict
 from lakehouse.tables.snapshot import FILE_COLUMN, DataFile, Snapshot
@@ -33,6 +35,14 @@ class Affected:
 
     condition: str
     bounds: dict[str, tuple[Any, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Touched:
+    """The files that hold rows which go, and how many rows that are."""
+
+    files: list[DataFile]
+    rows: int
 
 
 @contextmanager
@@ -206,27 +216,65 @@ def _rewrite_version(
         check_same_partition(writer, ready, partition_by)
         aligned = align(source, ready)
     touched = _touched_files(con, ready, affected)
-    scan = ready.scan_sql(con, files=[file.uri for file in touched])
+    scan = ready.scan_sql(con, files=[file.uri for file in touched.files])
     names = quote_identifiers(column.name for column in ready.columns)
-    parts = [f"SELECT {names} FROM {inner(scan)} t WHERE NOT ({affected.condition})"] if touched else []
-    if aligned is not None and source is not None:
-        new_rows = aligned.sql if not key or not touched else _keep_missing(source, aligned, ready.columns, scan, key)
-        check_constraints(con, ready, Source(new_rows, ready.columns))
-        parts.append(f"SELECT {names} FROM {inner(new_rows)}")
-    if not parts:
+    come = 0 if source is None else con.execute(f"SELECT count(*) FROM {inner(source.sql)}").fetchall()[0][0]
+    parts = [f"SELECT {names} FROM {inner(scan)} t WHERE NOT ({affected.condition})"] if touched.files else []
+    if not parts and source is None:
         return skipped(writer, ready, attempt)
-    combined = Source("\nUNION ALL\n".join(parts), ready.columns)
-    reached(Point.MID_MERGE)
-    written = copy_rows(con, combined, writer.storage, writer.table, ready.partition_by)
-    rows = _affected_rows(con, source, touched, written.rows)
-    if not written.actions and not touched and intent.transaction is None:
+    with _told_rows(con, ready, scan, affected, touched, come=come, is_merge=bool(key)) as gone:
+        new_rows = None
+        if aligned is not None and source is not None:
+            old = f"SELECT * FROM {gone}" if gone else scan
+            new_rows = aligned.sql if not key or not touched.files else _keep_missing(source, aligned, ready.columns, old, key)
+            check_constraints(con, ready, Source(new_rows, ready.columns))
+            parts.append(f"SELECT {names} FROM {inner(new_rows)}")
+        combined = Source("\nUNION ALL\n".join(parts), ready.columns)
+        reached(Point.MID_MERGE)
+        written = copy_rows(con, combined, writer.storage, writer.table, ready.partition_by)
+        if gone:
+            written = _with_changes(writer, con, ready, written, changes_sql(gone, new_rows, ready.columns, key))
+    rows = touched.rows if source is None else come
+    if not written.actions and not touched.files and intent.transaction is None:
         return skipped(writer, ready, attempt)
     try:
-        version = writer.change(ready, written, touched, intent, rows=rows)
+        version = writer.change(ready, written, touched.files, intent, rows=rows)
     except Conflict:
         writer.discard(written)
         raise
-    return made(writer, version, written, removed=len(touched), attempt=attempt, rows=rows)
+    return made(writer, version, written, removed=len(touched.files), attempt=attempt, rows=rows)
+
+
+@contextmanager
+def _told_rows(
+    con: duckdb.DuckDBPyConnection, snapshot: Snapshot, scan: str, affected: Affected, touched: Touched, *, come: int, is_merge: bool
+) -> Iterator[str | None]:
+    """A temporary table of the rows that go, for the commit to tell of; None where its other actions tell as much."""
+    counts = [file.rows for file in touched.files]
+    there = None if any(rows is None for rows in counts) else sum(rows or 0 for rows in counts)
+    is_whole = touched.rows == there and not is_merge
+    rewritten = None if there is None else 2 * there + come
+    if not touched.rows or is_whole or not has_feed(snapshot) or not is_worth_a_file(changed=touched.rows + come, rewritten=rewritten):
+        yield None
+        return
+    name = quote_identifier(f"__lakehouse_gone_{uuid.uuid4().hex}")
+    con.execute(f"CREATE TEMP TABLE {name} AS SELECT * FROM {inner(scan)} t WHERE {affected.condition}")
+    try:
+        yield name
+    finally:
+        con.execute(f"DROP TABLE IF EXISTS {name}")
+
+
+def _with_changes(writer: TableWriter, con: duckdb.DuckDBPyConnection, snapshot: Snapshot, written: Written, sql: str) -> Written:
+    """What was written, together with files of the rows that go and come."""
+    source = Source(sql, [*snapshot.columns, TableColumn(CHANGE_TYPE, PrimitiveType("string"))])
+    try:
+        reached(Point.BEFORE_CHANGES)
+        changes = copy_rows(con, source, writer.storage, writer.table, snapshot.partition_by, inside=CHANGE_FOLDER)
+    except BaseException:
+        writer.discard(written)
+        raise
+    return replace(written, paths=[*written.paths, *changes.paths], changes=changes.actions)
 
 
 def rows_that_stay(
@@ -237,7 +285,7 @@ def rows_that_stay(
         raise TableError(
             str(writer.table), "has deletion vectors that another engine wrote", fix="Rewrite it with overwrite, then try again"
         )
-    touched = _touched_files(con, snapshot, affected)
+    touched = _touched_files(con, snapshot, affected).files
     if not touched:
         return Written([], rows=0, size_bytes=0), []
     scan = snapshot.scan_sql(con, files=[file.uri for file in touched])
@@ -245,12 +293,6 @@ def rows_that_stay(
     kept = Source(f"SELECT {names} FROM {inner(scan)} t WHERE NOT ({affected.condition})", snapshot.columns)
     reached(Point.MID_MERGE)
     return copy_rows(con, kept, writer.storage, writer.table, snapshot.partition_by), touched
-
-
-def _affected_rows(con: duckdb.DuckDBPyConnection, source: Source | None, touched: Sequence[DataFile], kept: int) -> int:
-    if source is None:
-        return sum(file.rows or 0 for file in touched) - kept
-    return con.execute(f"SELECT count(*) FROM {inner(source.sql)}").fetchall()[0][0]
 
 
 def _keep_missing(source: Source, aligned: Source, columns: Sequence[TableColumn], scan: str, key: Sequence[str]) -> str:
@@ -264,15 +306,15 @@ def _keep_missing(source: Source, aligned: Source, columns: Sequence[TableColumn
     return f"SELECT {picked} FROM {inner(aligned.sql)} s LEFT JOIN {inner(old)} o ON {match}"
 
 
-def _touched_files(con: duckdb.DuckDBPyConnection, snapshot: Snapshot, affected: Affected) -> list[DataFile]:
+def _touched_files(con: duckdb.DuckDBPyConnection, snapshot: Snapshot, affected: Affected) -> Touched:
     candidates = [file for file in snapshot.files if _may_hold(file, affected.bounds)]
     if not candidates:
-        return []
+        return Touched([], 0)
     scan = snapshot.scan_sql(con, files=[file.uri for file in candidates], with_file=True)
     column = quote_identifier(FILE_COLUMN)
-    found = con.execute(f"SELECT DISTINCT {column} FROM {inner(scan)} t WHERE {affected.condition}").fetchall()
+    found = con.execute(f"SELECT {column}, count(*) FROM {inner(scan)} t WHERE {affected.condition} GROUP BY 1").fetchall()
     by_uri = {file.uri: file for file in candidates}
-    return [by_uri[row[0]] for row in found]
+    return Touched([by_uri[uri] for uri, _ in found], sum(rows for _, rows in found))
 
 
 def _may_hold(file: DataFile, bounds: dict[str, tuple[Any, Any]]) -> bool:

@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from lakehouse.crashpoints import Point, reached
 from lakehouse.errors import RetentionTooShort
 from lakehouse.tables.compaction import open_plain
+from lakehouse.tables.feed import CHANGE_FOLDER
 from lakehouse.tables.gone import VACUUMED, gone_versions
 from lakehouse.tables.lifetimes import Replay
 from lakehouse.tables.names import TableName
@@ -39,7 +40,7 @@ class Vacuum:
 
     Attributes:
         version: the table's version afterwards.
-        files: data files that only versions had which are not kept.
+        files: files of rows, and of changed rows, that only versions had which are not kept.
         bytes: their size.
         gone: the versions that can't be read any more, with those of earlier times.
         newly_gone: those of them that this vacuum took.
@@ -102,10 +103,12 @@ def vacuum_table(
         stored = stored or stored_files(writer)
         kept = kept_versions(writer, replay, keep, stored, since=now - retention)
         unused = [path for path in sorted(replay.lifetimes) if "://" not in path and not replay.are_part_of(path, kept)]
-        doomed = [stored[path] for path in unused if path in stored]
         before = gone_versions(writer.storage, snapshot)
         # Those that an earlier vacuum was killed over, or another program removed, are gone as well.
         gone = joined([*before, *replay.versions_of(unused)])
+        # How a version came about is kept as long as its rows are, which may be in a version that maintenance made of it.
+        told = replay.changes_of(gone, needed={writer.log.content_version(version) for version in kept})
+        doomed = [stored[path] for path in (*unused, *told) if path in stored]
         newly = joined((version, version) for version in _each(gone) if not any(first <= version <= last for first, last in before))
         found = Vacuum(
             writer.table,
@@ -163,7 +166,7 @@ def stored_files(writer: TableWriter) -> dict[str, StoredFile]:
 
 
 def _is_hidden(path: str) -> bool:
-    """Whether Delta keeps it for other ends: its log, change data, indexes."""
+    """Whether Delta keeps it for other ends: its log, changed rows, indexes."""
     return any(part.startswith((".", "_")) and "=" not in part for part in path.split("/"))
 
 
@@ -196,7 +199,8 @@ def orphans_of_table(writer: TableWriter, *, older_than: timedelta, now: datetim
     orphans: list[StoredFile] = []
     for path, file in stored.items():
         is_draft = path.startswith("_delta_log/") and _LOG_DRAFT.fullmatch(path) is not None
-        is_data = path.endswith(".parquet") and not _is_hidden(path) and path not in replay.lifetimes
+        is_change = path.startswith(f"{CHANGE_FOLDER}/") and path not in replay.changes
+        is_data = path.endswith(".parquet") and (is_change or not _is_hidden(path)) and path not in replay.lifetimes
         if is_draft or is_data:
             orphans.append(file)
     found = summed(orphans)

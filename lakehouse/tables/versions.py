@@ -1,13 +1,16 @@
-"""Versions by name, and the way back to one of them: the part of a lake that tags and restores."""
+"""Versions by name, what changed between them, and the way back to one: the part of a lake that tags and restores."""
 
 from abc import ABC, abstractmethod
 from datetime import datetime
 from typing import TYPE_CHECKING, cast
 
+from lakehouse.tables.changes import Changes, read_changes
+from lakehouse.tables.log import CommitLog
 from lakehouse.tables.names import TableName
 from lakehouse.tables.restoring import check_restorable, restore_version
 from lakehouse.tables.snapshot import Snapshot
 from lakehouse.tables.stamp import Commit, Stamp, Transaction
+from lakehouse.tables.storage import Storage
 from lakehouse.tables.tags import Tag, read_tags, remove_tag, tagged_version, write_tag
 from lakehouse.tables.writing import Intent, TableWriter
 
@@ -30,6 +33,11 @@ class Versions(ABC):
     def version_at(self, table: Name, instant: datetime) -> int:
         """The version that was current at an instant."""
 
+    storage: Storage
+
+    @abstractmethod
+    def _log(self, table: TableName) -> CommitLog: ...
+
     @abstractmethod
     def _writer(self, table: Name) -> TableWriter: ...
 
@@ -42,6 +50,21 @@ class Versions(ABC):
         if isinstance(at, str):
             return tagged_version(cast("Lake", self), TableName.parse(table), at)
         return at if isinstance(at, int) else self.version_at(table, at)
+
+    def changes(self, table: Name, since: AsOf, until: AsOf | None = None) -> Changes | None:
+        """The rows that were deleted and inserted after one version, up to another (default: the newest), commit by commit.
+
+        Whoever has done something with version `since` and wants to do it with what has changed reads `Changes.scan_sql`.
+
+        Returns:
+            None where the commits can't tell, or files that they need have gone: then both versions have to be compared.
+
+        Raises:
+            TableNotFound: there is no such table or version.
+        """
+        newest, oldest = self.snapshot(table, until), self.snapshot(table, since)
+        found = read_changes(self._log(newest.table), oldest, newest)
+        return found if found is not None and found.are_there(self.storage) else None
 
     def restore(
         self, table: Name, to: AsOf, *, stamp: Stamp, transaction: Transaction | None = None, expect_version: int | None = None

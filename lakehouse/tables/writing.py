@@ -19,10 +19,12 @@ from deltalake.transaction import AddAction, RemoveAction, create_table_with_add
 from deltalake.transaction import Transaction as DeltaTransaction
 
 from lakehouse.crashpoints import Point, reached
-from lakehouse.errors import ConcurrentWrite, SchemaMismatch, TableError
+from lakehouse.errors import ConcurrentWrite, SchemaMismatch, StorageError, TableError
 from lakehouse.sql import quote_literal
 from lakehouse.tables.damage import explained, half_written_removed, telling
 from lakehouse.tables.durable import flushing
+from lakehouse.tables.entries import commit_entry, create_entry
+from lakehouse.tables.feed import feed_features, feed_properties
 from lakehouse.tables.log import CommitLog
 from lakehouse.tables.names import TableName
 from lakehouse.tables.snapshot import DataFile, Snapshot, partition_text
@@ -52,12 +54,18 @@ class Conflict(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """Data files that are in the table's folder but in no version yet."""
+    """Data files that are in the table's folder but in no version yet.
+
+    Attributes:
+        paths: of all files, in the root.
+        changes: files with the rows that go and come, which say so in a column of their own.
+    """
 
     actions: list[AddAction]
     rows: int
     size_bytes: int
     paths: list[str] = field(default_factory=list)
+    changes: list[AddAction] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,25 +80,29 @@ class Intent:
 
 
 @telling
-def copy_rows(con: duckdb.DuckDBPyConnection, source: Source, storage: Storage, table: TableName, partition_by: Sequence[str]) -> Written:
-    """Write the rows as data files into the table's folder; no version has them yet."""
+def copy_rows(
+    con: duckdb.DuckDBPyConnection, source: Source, storage: Storage, table: TableName, partition_by: Sequence[str], *, inside: str = ""
+) -> Written:
+    """Write the rows as data files into the table's folder, or one `inside` it; no version has them yet."""
     folder = f"{table.layer}/{table.name}"
-    storage.make_folder(folder)
     base = storage.address(folder) + "/"
+    target = f"{folder}/{inside}".rstrip("/")
+    storage.make_folder(target)
+    address = storage.address(target)
     reached(Point.BEFORE_DATA_FILES)
     prefix = f"part-{uuid.uuid4().hex[:8]}-"
     options = [f"{PARQUET_OPTIONS}, RETURN_STATS, OVERWRITE_OR_IGNORE, FILENAME_PATTERN '{prefix}{{uuid}}'"]
     options.append(f"PARTITION_BY ({quote_identifiers(partition_by)})" if partition_by else f"FILE_SIZE_BYTES {_FILE_SIZE_BYTES}")
-    copy = f"COPY ({source.sql}) TO {quote_literal(base.rstrip('/'))} ({', '.join(options)})"
-    with half_written_removed(storage, folder, prefix), flushing(base, prefix) if storage.is_local else nullcontext():
+    copy = f"COPY ({source.sql}) TO {quote_literal(address)} ({', '.join(options)})"
+    with half_written_removed(storage, target, prefix), flushing(f"{address}/", prefix) if storage.is_local else nullcontext():
         returned = con.execute(copy).fetchall()
     types = {column.name: column.sql_type for column in source.columns}
     in_file = [column for column in source.columns if column.name not in partition_by]
     actions: list[AddAction] = []
     empty: list[str] = []
     now_ms = int(time.time() * 1000)
-    for address, rows, size, _footer, statistics, keys, *_ in returned:
-        path = str(address).removeprefix(base)
+    for written_to, rows, size, _footer, statistics, keys, *_ in returned:
+        path = str(written_to).removeprefix(base)
         if rows == 0:
             empty.append(path)
             continue
@@ -171,9 +183,11 @@ class TableWriter:
         """
         properties, commit_id = self._properties(-1, intent, written.rows)
 
+        configuration = _PROPERTIES | feed_properties(columns)
+
         def commit() -> None:
             create_table_with_add_actions(
-                self.uri, _schema(columns), written.actions, mode="error", partition_by=list(partition_by), configuration=dict(_PROPERTIES),
+                self.uri, _schema(columns), written.actions, mode="error", partition_by=list(partition_by), configuration=configuration,
                 storage_options=self.storage.options or None, commit_properties=properties,
             )  # fmt: skip
 
@@ -224,6 +238,9 @@ class TableWriter:
         actions = [*written.actions, *(removal(file, changes_data=changes_data) for file in removed)]
 
         def commit() -> None:
+            if written.changes:
+                create_entry(self.storage, snapshot, commit_entry(snapshot, properties, written.actions, removed, written.changes))
+                return
             snapshot.delta.create_write_transaction(
                 actions, "append", snapshot.delta.schema(), list(snapshot.partition_by), commit_properties=properties
             )
@@ -268,9 +285,9 @@ class TableWriter:
         properties, commit_id = self._properties(snapshot.version, intent, 0, operation="add_feature")
 
         def commit() -> None:
-            snapshot.delta.alter.add_feature(
-                TableFeatures.TimestampWithoutTimezone, allow_protocol_versions_increase=True, commit_properties=properties
-            )
+            # delta-rs would forget what older protocols have without saying so.
+            features = [TableFeatures.TimestampWithoutTimezone, *feed_features(snapshot)]
+            snapshot.delta.alter.add_feature(features, allow_protocol_versions_increase=True, commit_properties=properties)
 
         version = self._commit(snapshot.version, commit_id, commit)
         reached(Point.MID_EVOLUTION)
@@ -333,7 +350,7 @@ class TableWriter:
         self._in_doubt.update(paths)
         try:
             commit()
-        except (DeltaError, OSError) as error:
+        except (DeltaError, OSError, StorageError) as error:
             try:
                 made = self._after_failure(version, commit_id, error)
             except Conflict:
