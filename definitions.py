@@ -7,6 +7,7 @@ from assets.jobs import build_jobs, build_recovery_jobs, executor
 from assets.maintenance import build_maintenance_assets
 from assets.models import build_model_assets
 from assets.monitoring import build_monitoring_assets
+from assets.outliers import build_outlier_checks
 from assets.privacy import build_privacy_assets
 from assets.recovery import build_recovery_assets
 from assets.references import build_reference_checks
@@ -28,6 +29,7 @@ def build_definitions(settings: Settings) -> dg.Definitions:
     contracts = workspace.contracts
     datasets, models = contracts.datasets.values(), contracts.models.values()
     dbt_assets = build_dbt_assets(contracts, prepare(settings, contracts))
+    outlier_checks = build_outlier_checks(contracts)
     dataset_assets = [build_dataset_assets(dataset) for dataset in datasets]
     return dg.Definitions(
         assets=[
@@ -40,9 +42,9 @@ def build_definitions(settings: Settings) -> dg.Definitions:
             *build_privacy_assets(),
             *build_recovery_assets(settings),
         ],
-        asset_checks=build_reference_checks(contracts),
+        asset_checks=[*build_reference_checks(contracts), *outlier_checks],
         jobs=[
-            *build_jobs(table_checks=[check for step in (*dataset_assets, *dbt_assets) for check in step.check_keys]),
+            *build_jobs(table_checks=[check for step in (*dataset_assets, *dbt_assets, *outlier_checks) for check in step.check_keys]),
             *build_recovery_jobs(settings),
         ],
         schedules=build_schedules(settings),

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from lakehouse.tables import Lake
@@ -159,6 +160,16 @@ def reference_checks(lake: Lake, contract: "DatasetContract", contracts: "Contra
     return [
         CheckOutcome(one.id, one.table, str(one.severity), passed=one.passed, detail=one.detail)
         for one in check_references(lake, contract, contracts)
+    ]
+
+
+def outlier_checks(lake: Lake, contract: "DatasetContract", *, run: str, now: datetime) -> list[CheckOutcome]:
+    """Whether rows of the newest batch stand alone; empty where that has been asked before."""
+    from lakehouse.quality.isolation import check_outlier_rows
+
+    return [
+        CheckOutcome(one.id, one.table, str(one.severity), passed=one.passed, detail=one.detail)
+        for one in check_outlier_rows(lake, contract, run=run, now=now)
     ]
 
 

@@ -16,6 +16,7 @@ from lakehouse.pipeline.report import (
     RunReport,
     dataset_totals,
     model_outcome,
+    outlier_checks,
     recorded_checks,
     reference_checks,
 )
@@ -111,6 +112,7 @@ def _ingest(state: _Run, contract: DatasetContract) -> None:
     detail = "; ".join(refused[:5]) + (f" and {len(refused) - 5} more" if len(refused) > 5 else "")
     state.checks.append(CheckOutcome(READABLE, contract.raw, "error", passed=not refused, detail=detail))
     state.checks.extend(recorded_checks(workspace.lake, contract.name))
+    state.checks.extend(outlier_checks(workspace.lake, contract, run=state.run, now=state.now))
 
 
 def _transform(state: _Run, selection: Selection, usable: Sequence[DatasetContract]) -> None:
