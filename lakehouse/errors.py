@@ -138,6 +138,10 @@ class ConcurrentWrite(TableError):
     """Another writer changed the table; nothing was written."""
 
 
+class ErasedMeanwhile(TableError):
+    """A write held rows that were read before an erasure; nothing was written."""
+
+
 class TransformError(LakehouseError):
     """dbt could not parse, build or test the project."""
 

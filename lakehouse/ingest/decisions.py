@@ -18,6 +18,7 @@ import duckdb
 
 from lakehouse.contracts import DatasetContract
 from lakehouse.crashpoints import Point, reached
+from lakehouse.errors import ErasedMeanwhile
 from lakehouse.ingest.dead import remove_dead, taken_back_if_superseded
 from lakehouse.ingest.errors import Superseded
 from lakehouse.ingest.events import EVENTS_TABLE, Author
@@ -85,7 +86,7 @@ def decide(lake: Lake, contract: DatasetContract, known: KnownFiles, decide_rows
             reached(Point.MID_REPLAY)
             remove_dead(lake, con, contract, known, run=author.run)
             return made
-        except Superseded:
+        except (Superseded, ErasedMeanwhile):
             wait_after_conflict(contract.raw, attempt, undone="nothing was decided")
             attempt += 1
         finally:

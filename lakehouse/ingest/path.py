@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lakehouse.contracts import DatasetContract
 from lakehouse.crashpoints import Point, reached
-from lakehouse.errors import FileRefused, SourceError
+from lakehouse.errors import ErasedMeanwhile, FileRefused, SourceError
 from lakehouse.ingest.archive import Original, take
 from lakehouse.ingest.arrivals import Arrived, looks_of
 from lakehouse.ingest.batch import Batch, BatchResult
@@ -192,8 +192,8 @@ class _Work:
             try:
                 self._ingest(known, key, new, after, replaced)
                 return
-            except Superseded:
-                # Another process was faster: perhaps with these very files.
+            except (Superseded, ErasedMeanwhile):
+                # Another process was faster, perhaps with these very files; or they were read with somebody who is erased now.
                 wait_after_conflict(self.contract.raw, attempt, undone="nothing was ingested")
                 attempt += 1
 

@@ -5,6 +5,7 @@ the batch before it.
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 import duckdb
 
@@ -106,6 +107,7 @@ class PiecewiseAppend:
         also = (Transaction(ROWS_REMOVED, batch),) if gone else ()
         intent = Intent("append", stamp, Transaction(self._app_id, batch), also=also)
         source = prepare_source(con, empty_sql, self._table)
+        self._writer.check = partial(self._lake.erasures.check, con, self._table)
         self._is_undecided = True
         try:
             return self._commit(con, everything, source=source, gone=gone, intent=intent)

@@ -3,7 +3,7 @@
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -25,8 +25,8 @@ from lakehouse.privacy.erasure.identity import Memory, identify, manners
 from lakehouse.privacy.erasure.report import read_report, signed_report, write_report
 from lakehouse.privacy.erasure.rows import Manner, find_rows
 from lakehouse.privacy.erasure.subject import Identifiers, Subject, is_distinctive
-from lakehouse.privacy.erasure.suppression import ERASED_ORIGINALS, RowsGone, count_rows, suppress
-from lakehouse.privacy.erasure.tables import ErasedTable, Work, erase_table
+from lakehouse.privacy.erasure.suppression import ERASED_ORIGINALS, RowsGone, count_rows, mark, suppress
+from lakehouse.privacy.erasure.tables import ErasedTable, Work, added, erase_table
 from lakehouse.privacy.erasure.trees import Choice, ErasedFile, FileTree, inside_tables
 from lakehouse.privacy.subject_keys import subject_name
 from lakehouse.recovery.checksums import forget
@@ -40,6 +40,7 @@ from lakehouse.tables.storage import Storage
 from lakehouse.tables.tiers import archive_tiers
 
 _ORIGINALS = "files/"
+_MOST_PASSES = 3
 # Whose rows are made from whose: what is built meanwhile is built from what is clean already.
 _LAYERS = ("raw", "quarantine", "staging", "analytics", "features", "models")
 Told = Callable[[str], None]
@@ -57,6 +58,25 @@ class ErasureReport:
     def is_clean(self) -> bool:
         """Whether nothing of the subject is left anywhere."""
         return not self.document["left"] and not self.document["waiting"]
+
+
+@dataclass(frozen=True)
+class _Passed:
+    """What was done in going through everything, once or more often."""
+
+    tables: list[ErasedTable]
+    files: list[ErasedFile]
+    backups: list[dict[str, Any]]
+
+    def with_more(self, later: "_Passed") -> "_Passed":
+        """With what was done in going through everything again."""
+        tables = {one.table: one for one in self.tables}
+        for one in later.tables:
+            tables[one.table] = added(tables[one.table], one) if one.table in tables else one
+        # What may belong to a writer is what the newest look says of it.
+        waiting = {one.table: one.waiting for one in later.tables}
+        kept = [replace(one, waiting=waiting.get(one.table, ())) for one in tables.values()]
+        return _Passed(kept, [*self.files, *later.files], [*self.backups, *later.backups])
 
 
 @dataclass
@@ -90,28 +110,29 @@ class _Erasure:
             settle_archived(list(self.tiers.values()), self.lake.tables(), stamp=self.stamp)
             self.who = memory.complete(self.who)
             suppress(self.lake, self.con, self.subject, self.key, erasure=self.fingerprint, stamp=self.stamp, now=self.now)
-            self._count(memory.attempt)
-        tables = self._tables()
-        originals = self._originals()
-        if not self.dry_run:
-            forget_tables(self.lake, tables)
-            forget(self.lake.storage, [_ORIGINALS])
-        others = self._others()
-        backups = self._backups()
-        models = self._models(tables)
-        waiting = [f"{one.table}: {self.who.masked(path)}" for one in tables for path in one.waiting]
-        keys = 0 if self.dry_run else SubjectKeys(self.key).destroy([subject_name(self.subject.column, self.subject.value)])
+            self.lake.erasures.begin(self.con, again=True)
+        passed = self._pass(memory.attempt)
         search = Search(self.workspace, self.con, [self.key], self.scratch, self.backups)
         left = [] if self.dry_run else search.left(self.who)
+        for number in range(2, _MOST_PASSES + 1):
+            if not left:
+                break
+            # Somebody wrote meanwhile what they had read before; from the mark on nobody does.
+            settle_archived(list(self.tiers.values()), self.lake.tables(), stamp=self.stamp)
+            passed = passed.with_more(self._pass(f"{memory.attempt}.{number}"))
+            left = search.left(self.who)
+        models = self._models(passed.tables)
+        waiting = [f"{one.table}: {self.who.masked(path)}" for one in passed.tables for path in one.waiting]
+        keys = 0 if self.dry_run else SubjectKeys(self.key).destroy([subject_name(self.subject.column, self.subject.value)])
         content: dict[str, Any] = {
             "erasure": self.fingerprint,
             "at": self.now.isoformat().replace("+00:00", "Z"),
             "run": self.run,
             "subject": {"dataset": self.subject.dataset, "column": self.subject.column, "fingerprint": self.fingerprint},
             "searched_everywhere": is_distinctive(self.subject.value),
-            "tables": [_told_table(one) for one in tables],
-            "files": [asdict(one) for one in [*originals, *others]],
-            "backups": backups,
+            "tables": [_told_table(one) for one in passed.tables],
+            "files": [asdict(one) for one in passed.files],
+            "backups": passed.backups,
             "models": models,
             "keys_destroyed": keys,
             "waiting": waiting,
@@ -127,6 +148,19 @@ class _Erasure:
         return ErasureReport(document, path, dry_run=False)
 
     # ---- the parts
+
+    def _pass(self, attempt: str) -> "_Passed":
+        """Take the subject out of everything once; whoever holds rows that were read before may not write them afterwards."""
+        if not self.dry_run:
+            self._count(attempt)
+        tables = self._tables()
+        originals = self._originals()
+        if not self.dry_run:
+            forget_tables(self.lake, tables)
+            forget(self.lake.storage, [_ORIGINALS])
+            mark(self.lake, self.con, stamp=self.stamp)
+        others = self._others()
+        return _Passed(tables, [*originals, *others], self._backups())
 
     def _count(self, attempt: str) -> None:
         """Rows of raw and quarantine that are about to go: their logs go on saying that they came."""

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import duckdb
 from deltalake import DeltaTable
 
 from lakehouse.errors import SchemaMismatch, TableNotFound, VersionGone
+from lakehouse.tables.erasures import Erasures
 from lakehouse.tables.log import CommitLog
 from lakehouse.tables.names import TableName
 from lakehouse.tables.operations import add_rows, create_or_replace, files_of_new_partitions
@@ -45,6 +47,7 @@ class Lake(Upkeep, Versions):
         memory_limit: DuckDB's, per session.
         threads: DuckDB's, per session; default all cores.
         spill_dir: where sessions put what does not fit into memory.
+        root: of the tables, if this is a tier of their archive: erasures are marked there.
     """
 
     def __init__(
@@ -55,12 +58,14 @@ class Lake(Upkeep, Versions):
         memory_limit: str = "2GB",
         threads: int | None = None,
         spill_dir: Path | str | None = None,
+        root: Storage | None = None,
     ) -> None:
         self.storage = Storage(str(uri), storage_options or {})
         self._memory_limit = memory_limit
         self._threads = threads
         self._spill_dir = Path(spill_dir) if spill_dir is not None else None
         self._logs: dict[TableName, CommitLog] = {}
+        self.erasures = Erasures(root or self.storage)
 
     @classmethod
     def from_settings(cls, settings: "Settings") -> "Lake":
@@ -94,11 +99,11 @@ class Lake(Upkeep, Versions):
         is_all = tables is None
         names = self.tables() if tables is None else [TableName.parse(name) for name in tables]
         wanted = list(dict.fromkeys([*names, *pinned]))
+        con = self.open_connection()
         with ThreadPoolExecutor(_PARALLEL) as pool:
             opened = list(pool.map(lambda name: self._find(name, pinned.get(name)), wanted))
             # Ahead of the views, so that a bucket is asked for the logs of all tables at once.
             list(pool.map(self._content_of, [snapshot for snapshot in opened if snapshot is not None]))
-        con = self.open_connection()
         session = Session(con, self.snapshot, self._content_of)
         try:
             for name, snapshot in zip(wanted, opened, strict=True):
@@ -115,12 +120,14 @@ class Lake(Upkeep, Versions):
         """A DuckDB connection without views that can read and write this root."""
         con = open_connection(memory_limit=self._memory_limit, threads=self._threads, spill_dir=self._spill_dir)
         reach_storage(con, self.storage)
+        self.erasures.begin(con)
         return con
 
     def configure(self, con: duckdb.DuckDBPyConnection) -> None:
         """Make a connection that somebody else opened (dbt) able to read and write this root."""
         prepare_connection(con)
         reach_storage(con, self.storage)
+        self.erasures.begin(con)
 
     def register(self, con: duckdb.DuckDBPyConnection, table: Name, *, version: AsOf | None = None) -> int:
         """Make or replace the view `layer.name` on any connection; returns the version it is pinned to.
@@ -276,7 +283,7 @@ class Lake(Upkeep, Versions):
             ConcurrentWrite: the table is not at `expect_version`, or other writers never paused.
         """
         intent = Intent("overwrite", stamp, transaction, expect_version)
-        return create_or_replace(self._writer(table), con, sql, partition_by=partition_by, intent=intent)
+        return create_or_replace(self._writer(table, con), con, sql, partition_by=partition_by, intent=intent)
 
     def append(
         self,
@@ -310,7 +317,7 @@ class Lake(Upkeep, Versions):
             ConcurrentWrite: the table is not at `expect_version`, or other writers never paused.
         """
         intent = Intent("append", stamp, transaction, expect_version)
-        return add_rows(self._writer(table), con, sql, partition_by=partition_by, evolve=evolve, removes=None, intent=intent)
+        return add_rows(self._writer(table, con), con, sql, partition_by=partition_by, evolve=evolve, removes=None, intent=intent)
 
     def replace_partitions(
         self,
@@ -333,7 +340,7 @@ class Lake(Upkeep, Versions):
             ConstraintViolated: rows break NOT NULL or a CHECK of the table.
             ConcurrentWrite: the table is not at `expect_version`, or other writers never paused.
         """
-        writer = self._writer(table)
+        writer = self._writer(table, con)
         snapshot = writer.open()
         if not (snapshot.partition_by if snapshot else partition_by):
             raise SchemaMismatch(
@@ -366,7 +373,7 @@ class Lake(Upkeep, Versions):
         """
         intent = Intent("merge", stamp, transaction, expect_version)
         return merge_rows(
-            self._writer(table), con, sql, key=_keys(key), is_unique=True, partition_by=partition_by, evolve=evolve, intent=intent
+            self._writer(table, con), con, sql, key=_keys(key), is_unique=True, partition_by=partition_by, evolve=evolve, intent=intent
         )
 
     def delete_insert(
@@ -391,7 +398,7 @@ class Lake(Upkeep, Versions):
         """
         intent = Intent("delete_insert", stamp, transaction, expect_version)
         return merge_rows(
-            self._writer(table), con, sql, key=_keys(key), is_unique=False, partition_by=partition_by, evolve=evolve, intent=intent
+            self._writer(table, con), con, sql, key=_keys(key), is_unique=False, partition_by=partition_by, evolve=evolve, intent=intent
         )
 
     def replace_where(
@@ -426,7 +433,7 @@ class Lake(Upkeep, Versions):
             ConcurrentWrite: the table is not at `expect_version`, or other writers never paused.
         """
         intent = Intent("replace_where", stamp, transaction, expect_version)
-        return replace_rows_where(self._writer(table), con, sql, where=where, partition_by=partition_by, evolve=evolve, intent=intent)
+        return replace_rows_where(self._writer(table, con), con, sql, where=where, partition_by=partition_by, evolve=evolve, intent=intent)
 
     def delete(
         self,
@@ -464,9 +471,11 @@ class Lake(Upkeep, Versions):
     def _log(self, table: TableName) -> CommitLog:
         return self._logs.setdefault(table, CommitLog(self.storage, table))
 
-    def _writer(self, table: Name) -> TableWriter:
+    def _writer(self, table: Name, con: duckdb.DuckDBPyConnection | None = None) -> TableWriter:
+        """What commits to a table; with the connection that its new rows are read by."""
         name = TableName.parse(table)
-        return TableWriter(self.storage, name, self._log(name))
+        check = None if con is None else partial(self.erasures.check, con, name)
+        return TableWriter(self.storage, name, self._log(name), check=check)
 
     def _content_of(self, snapshot: Snapshot) -> int:
         return self._log(snapshot.table).content_version(snapshot.version)

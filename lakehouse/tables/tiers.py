@@ -54,6 +54,7 @@ def archive_tiers(settings: "Settings", lake: Lake) -> Mapping[str, Lake]:
             memory_limit=settings.memory_limit,
             threads=settings.threads,
             spill_dir=settings.spill_dir,
+            root=lake.storage,
         )
         for tier in (WARM, COLD)
     }

@@ -19,7 +19,7 @@ from deltalake.transaction import AddAction, RemoveAction, create_table_with_add
 from deltalake.transaction import Transaction as DeltaTransaction
 
 from lakehouse.crashpoints import Point, reached
-from lakehouse.errors import ConcurrentWrite, SchemaMismatch, StorageError, TableError
+from lakehouse.errors import ConcurrentWrite, ErasedMeanwhile, SchemaMismatch, StorageError, TableError
 from lakehouse.sql import quote_literal
 from lakehouse.tables.damage import explained, half_written_removed, telling
 from lakehouse.tables.durable import flushing
@@ -140,12 +140,17 @@ def removal(file: DataFile, *, changes_data: bool = True) -> RemoveAction:
 
 
 class TableWriter:
-    """Commits to one table, each on exactly the version it was prepared for."""
+    """Commits to one table, each on exactly the version it was prepared for.
 
-    def __init__(self, storage: Storage, table: TableName, log: CommitLog) -> None:
+    Attributes:
+        check: called right before a commit; raises if it may not be made.
+    """
+
+    def __init__(self, storage: Storage, table: TableName, log: CommitLog, *, check: Callable[[], None] | None = None) -> None:
         self.storage = storage
         self.table = table
         self.log = log
+        self.check = check
         self.uri = storage.address(table.layer, table.name)
         # Data files of commits that were begun: whatever interrupts one, they may be the table's.
         self._in_doubt: set[str] = set()
@@ -342,10 +347,12 @@ class TableWriter:
 
         Raises:
             Conflict: somebody else has committed.
+            ErasedMeanwhile: its rows were read before somebody was erased.
             TableError: it can't be made, or what it rests on can't be brought to disk.
         """
         self.log.base_to_disk(version, written.paths if written else ())
         reached(Point.BEFORE_COMMIT)
+        self._check(written)
         paths = written.paths if written else ()
         self._in_doubt.update(paths)
         try:
@@ -361,6 +368,15 @@ class TableWriter:
         self.log.commit_to_disk(made)
         reached(Point.AFTER_COMMIT)
         return made
+
+    def _check(self, written: Written | None) -> None:
+        if self.check is None:
+            return
+        try:
+            self.check()
+        except ErasedMeanwhile:
+            self.discard(written)
+            raise
 
     def _version_of(self, commit_id: str, version: int) -> int:
         """The version of our own commit: this one, or a few later."""

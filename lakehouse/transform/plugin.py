@@ -107,6 +107,7 @@ class Plugin(BasePlugin):
         cursor = self._con.cursor()
         try:
             cursor.execute("SET TimeZone = 'UTC'")
+            self._lake.erasures.follow(cursor, self._con)
             operations[target_config.location.format](cursor, target_config)
         except LakehouseError as error:
             raise DbtRuntimeError(str(error)) from error
@@ -128,6 +129,9 @@ class Plugin(BasePlugin):
             self._versions.clear()
             self._wanted.clear()
             self._outdated.clear()
+            if self._con is not None:
+                self._lake.erasures.begin(self._con, again=True)
+                self._lake.erasures.follow(con, self._con)
         target.config["registered"] = [[table.layer, table.name] for table in self._register_all(con, names)]
 
     def _register_all(self, con: duckdb.DuckDBPyConnection, tables: Iterable[TableName]) -> list[TableName]:

@@ -12,8 +12,8 @@ from lakehouse.privacy.keys import Key
 from lakehouse.privacy.protection import digest_sql, install_digest, protect_sql
 from lakehouse.sql import quote_identifier, quote_literal
 from lakehouse.tables import Lake, Stamp, Transaction
+from lakehouse.tables.erasures import ERASED_SUBJECTS
 
-ERASED_SUBJECTS = "monitoring.erased_subjects"
 ERASED_ORIGINALS = "monitoring.erased_originals"
 ERASED_ROWS = "monitoring.erased_rows"
 _WORD = r"[\pL\pN](?:[\pL\pN_.@+-]*[\pL\pN])?"
@@ -48,6 +48,16 @@ def suppress(lake: Lake, con: duckdb.DuckDBPyConnection, subject: Subject, key: 
     values = ", ".join(map(quote_literal, (erasure, subject.dataset, subject.column, fingerprint, key.id)))
     sql = f"SELECT * FROM (VALUES ({values}, {quote_literal(now)})) AS v(erasure, dataset, column_name, subject, key_id, erased_at)"
     return not lake.append(con, ERASED_SUBJECTS, sql, stamp=stamp, transaction=Transaction(f"erased.{fingerprint}", 1)).skipped
+
+
+def mark(lake: Lake, con: duckdb.DuckDBPyConnection, *, stamp: Stamp) -> None:
+    """Refuse whatever was read up to now and is not written yet; the connection itself begins anew.
+
+    Raises:
+        ConcurrentWrite: other writers never paused.
+    """
+    lake.note(ERASED_SUBJECTS, stamp=stamp)
+    lake.erasures.begin(con, again=True)
 
 
 def suppressed(lake: Lake, con: duckdb.DuckDBPyConnection, dataset: str) -> list[Suppressed]:

@@ -96,7 +96,7 @@ def erase_table(lake: Lake, table: TableName, work: Work, manner: Manner, *, sta
     total = ErasedTable(str(table))
     for _ in range(_MOST_ROUNDS):
         done = _round(lake, table, work, manner, stamp)
-        total = _added(total, done)
+        total = added(total, done)
         if work.dry_run or not done.files:
             break
     version = lake.version(table)
@@ -309,7 +309,8 @@ def _counted(table: str, found: _Findings, work: Work, *, commits: int, rows_now
     )
 
 
-def _added(total: ErasedTable, more: ErasedTable) -> ErasedTable:
+def added(total: ErasedTable, more: ErasedTable) -> ErasedTable:
+    """What two looks at a table came to together."""
     return ErasedTable(
         total.table,
         total.rows_now + more.rows_now,
@@ -317,6 +318,6 @@ def _added(total: ErasedTable, more: ErasedTable) -> ErasedTable:
         total.masked + more.masked,
         total.files + more.files,
         total.commits + more.commits,
-        None,
+        more.version,
         more.waiting,
     )
