@@ -133,11 +133,11 @@ class _Repair:
         yield from self._differing({path: entry for path, entry in data.items() if path in needed or self._size(path) is not None})
 
     def _needed(self, table: TableName, root: str) -> set[str]:
-        """Data files of the newest version."""
+        """Files of the newest version, and what the versions that are kept have changed."""
         folder, lake = f"{table.layer}/{table.name}/", self._lakes[root]
         listed = {file.path.removeprefix(folder): file for file in lake.storage.walk(folder.rstrip("/"))}
         seen = inspect_table(lake, table, listed, Advice(), prefix=root)
-        return {seen.folder + path for path, life in seen.lives.items() if life.gone is None}
+        return {seen.folder + path for path in seen.lives if seen.is_needed(path)}
 
     def _check_identity(self, table: TableName, commits: Mapping[str, Entry]) -> None:
         """A table that was made anew under the name has another log, which must not be mixed with that of the backup."""

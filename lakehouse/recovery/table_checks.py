@@ -47,6 +47,7 @@ class Inspected:
         lives: every file of rows, or of changed rows, that some version of the log names.
         listed: the files in its folder.
         failures: what is wrong.
+        vacuumed: versions that can't be read any more, on purpose.
         prefix: of the root that it is under, in the paths of a backup.
     """
 
@@ -56,6 +57,7 @@ class Inspected:
     snapshot: Snapshot | None = None
     lives: dict[str, Life] = field(default_factory=dict[str, Life])
     failures: list[Failure] = field(default_factory=list[Failure])
+    vacuumed: Ranges = ()
     prefix: str = TABLES
 
     @property
@@ -82,6 +84,12 @@ class Inspected:
             return version_range(int(found[1]), self.version)
         life = self.lives.get(path)
         return None if life is None else version_range(life.first, self.version if life.gone is None else life.gone - 1)
+
+    def is_needed(self, path: str) -> bool:
+        """Whether a file must be there: those of the newest version, and the changed rows of all versions that vacuum has left."""
+        life = self.lives[path]
+        is_left = not any(first <= life.first <= last for first, last in self.vacuumed)
+        return life.gone is None or (path.startswith(f"{CHANGE_FOLDER}/") and is_left)
 
     def files(self) -> Iterator[tuple[StoredFile, bool]]:
         """Every file that belongs to some version and is there, and whether nobody may ever write to it again."""
@@ -116,7 +124,8 @@ def inspect_table(lake: Lake, table: TableName, listed: Mapping[str, StoredFile]
         if problem is not None:
             seen.fail("log_can_be_read", f"version {number} of the log {problem}", log_fix, path=name)
     _open(seen, lake, is_whole=numbers[0] == 0 and not seen.failures, fix=log_fix)
-    _check_presence(seen, advice, () if seen.snapshot is None else gone_versions(lake.storage, seen.snapshot))
+    seen.vacuumed = () if seen.snapshot is None else gone_versions(lake.storage, seen.snapshot)
+    _check_presence(seen, advice)
     return seen
 
 
@@ -166,16 +175,15 @@ def _open(seen: Inspected, lake: Lake, *, is_whole: bool, fix: str) -> None:
         )
 
 
-def _check_presence(seen: Inspected, advice: Advice, gone: Ranges) -> None:
-    """Files of the newest version must be there, and the changed rows of all but `gone` ones; other files of older versions need not."""
+def _check_presence(seen: Inspected, advice: Advice) -> None:
+    """Files that are needed must be there; those that are there must have the size that the log says."""
     for path, life in seen.lives.items():
         if "://" in path or path.startswith("/"):
             continue
         stored = seen.listed.get(path)
         fix = advice.for_file(seen.folder + path)
         if stored is None:
-            is_change = path.startswith(f"{CHANGE_FOLDER}/") and not any(first <= life.first <= last for first, last in gone)
-            if life.gone is None or is_change:
+            if seen.is_needed(path):
                 seen.fail("data_files_are_there", "the file is gone", fix, path=path)
         elif life.size is not None and stored.size_bytes != life.size:
             problem = f"the file has {stored.size_bytes} bytes, the log says {life.size}"

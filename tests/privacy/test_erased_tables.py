@@ -113,6 +113,29 @@ def test_subject_leaves_every_version_and_nothing_else_changes(lake: Lake, con: 
     assert not list(Path(lake.uri).rglob("_erasing.json"))
 
 
+def test_the_changes_that_commits_tell_of_lose_the_subject_too(lake: Lake, con: duckdb.DuckDBPyConnection) -> None:
+    grown(lake, con)
+    lake.delete(con, "raw.people", f"household_id = '{WHO}'", stamp=STAMP)
+    folder = Path(lake.uri, "raw", "people", "_change_data")
+    before = leftovers(folder)
+    assert before
+    erase(lake, con, "raw.people")
+    assert leftovers(Path(lake.uri)) == []
+    assert len(list(folder.iterdir())) >= len(before) / 2
+    # What they tell is still the difference of the versions, which have lost the same rows.
+    newest = lake.version("raw.people") or 0
+    for since, until in ((0, 20), (3, newest), (20, 31), (newest - 2, newest)):
+        told = lake.changes("raw.people", since, until)
+        assert told is not None
+        kind = "sum(CASE WHEN _change_type IN ('insert', 'update_postimage') THEN 1 ELSE -1 END)"
+        names = "household_id, n, note, others"
+        net = con.execute(f"SELECT {names}, {kind} AS times FROM ({told.scan_sql(con)}) GROUP BY ALL HAVING times <> 0").fetchall()
+        old, new = (lake.scan_sql("raw.people", version=version, con=con) for version in (since, until))
+        sides = f"SELECT {names}, 1 AS sign FROM ({new}) UNION ALL SELECT {names}, -1 FROM ({old})"
+        full = con.execute(f"SELECT {names}, sum(sign) AS times FROM ({sides}) GROUP BY ALL HAVING times <> 0").fetchall()
+        assert sorted(map(repr, net)) == sorted(map(repr, full))
+
+
 def test_erasing_again_finds_nothing_and_commits_nothing(lake: Lake, con: duckdb.DuckDBPyConnection) -> None:
     grown(lake, con, commits=12)
     erase(lake, con, "raw.people")
