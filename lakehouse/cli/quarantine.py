@@ -14,6 +14,7 @@ from lakehouse.errors import DATA_DID_NOT_PASS, QueryError
 
 if TYPE_CHECKING:
     from lakehouse.contracts import DatasetContract
+    from lakehouse.ingest.events import Author
     from lakehouse.ingest.waiting import Selection
     from lakehouse.pipeline.workspace import Workspace
 
@@ -305,17 +306,12 @@ def _instant(option: str, text: str | None) -> datetime | None:
     return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant
 
 
-def _author(note: str) -> Any:
-    import getpass
-
-    from lakehouse.ingest.decisions import Author
+def _author(note: str) -> "Author":
+    from lakehouse.ingest.events import Author
     from lakehouse.pipeline.runs import new_run
+    from lakehouse.tables.stamp import machine_user
 
-    try:
-        name = getpass.getuser()
-    except (KeyError, OSError):
-        name = "unknown"
-    return Author(name, new_run(), datetime.now(UTC), note)
+    return Author(machine_user(), new_run(), datetime.now(UTC), note)
 
 
 def _told(entry: Mapping[str, Any]) -> str:

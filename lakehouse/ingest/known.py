@@ -39,8 +39,6 @@ CREATE TABLE IF NOT EXISTS looked (path TEXT PRIMARY KEY, size INTEGER NOT NULL,
 
 
 _FILE_COLUMNS = "sha256, batch, rows_read, rows_accepted, rows_quarantined, file, archive, replaced_by"
-# What prepares a table for rows carries the stamp of the rows, but has none of them.
-_PREPARING = frozenset({"add_columns", "add_feature"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +109,7 @@ def mark_of(commit: CommitInfo) -> str:
 
 
 def _source(commit: CommitInfo) -> Mapping[str, Any]:
-    if commit.stamp is None or commit.stamp.source is None or commit.operation in _PREPARING:
+    if commit.stamp is None or commit.stamp.source is None or commit.is_preparation:
         return {}
     return commit.stamp.source
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
-from lakehouse.contracts import DatasetContract
+from lakehouse.contracts import DatasetContract, Severity
 from lakehouse.crashpoints import Point, reached
 from lakehouse.errors import ErasedMeanwhile, FileRefused, SourceError
 from lakehouse.ingest.archive import Original, take
@@ -23,7 +23,7 @@ from lakehouse.ingest.recording import index_batches, judge_batch
 from lakehouse.ingest.report import FileReport, IngestProgress, IngestReport
 from lakehouse.ingest.restoring import follow_restore
 from lakehouse.ingest.unrecorded import Unrecorded
-from lakehouse.openlineage import job
+from lakehouse.openlineage import Assertion, job
 from lakehouse.privacy import Key
 from lakehouse.privacy import key as secret_key
 from lakehouse.quality import CheckResult
@@ -80,6 +80,7 @@ def ingest(
         for file in report.files:
             if file.status == "refused":
                 told.failed(Path(file.path).name, "was refused")
+        told.found(contract.raw, (_assertion(contract, check) for check in report.checks))
         return report
 
 
@@ -351,6 +352,12 @@ class _Work:
             index_batches(self.lake, con, self.contract)
         finally:
             con.close()
+
+
+def _assertion(contract: DatasetContract, check: CheckResult) -> Assertion:
+    subject, _, kind = check.id.rpartition(".")
+    column = subject if any(one.name == subject for one in contract.columns) else None
+    return Assertion(check.id, kind, check.passed, check.severity is Severity.ERROR, check.rows_failed, column)
 
 
 def _is_meant(file: KnownFile, wanted: str) -> bool:

@@ -20,6 +20,7 @@ from lakehouse.ingest.reading import BatchReader
 from lakehouse.ingest.rejudging import CHOSEN_TABLE, FILES_TABLE, Rejudge
 from lakehouse.ingest.sorting import BAD_TABLE, GOOD_TABLE
 from lakehouse.ingest.waiting import Selection
+from lakehouse.openlineage import job
 from lakehouse.privacy import Key
 from lakehouse.privacy import key as secret_key
 from lakehouse.settings import Settings
@@ -112,7 +113,8 @@ def replay(
     if not lake.exists(contract.quarantine):
         return ReplayReport(contract.name)
     work = _Replay(lake, contract, selection=selection or Selection(), edits=edits, settings=settings, author=author)
-    made = decide(lake, contract, work.known, work.decide, author=author)
+    with job(settings, lake, "replay", contract.name, run=author.run):
+        made = decide(lake, contract, work.known, work.decide, author=author)
     return work.report(made.batch if made else None, made.version if made else None)
 
 
@@ -133,7 +135,8 @@ def discard(lake: Lake, contract: DatasetContract, *, selection: Selection, sett
         return Decided([], discard_chosen(con, CHOSEN_TABLE, number=number, author=author)) if rows else None
 
     known = KnownFiles(lake, contract, settings)
-    made = decide(lake, contract, known, discard_rows, author=author)
+    with job(settings, lake, "discard", contract.name, run=author.run):
+        made = decide(lake, contract, known, discard_rows, author=author)
     return DiscardReport(contract.name, made.batch if made else None, rows)
 
 

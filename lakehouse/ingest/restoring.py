@@ -8,7 +8,6 @@ looks again, and batch numbers never mean two things.
 """
 
 import hashlib
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,7 +15,7 @@ from datetime import datetime
 from lakehouse.contracts import DatasetContract
 from lakehouse.crashpoints import Point, reached
 from lakehouse.errors import ConcurrentWrite, TableNotFound
-from lakehouse.ingest.known import KnownFiles, app_id, batch_of, files_of
+from lakehouse.ingest.known import KnownFiles, app_id, batch_of, files_of, mark_of
 from lakehouse.ingest.recording import index_batches
 from lakehouse.settings import Settings
 from lakehouse.tables import RESTORED, Commit, CommitInfo, Lake, Stamp, Transaction, in_force
@@ -189,11 +188,7 @@ def _quarantine_at(raw: Sequence[CommitInfo], quarantine: Sequence[CommitInfo], 
 def _key(commit: CommitInfo) -> str | None:
     """What the two commits of one batch have in common, and those of no other."""
     number = batch_of(commit)
-    if number is None or commit.stamp is None or commit.operation in {"add_columns", "add_feature"}:
-        return None
-    source = commit.stamp.source or {}
-    mark = source.get("attempt") or hashlib.sha256(json.dumps(source, sort_keys=True).encode()).hexdigest()
-    return f"{number} {mark}"
+    return None if number is None else f"{number} {mark_of(commit)}"
 
 
 def _number(key: str | None) -> int:

@@ -5,21 +5,23 @@ anything else than the tables do.
 """
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 from uuid import uuid4
 
 from lakehouse.errors import LakehouseError
 from lakehouse.openlineage.facets import (
+    Assertion,
     ColumnSources,
     Facet,
     event,
     facet,
     file_input,
     job_of,
+    judged_input,
     run_id,
     table_input,
     table_output,
@@ -29,7 +31,7 @@ from lakehouse.settings import Settings
 from lakehouse.tables import CommitInfo, Lake
 
 _LOG = logging.getLogger(__name__)
-Kind = Literal["ingest", "dbt", "train", "predict", "maintain"]
+Kind = Literal["ingest", "replay", "discard", "restore", "dbt", "train", "predict", "maintain"]
 _INTEGRATION = {"dbt": "DBT"}
 
 
@@ -39,11 +41,20 @@ class Job:
 
     columns: dict[str, ColumnSources] = field(default_factory=dict)
     problems: dict[str, str] = field(default_factory=dict)
+    judged: dict[str, dict[str, Assertion]] = field(default_factory=dict)
     is_told: bool = False
 
     def failed(self, subject: str, problem: str) -> None:
         """A part of it did not work: a file, a table, a test."""
         self.problems[subject] = problem
+
+    def found(self, table: str, assertions: Iterable[Assertion]) -> None:
+        """What checks found in a table; of several answers to one question, as from batch to batch, all count."""
+        known = self.judged.setdefault(table, {})
+        for one in assertions:
+            before = known.get(one.name, one)
+            failed = one.failed if before is one else one.failed + before.failed
+            known[one.name] = replace(one, passed=one.passed and before.passed, blocks=one.blocks or before.blocks, failed=failed)
 
     def came_from(self, table: str, columns: ColumnSources) -> None:
         """Where the columns of a table come from."""
@@ -109,34 +120,39 @@ class _Telling:
         return [self._event("START")]
 
     def _end(self, told: Job, problem: str) -> list[Facet]:
-        commits = self._commits()
+        written = self._written()
+        checks = [one for table, answers in told.judged.items() for one in self._checks(table, answers.values())]
         if self.kind == "dbt":
-            parts = [one for commit in commits for one in self._part(commit, told)]
+            parts = [one for commits in written for one in self._part(commits, told)]
             parts += [one for table, text in told.problems.items() for one in self._failed_part(table, text)]
-            return [*parts, self._event("FAIL" if problem else "COMPLETE", problem=problem)]
-        inputs = {f"{one['namespace']} {one['name']}": one for commit in commits for one in self._inputs(commit)}
-        outputs = [table_output(self.lake, self.namespace, commit, told.columns.get(str(commit.table))) for commit in commits]
-        return [self._event("FAIL" if problem else "COMPLETE", problem=problem, inputs=list(inputs.values()), outputs=outputs)]
+            return [*parts, *checks, self._event("FAIL" if problem else "COMPLETE", problem=problem)]
+        inputs = {f"{one['namespace']} {one['name']}": one for commits in written for one in self._inputs(commits)}
+        outputs = [table_output(self.lake, self.namespace, commits, told.columns.get(str(commits[0].table))) for commits in written]
+        end = self._event("FAIL" if problem else "COMPLETE", problem=problem, inputs=list(inputs.values()), outputs=outputs)
+        return [*checks, end]
 
-    def _commits(self) -> list[CommitInfo]:
-        """What this job has committed: the newest commit of each table, if this run made it since the job began."""
-        found: list[CommitInfo] = []
+    def _written(self) -> list[list[CommitInfo]]:
+        """What this run has committed since the job began, newest first, table by table."""
+        found: list[list[CommitInfo]] = []
         for table in self.lake.tables():
-            since = self.before.get(str(table), -1)
+            new = (self.lake.version(table) or 0) - self.before.get(str(table), -1)
             mine = [
                 one
-                for one in self.lake.history(table, limit=50)
-                if one.version > since and one.stamp is not None and one.stamp.run == self.run and one.operation not in _PREPARING
+                for one in (self.lake.history(table, limit=new) if new > 0 else [])
+                if one.stamp is not None and one.stamp.run == self.run and not one.is_preparation
             ]
-            found += mine[:1]
+            if mine:
+                found.append(mine)
         return found
 
-    def _inputs(self, commit: CommitInfo) -> list[Facet]:
-        if commit.stamp is None:
-            return []
-        tables = [table_input(self.lake, self.namespace, table, version) for table, version in commit.stamp.inputs.items()]
-        listed: Any = (commit.stamp.source or {}).get("files")
-        return tables + [file_input(self.lake, entry) for entry in (listed if isinstance(listed, list) else [])]
+    def _inputs(self, commits: Sequence[CommitInfo]) -> list[Facet]:
+        """What all commits to a table read; oldest first, so that of two versions of one table the newer one is told."""
+        found: list[Facet] = []
+        for stamp in (commit.stamp for commit in reversed(commits) if commit.stamp is not None):
+            found += [table_input(self.lake, self.namespace, table, version) for table, version in stamp.inputs.items()]
+            listed: Any = (stamp.source or {}).get("files")
+            found += [file_input(self.lake, entry) for entry in (listed if isinstance(listed, list) else [])]
+        return found
 
     # ---- events
 
@@ -157,29 +173,35 @@ class _Telling:
     def _parent(self, run: str, name: str) -> Facet:
         return facet("ParentRunFacet", run={"runId": run}, job={"namespace": self.namespace, "name": name})
 
-    def _part(self, commit: CommitInfo, told: Job) -> list[Facet]:
-        """The events of one dbt node: a run of its own, within the job's."""
-        table = str(commit.table)
-        run = {"runId": str(uuid4()), "facets": {"parent": self._parent(self.id, f"{self.kind}.{self.name}")}}
-        job = self._job(f"{self.kind}.{table}", "MODEL")
-        output = table_output(self.lake, self.namespace, commit, told.columns.get(table))
-        at = commit.timestamp.astimezone(UTC).isoformat()
-        return [
-            event("START", at=at, run=run, job=job),
-            event("COMPLETE", at=at, run=run, job=job, inputs=self._inputs(commit), outputs=[output]),
-        ]
+    def _part(self, commits: Sequence[CommitInfo], told: Job) -> list[Facet]:
+        """The events of one dbt node."""
+        table = str(commits[0].table)
+        output = table_output(self.lake, self.namespace, commits, told.columns.get(table))
+        at = commits[0].timestamp.astimezone(UTC).isoformat()
+        return self._within(table, "MODEL", at=at, inputs=self._inputs(commits), outputs=[output])
 
     def _failed_part(self, subject: str, problem: str) -> list[Facet]:
+        return self._within(subject, "MODEL", at=_now(), problem=problem)
+
+    def _checks(self, table: str, answers: Iterable[Assertion]) -> list[Facet]:
+        """The events of a table's checks: they were asked, so the run is complete, and its facet says what they found."""
+        version = self.lake.version(table)
+        if version is None:
+            return []
+        judged = judged_input(self.lake, self.namespace, table, version, answers)
+        return self._within(f"{table}.checks", "TEST", at=_now(), inputs=[judged])
+
+    def _within(
+        self, name: str, kind: str, *, at: str, problem: str = "", inputs: list[Facet] | None = None, outputs: list[Facet] | None = None
+    ) -> list[Facet]:
+        """The events of a part of the job: a run of its own, within the job's."""
         facets: Mapping[str, Facet] = {"parent": self._parent(self.id, f"{self.kind}.{self.name}")}
-        run = {"runId": str(uuid4()), "facets": dict(facets)}
-        job = self._job(f"{self.kind}.{subject}", "MODEL")
+        run, job = str(uuid4()), self._job(f"{self.kind}.{name}", kind)
+        end = {"runId": run, "facets": {**facets, **_error(problem)}}
         return [
-            event("START", at=_now(), run=run, job=job),
-            event("FAIL", at=_now(), run={**run, "facets": {**facets, **_error(problem)}}, job=job),
+            event("START", at=at, run={"runId": run, "facets": dict(facets)}, job=job),
+            event("FAIL" if problem else "COMPLETE", at=at, run=end, job=job, inputs=inputs, outputs=outputs),
         ]
-
-
-_PREPARING = frozenset({"add_columns", "add_feature"})
 
 
 def _said(error: BaseException) -> str:

@@ -1,7 +1,8 @@
 """Tables, files, jobs and runs in the words of OpenLineage 2-0-2. Names and counts only, no values of rows."""
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 from urllib.parse import urlsplit
@@ -19,6 +20,7 @@ _VERSIONS = {
     "OutputStatisticsOutputDatasetFacet": "1-0-2",
     "ColumnLineageDatasetFacet": "1-2-0",
     "DataQualityMetricsDatasetFacet": "1-0-1",
+    "DataQualityAssertionsDatasetFacet": "1-1-0",
     "ErrorMessageRunFacet": "1-0-1",
     "ParentRunFacet": "1-2-0",
     "JobTypeJobFacet": "2-0-4",
@@ -29,6 +31,25 @@ _VERSIONS = {
 Facet = dict[str, Any]
 ColumnSources = Mapping[str, list[tuple[str, str]]]
 """For each column of a table, the tables and columns it comes from."""
+
+
+@dataclass(frozen=True, slots=True)
+class Assertion:
+    """A question that was asked of a table, and its answer.
+
+    Attributes:
+        name: of the rule or test.
+        kind: what sort of question: `unique`, `maximum`.
+        blocks: whether what is downstream waits where it fails; otherwise somebody is warned.
+        failed: how many rows, or things, it is not true of.
+    """
+
+    name: str
+    kind: str
+    passed: bool
+    blocks: bool
+    failed: int = 0
+    column: str | None = None
 
 
 def facet(kind: str, **fields: Any) -> Facet:
@@ -95,19 +116,33 @@ def file_input(lake: Lake, entry: Mapping[str, Any]) -> Facet:
     return {**_address(place), "facets": {"version": facet("DatasetVersionDatasetFacet", datasetVersion=str(entry.get("sha256")))}}
 
 
-def table_output(lake: Lake, namespace: str, commit: CommitInfo, columns: ColumnSources | None) -> Facet:
-    """A table version that was written, with what the log knows of it."""
+def judged_input(lake: Lake, namespace: str, table: str, at: int, assertions: Iterable[Assertion]) -> Facet:
+    """A table version that was judged, with the answers: how many failed, not what they hold."""
+    listed = [
+        {"assertion": one.kind, "name": one.name, "success": one.passed, "severity": "error" if one.blocks else "warn"}
+        | ({"column": one.column} if one.column else {})
+        | ({} if one.passed else {"actual": str(one.failed)})
+        for one in assertions
+    ]
+    judged = {"dataQualityAssertions": facet("DataQualityAssertionsDatasetFacet", assertions=listed)}
+    return {**table_input(lake, namespace, table, at), "inputFacets": judged}
+
+
+def table_output(lake: Lake, namespace: str, commits: Sequence[CommitInfo], columns: ColumnSources | None) -> Facet:
+    """A table as a job's commits to it, newest first, have left it, with what the log knows of them."""
+    commit, first = commits[0], commits[-1]
     table = str(commit.table)
     facets = {**_symlink(namespace, table), "version": facet("DatasetVersionDatasetFacet", datasetVersion=str(commit.version))}
-    change = "CREATE" if commit.version == 0 else "OVERWRITE" if commit.operation == "overwrite" else None
+    change = "CREATE" if first.version == 0 else "OVERWRITE" if commit.operation == "overwrite" else None
     if change is not None:
         facets["lifecycleStateChange"] = facet("LifecycleStateChangeDatasetFacet", lifecycleStateChange=change)
-    written = {"rowCount": commit.rows} if commit.rows is not None else {}
+    rows = [one.rows for one in commits if one.rows is not None]
+    written = {"rowCount": sum(rows)} if rows else {}
     snapshot = _open(lake, table, commit.version)
     if snapshot is not None:
         facets["schema"] = _schema(snapshot)
         facets["dataQualityMetrics"] = _metrics(snapshot)
-        before = set(previous.addresses()) if commit.version and (previous := _open(lake, table, commit.version - 1)) is not None else set()
+        before = set(previous.addresses()) if first.version and (previous := _open(lake, table, first.version - 1)) is not None else set()
         added = [file for file in snapshot.files if file.uri not in before]
         written |= {"size": sum(file.size for file in added), "fileCount": len(added)}
     if columns:

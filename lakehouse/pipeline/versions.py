@@ -10,6 +10,7 @@ from typing import Any
 from lakehouse.errors import ContractNotFound, TableError
 from lakehouse.ingest import DatasetRestore, restore_dataset
 from lakehouse.ingest.landing import landing_files
+from lakehouse.openlineage import job
 from lakehouse.pipeline.overview import require_table
 from lakehouse.pipeline.workspace import Workspace
 from lakehouse.tables import Commit, Stamp, TableName
@@ -97,6 +98,11 @@ def restore_table(workspace: Workspace, table: str, to: AsOf, *, run: str, now: 
         TableError: it can't be restored: its files are gone, or it follows another table.
         ConcurrentWrite: other processes wrote without pause.
     """
+    with job(workspace.settings, workspace.lake, "restore", table, run=run):
+        return _restore(workspace, table, to, run=run, now=now)
+
+
+def _restore(workspace: Workspace, table: str, to: AsOf, *, run: str, now: datetime) -> TableRestore:
     lake = workspace.lake
     name = require_table(lake, table)
     if name.layer == "quarantine" and name.name in workspace.contracts.datasets:

@@ -16,6 +16,7 @@ VACUUM = "vacuum"
 NOTE = "note"
 _KEEPS_ROWS = frozenset({COMPACT, VACUUM, NOTE, "OPTIMIZE", "VACUUM START", "VACUUM END"})
 """Operations after which a table has the rows that it had before: our own, and what delta-rs and Spark call theirs."""
+_PREPARES = frozenset({"add_columns", "add_feature"})
 
 
 USER = "lakehouse.user"
@@ -137,6 +138,11 @@ class CommitInfo:
     def changes_rows(self) -> bool:
         """False if the version has the rows of the one before it: maintenance made it."""
         return self.operation not in _KEEPS_ROWS
+
+    @property
+    def is_preparation(self) -> bool:
+        """Whether it made the table ready for rows that come with a commit of their own: it carries their stamp, and has none of them."""
+        return self.operation in _PREPARES
 
     @classmethod
     def from_log(cls, table: TableName, version: int, info: Mapping[str, Any]) -> "CommitInfo":

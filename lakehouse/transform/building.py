@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from lakehouse.contracts import Contracts
 from lakehouse.errors import TransformError
-from lakehouse.openlineage import Job, job
+from lakehouse.openlineage import Assertion, Job, job
 from lakehouse.openlineage.columns import column_sources
 from lakehouse.settings import Settings
 from lakehouse.tables import Lake, TableName
@@ -163,6 +163,7 @@ def build(
         report = _report(results)
         if told.is_told:
             _tell(told, settings, lake, results)
+            _tell_tests(told, manifest, results)
     if check and report.failed:
         raise BuildFailed(report)
     return report
@@ -182,6 +183,19 @@ def _tell(told: Job, settings: Settings, lake: Lake, results: Iterable[Any]) -> 
             made[str(node.table)] = str(result.node.compiled_code)
     for table, sql in sorted(made.items(), key=lambda one: len(one[1])):
         told.came_from(table, _columns(settings, lake, sql, budget_s=max(0.0, until - time.monotonic())))
+
+
+def _tell_tests(told: Job, manifest: Any, results: Iterable[Any]) -> None:
+    """What the tests found, told of each table that they look at."""
+    for result in results:
+        if str(result.node.resource_type) not in _TESTED or (test := _test(result)).status == "skipped":
+            continue
+        kind = getattr(getattr(result.node, "test_metadata", None), "name", None) or str(result.node.resource_type)
+        blocks = str(getattr(result.node.config, "severity", "error")).lower() == "error"
+        found = Assertion(test.name, kind, test.status == "pass", blocks, test.failures, test.column)
+        for node in (manifest.nodes.get(one) or manifest.sources.get(one) for one in test.models):
+            if node is not None:
+                told.found(f"{node.schema}.{getattr(node, 'alias', None) or node.identifier}", [found])
 
 
 def _columns(settings: Settings, lake: Lake, sql: str, *, budget_s: float) -> dict[str, list[tuple[str, str]]]:

@@ -19,7 +19,10 @@ from openlineage.client.generated import base
 from lakehouse.contracts import DatasetContract, load_dataset
 from lakehouse.errors import SettingsError, TableError
 from lakehouse.ingest import ingest
-from lakehouse.openlineage import job
+from lakehouse.ingest.events import Author
+from lakehouse.ingest.replay import discard, replay
+from lakehouse.ingest.waiting import Selection
+from lakehouse.openlineage import Assertion, job
 from lakehouse.openlineage.columns import column_sources
 from lakehouse.openlineage.transport import FileTransport, HttpTransport, transport_of
 from lakehouse.settings import Settings
@@ -106,7 +109,7 @@ def check(event: dict[str, Any]) -> None:
     facets = [*event["run"]["facets"].items(), *event["job"]["facets"].items()]
     for dataset in [*event["inputs"], *event["outputs"]]:
         assert base.Dataset(namespace=dataset["namespace"], name=dataset["name"])
-        facets += [*dataset["facets"].items(), *dataset.get("outputFacets", {}).items()]
+        facets += [*dataset["facets"].items(), *dataset.get("outputFacets", {}).items(), *dataset.get("inputFacets", {}).items()]
     for _, facet in facets:
         kind = KNOWN[facet["_schemaURL"].rpartition("/")[2]]
         assert kind._get_schema() == facet["_schemaURL"]
@@ -124,7 +127,7 @@ def test_ingestion_is_told_from_start_to_end(
     transport_of(settings)._transports[1].flush(20)  # type: ignore[union-attr]
     assert endpoint.events == read(settings)
     assert set(endpoint.paths) == {"/api/v1/lineage"}
-    start, complete = endpoint.events
+    start, *checks, complete = endpoint.events
     for event in endpoint.events:
         check(event)
     assert (start["eventType"], complete["eventType"]) == ("START", "COMPLETE")
@@ -140,6 +143,62 @@ def test_ingestion_is_told_from_start_to_end(
     assert (raw["outputFacets"]["outputStatistics"]["rowCount"], raw["outputFacets"]["outputStatistics"]["fileCount"]) == (1, 1)
     assert raw["facets"]["dataQualityMetrics"]["columnMetrics"]["age"] == {"nullCount": 0}
     assert "P1" not in json.dumps(endpoint.events)
+    assert [(event["job"]["name"], event["eventType"]) for event in checks] == [
+        ("ingest.raw.people.checks", "START"), ("ingest.raw.people.checks", "COMPLETE"),
+    ]  # fmt: skip
+    (judged,) = checks[1]["inputs"]
+    answers = {one["name"]: one for one in judged["inputFacets"]["dataQualityAssertions"]["assertions"]}
+    assert answers["age.type"] == {
+        "assertion": "type", "name": "age.type", "column": "age", "success": False, "severity": "warn", "actual": "1",
+    }  # fmt: skip
+    assert answers["batch.rows_conserved"] == {
+        "assertion": "rows_conserved", "name": "batch.rows_conserved", "success": True, "severity": "error",
+    }  # fmt: skip
+
+
+def test_files_of_every_batch_are_told(
+    told: Callable[..., Settings], people: DatasetContract, tmp_path: Path, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lakehouse.ingest.path._BATCH_FILES", 1)
+    settings = told()
+    lake = Lake.from_settings(settings)
+    for number in range(3):
+        (tmp_path / f"{number}.csv").write_text(HEADER + f"P{number},30,1.7,1990-01-02,f,2\nQ{number},old,,,m,\n", encoding="utf-8")
+    ingest(lake, people, sorted(tmp_path.glob("?.csv")), settings=settings, run="r", now=now)
+    *_, judged, complete = read(settings)
+    assert len(complete["inputs"]) == 3
+    raw = next(one for one in complete["outputs"] if one["name"].endswith("raw/people"))
+    statistics = raw["outputFacets"]["outputStatistics"]
+    assert (statistics["rowCount"], statistics["fileCount"]) == (3, 3)
+    assert raw["facets"]["lifecycleStateChange"]["lifecycleStateChange"] == "CREATE"
+    (age,) = [one for one in judged["inputs"][0]["inputFacets"]["dataQualityAssertions"]["assertions"] if one["name"] == "age.type"]
+    assert age["actual"] == "3"
+
+
+def test_decisions_on_quarantined_rows_are_told(
+    told: Callable[..., Settings], people: DatasetContract, tmp_path: Path, now: datetime
+) -> None:
+    settings = told()
+    lake = Lake.from_settings(settings)
+    (tmp_path / "a.csv").write_text(HEADER + "P1,30,1.7,1990-01-02,f,2\nP2,130,,,m,\nP3,old,,,m,\n", encoding="utf-8")
+    ingest(lake, people, [tmp_path / "a.csv"], settings=settings, run="run-1", now=now)
+    (tmp_path / "older.odcs.yaml").write_text(PEOPLE.replace("maximum: 120", "maximum: 150"), encoding="utf-8")
+    older, ann = load_dataset(tmp_path / "older.odcs.yaml"), Author("ann", "run-2", now)
+    before = len(read(settings))
+    assert replay(lake, older, settings=settings, author=ann).accepted == 1
+    discard(lake, older, selection=Selection(), settings=settings, author=ann)
+    events = read(settings)[before:]
+    for event in events:
+        check(event)
+    assert [(event["job"]["name"], event["eventType"]) for event in events] == [
+        ("replay.people", "START"), ("replay.people", "COMPLETE"), ("discard.people", "START"), ("discard.people", "COMPLETE"),
+    ]  # fmt: skip
+    rows = {
+        one["name"].rpartition("/")[2]: one["outputFacets"]["outputStatistics"]["rowCount"]
+        for one in events[1]["outputs"]
+        if "raw" in one["name"]
+    }
+    assert rows == {"people": 1}
 
 
 def test_what_fails_is_told_without_values(told: Callable[..., Settings], people: DatasetContract, tmp_path: Path, now: datetime) -> None:
@@ -168,6 +227,7 @@ def test_every_dbt_table_is_a_run_of_its_own(told: Callable[..., Settings]) -> N
     with job(settings, lake, "dbt", "build", run="r") as telling:
         lake.overwrite(con, "staging.a", "SELECT 1 AS id, 4 AS twice", stamp=Stamp("staging.a", "r", {"raw.a": 0}))
         telling.came_from("staging.a", {"twice": [("raw.a", "n")]})
+        telling.found("staging.a", [Assertion("unique_staging_a_id", "unique", passed=False, blocks=True, failed=2, column="id")])
         telling.failed("features.a", "could not be built")
     con.close()
     events = read(settings)
@@ -176,8 +236,10 @@ def test_every_dbt_table_is_a_run_of_its_own(told: Callable[..., Settings]) -> N
     kinds = [(event["job"]["name"], event["eventType"]) for event in events]
     assert kinds == [
         ("dbt.build", "START"), ("dbt.staging.a", "START"), ("dbt.staging.a", "COMPLETE"),
-        ("dbt.features.a", "START"), ("dbt.features.a", "FAIL"), ("dbt.build", "FAIL"),
+        ("dbt.features.a", "START"), ("dbt.features.a", "FAIL"), ("dbt.staging.a.checks", "START"), ("dbt.staging.a.checks", "COMPLETE"),
+        ("dbt.build", "FAIL"),
     ]  # fmt: skip
+    assert not events[-2]["inputs"][0]["inputFacets"]["dataQualityAssertions"]["assertions"][0]["success"]
     complete = events[2]
     assert complete["run"]["facets"]["parent"]["run"]["runId"] == events[0]["run"]["runId"]
     assert complete["inputs"][0]["name"] == lake.storage.address("raw", "a")

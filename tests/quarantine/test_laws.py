@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
 from lakehouse.contracts import DatasetContract, load_dataset
-from lakehouse.ingest import ingest
+from lakehouse.ingest import ingest, restore_dataset
 from lakehouse.ingest.edits import export_rows
 from lakehouse.ingest.events import Author
 from lakehouse.ingest.pieces import PiecewiseAppend
@@ -24,7 +24,7 @@ from lakehouse.ingest.waiting import Selection
 from lakehouse.monitoring import dataset_volume
 from lakehouse.pipeline.rejected import count_by_rule
 from lakehouse.settings import Settings
-from lakehouse.tables import Lake
+from lakehouse.tables import Lake, in_force
 from tests.ingest.conftest import HEADER, PEOPLE, rows_of
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -52,6 +52,7 @@ class Home:
     folder: Path
     days: int = 0
     read: Counter[str] = field(default_factory=Counter)
+    was: dict[int, tuple[Any, Counter[str]]] = field(default_factory=dict)
 
     @property
     def contract(self) -> DatasetContract:
@@ -73,6 +74,14 @@ class Home:
 
     def discard(self, selection: Selection) -> None:
         discard(self.lake, self.contract, selection=selection, settings=self.settings, author=Author("bob", "r", self.later()))
+
+    def restore(self, chance: random.Random) -> None:
+        """Go back, or forth again, to a version that was looked at: decisions and deliveries since are as if they had never been."""
+        version = chance.choice(sorted(self.was))
+        restore_dataset(self.lake, self.contract, version, settings=self.settings, run="r", now=self.later())
+        content, read = self.was[version]
+        assert self.content() == content
+        self.read = Counter(read)
 
     def correct(self, chance: random.Random) -> None:
         """Export what waits and write some rows back, some with better values, some with worse."""
@@ -112,12 +121,15 @@ class Home:
         assert volume.rows_accepted == len(raw)
         assert volume.rows_quarantined == len(others) + volume.rows_replaced
         assert (counts.rows + counts.discarded if counts else 0) == len(others)
+        newest = self.lake.version(self.contract.raw)
+        assert newest is not None
+        self.was[newest] = self.content(), Counter(self.read)
 
     def gone(self) -> set[str]:
         """Files that another one replaced."""
         if not self.lake.exists(self.contract.raw):
             return set()
-        sources = [commit.stamp.source or {} for commit in self.lake.history(self.contract.raw) if commit.stamp]
+        sources = [commit.stamp.source or {} for commit in in_force(self.lake.history(self.contract.raw)) if commit.stamp]
         return {str(file["sha256"]) for source in sources for file in source.get("replaced", [])}  # type: ignore[attr-defined]
 
     def content(self) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]:
@@ -147,11 +159,12 @@ def write(path: Path, chance: random.Random, *, good: bool = False) -> Path:
     return path
 
 
-STEPS = ["bring", "bring", "again", "replay", "correct", "discard", "back", "contract", "repair", "die"]
+STEPS = ["bring", "bring", "again", "replay", "correct", "discard", "back", "contract", "repair", "restore", "die"]
 steps = st.lists(st.sampled_from(STEPS), min_size=4, max_size=8)
 
 
 @RELAXED
+@example(seed=1, plan=["correct", "restore", "replay", "restore"], keyless=False)
 @given(seed=st.integers(0, 10_000), plan=steps, keyless=st.booleans())
 def test_every_row_is_in_one_place_whatever_is_decided(
     seed: int, plan: list[str], keyless: bool, settings: Settings, monkeypatch: pytest.MonkeyPatch
@@ -195,6 +208,8 @@ def follow(plan: list[str], *, seed: int, keyless: bool, settings: Settings, mon
                     home.replay(selection=Selection(status="discarded"))
                 case "contract":
                     home.contracts.reverse()
+                case "restore":
+                    home.restore(chance)
                 case "repair":
                     home.bring(write(chance.choice(files), chance), repaired=True)
                 case _:
