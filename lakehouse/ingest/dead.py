@@ -15,6 +15,7 @@ from contextlib import contextmanager
 import duckdb
 
 from lakehouse.contracts import DatasetContract
+from lakehouse.errors import ErasedMeanwhile
 from lakehouse.ingest.errors import Superseded
 from lakehouse.ingest.known import KnownFiles, app_id, batch_of, changes_of, mark_of
 from lakehouse.tables import CommitInfo, Lake, Stamp, in_force
@@ -76,7 +77,7 @@ def taken_back_if_superseded(
     """
     try:
         yield
-    except Superseded:
+    except (Superseded, ErasedMeanwhile):
         _remove(lake, con, contract, [number], [], run=run)
         raise
 

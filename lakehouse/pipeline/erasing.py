@@ -13,6 +13,7 @@ import duckdb
 from lakehouse.contracts import DatasetContract
 from lakehouse.errors import PrivacyError
 from lakehouse.ingest.known import KnownFiles
+from lakehouse.ingest.waiting import current_rows_sql
 from lakehouse.learning.registry import Registry
 from lakehouse.locks import exclusive
 from lakehouse.pipeline.searching import Search, backup_places, places
@@ -23,7 +24,7 @@ from lakehouse.privacy.erasure.archived import addresses_now, erase_archived, se
 from lakehouse.privacy.erasure.files import Files
 from lakehouse.privacy.erasure.identity import Memory, identify, manners
 from lakehouse.privacy.erasure.report import read_report, signed_report, write_report
-from lakehouse.privacy.erasure.rows import Manner, find_rows
+from lakehouse.privacy.erasure.rows import Manner, find_rows, theirs_sql
 from lakehouse.privacy.erasure.subject import Identifiers, Subject, is_distinctive
 from lakehouse.privacy.erasure.suppression import ERASED_ORIGINALS, RowsGone, count_rows, mark, suppress
 from lakehouse.privacy.erasure.tables import ErasedTable, Work, added, erase_table
@@ -166,7 +167,7 @@ class _Erasure:
         """Rows of raw and quarantine that are about to go: their logs go on saying that they came."""
         plan = manners(self.lake, self.workspace.contracts, self.subject)
         for dataset in self.workspace.contracts.datasets.values():
-            theirs = [self._rows_now(TableName.parse(name), plan) for name in (dataset.raw, dataset.quarantine)]
+            theirs = [self._rows_now(TableName.parse(dataset.raw), plan), self._quarantined_now(dataset, plan)]
             if any(theirs):
                 gone = RowsGone(dataset.name, *theirs)
                 count_rows(self.lake, self.con, gone, attempt=f"{dataset.name}.{attempt}", stamp=self.stamp, now=self.now)
@@ -175,6 +176,16 @@ class _Erasure:
         if name not in plan:
             return 0
         return sum(one.theirs for one in find_rows(self.con, addresses_now(list(self.tiers.values()), name), self.who, plan[name]))
+
+    def _quarantined_now(self, dataset: DatasetContract, plan: Mapping[TableName, Manner]) -> int:
+        """Rows that wait or were discarded; one that was replayed counts in raw, however many decisions on it are kept."""
+        name = TableName.parse(dataset.quarantine)
+        if name not in plan:
+            return 0
+        current = current_rows_sql(self.lake, dataset.name, con=self.con)
+        theirs = theirs_sql(self.con, current, self.who, plan[name])
+        found = self.con.execute(f"SELECT count(*) FROM ({current}) WHERE status IS DISTINCT FROM 'replayed' AND {theirs}").fetchone()
+        return int(found[0]) if found else 0
 
     def _tables(self) -> list[ErasedTable]:
         plan = manners(self.lake, self.workspace.contracts, self.subject)

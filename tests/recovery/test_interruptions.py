@@ -31,7 +31,7 @@ def run(*arguments: str, crash_at: str | None = None) -> subprocess.CompletedPro
     )
 
 
-@pytest.mark.parametrize("nth", [1, 7])
+@pytest.mark.parametrize("nth", [pytest.param(1, marks=pytest.mark.slow), 7])
 def test_a_killed_backup_does_not_count_and_is_not_in_the_way(filled: Settings, place: str, clock: Clock, nth: int, tmp_path: Path) -> None:
     assert run("backup", place, crash_at=f"mid_backup:{nth}").returncode == -signal.SIGKILL
     store = BackupStore.open(place, filled)
@@ -46,7 +46,7 @@ def test_a_killed_backup_does_not_count_and_is_not_in_the_way(filled: Settings, 
     assert not [path for path in Path(place).rglob("*.tmp")]
 
 
-@pytest.mark.parametrize("nth", [1, 9])
+@pytest.mark.parametrize("nth", [pytest.param(1, marks=pytest.mark.slow), 9])
 def test_a_killed_restore_is_taken_up(filled: Settings, place: str, clock: Clock, nth: int) -> None:
     back_up(filled, place, now=clock())
     shutil.rmtree(filled.home_dir)

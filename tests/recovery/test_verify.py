@@ -157,14 +157,15 @@ def test_rewriting_on_purpose_can_be_announced(filled: Settings, lake: Lake, tab
     assert verify_home(filled).is_green
 
 
-def test_any_byte_of_any_file_of_the_home(filled: Settings, lake: Lake, tables: Path, place: str, clock: Clock) -> None:
+@pytest.mark.parametrize("most", [4, pytest.param(25, marks=pytest.mark.slow)])
+def test_any_byte_of_any_file_of_the_home(filled: Settings, lake: Lake, tables: Path, place: str, clock: Clock, most: int) -> None:
     lake.snapshot("raw.numbers").delta.create_checkpoint()
     verify_home(filled)
     back_up(filled, place, now=clock())
     # The hint where the newest checkpoint is vouches for nothing; databases have their own check.
     every = [path for path in files_below(tables) if path.name != "_last_checkpoint"]
 
-    @examples(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @examples(max_examples=most, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(data=st.data())
     def law(data: st.DataObject) -> None:
         path = data.draw(st.sampled_from(every))
@@ -183,11 +184,12 @@ def test_any_byte_of_any_file_of_the_home(filled: Settings, lake: Lake, tables: 
     law()
 
 
-def test_any_byte_of_a_backup(filled: Settings, place: str, clock: Clock, tmp_path_factory: pytest.TempPathFactory) -> None:
+@pytest.mark.parametrize("most", [6, pytest.param(40, marks=pytest.mark.slow)])
+def test_any_byte_of_a_backup(filled: Settings, place: str, clock: Clock, tmp_path_factory: pytest.TempPathFactory, most: int) -> None:
     back_up(filled, place, now=clock())
     every = files_below(Path(place))
 
-    @examples(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @examples(max_examples=most, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(data=st.data())
     def law(data: st.DataObject) -> None:
         path = data.draw(st.sampled_from(every))

@@ -1,6 +1,7 @@
 """From a subject to all by which they are known, and to the tables where that means them."""
 
 import json
+import re
 import uuid
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -43,6 +44,16 @@ def identify(
         PrivacyError: the column is not kept in a form that somebody can be found by.
     """
     column = contract.column(subject.column)
+    others = [other.name for other in contract.columns if re.search(rf"[,;&|]\s*{re.escape(other.name)}\s*=", subject.value)]
+    if others:
+        raise PrivacyError(
+            f"{contract.name}: a subject by several columns",
+            "can't be erased: one column has to say whose a row is",
+            expected=f"{contract.name}:COLUMN=value",
+            found=", ".join([column.name, *others]),
+            fix="Add a column to the contract whose values name one person (such as the parts in one text) and erase by that; "
+            "or erase by one of these columns, if everybody who has the value is to go",
+        )
     if column.protection not in _LINKABLE:
         raise PrivacyError(
             f"{contract.name}.{column.name}",
@@ -60,7 +71,8 @@ def identify(
     for name, linked in _linked(tiers, con, contract, column.name, values).items():
         columns.setdefault(name, set()).update(linked)
     sealed = _sealed_records(tiers[0], con, contract, Identifiers.of(columns, values), keys)
-    return Identifiers.of(columns, [*values, *sealed], main=column.name)
+    who = Identifiers.of(columns, [*values, *sealed], main=column.name)
+    return replace(who, rows=frozenset([*_origins(tiers, con, contract, who), *_quarantined(tiers[0], con, contract, who)]))
 
 
 def _linked(
@@ -90,6 +102,45 @@ def _linked(
         if linked := [str(row[0]) for row in rows if is_distinctive(str(row[0]))]:
             found[name] = linked
     return found
+
+
+def _origins(tiers: Sequence[Lake], con: duckdb.DuckDBPyConnection, contract: DatasetContract, who: Identifiers) -> list[tuple[str, int]]:
+    """Where the subject's accepted rows came from, those of all versions."""
+    if not tiers[0].exists(contract.quarantine):
+        return []
+    files = [file for lake in tiers for file in _data_files(lake, contract.raw)]
+    conditions = [f"CAST({quote_identifier(who.main)} AS VARCHAR) IN ({', '.join(map(quote_literal, sorted(who.columns[who.main])))})"]
+    return _of_rows(con, files, conditions, needs={who.main})
+
+
+def _quarantined(lake: Lake, con: duckdb.DuckDBPyConnection, contract: DatasetContract, who: Identifiers) -> list[tuple[str, int]]:
+    """Quarantined rows that mention the subject, or have their value in the column, as they came or as somebody edited them."""
+    files = _data_files(lake, contract.quarantine)
+    column = contract.column(who.main)
+    conditions = [who.mentions_sql(name) for name in ("record", "history")] if who.words else []
+    for name in dict.fromkeys((column.source, column.name)):
+        values = ", ".join(map(quote_literal, sorted(who.columns.get(name, who.columns[who.main]))))
+        pointer = quote_literal("/" + name.replace("~", "~0").replace("/", "~1"))
+        conditions.append(f"json_extract_string(try_cast(record AS JSON), {pointer}) IN ({values})")
+        if '"' not in name:
+            conditions += [
+                f"list_has_any(json_extract_string(try_cast(history AS JSON), {quote_literal(path)}), [{values}])"
+                for path in (f'$[*].before."{name}"', f'$[*].after."{name}"')
+            ]
+    return _of_rows(con, files, conditions, needs={"record", "history"})
+
+
+def _of_rows(
+    con: duckdb.DuckDBPyConnection, files: Sequence[str], conditions: Sequence[str], *, needs: Collection[str]
+) -> list[tuple[str, int]]:
+    if not files:
+        return []
+    source = f"read_parquet([{', '.join(quote_literal(glob_escape(file)) for file in files)}], union_by_name=true, hive_partitioning=false)"
+    present = {str(row[0]) for row in con.execute(f"DESCRIBE SELECT * FROM {source}").fetchall()}
+    if not {"_sha256", "_row", *needs} <= present:
+        return []
+    found = con.execute(f"SELECT DISTINCT _sha256, _row FROM {source} WHERE ({' OR '.join(conditions)}) IS TRUE").fetchall()
+    return [(str(digest), int(number)) for digest, number in found]
 
 
 def _sealed_records(
@@ -136,7 +187,7 @@ def _manner(name: TableName, subject: Subject, upstream: Collection[str], others
     if name.layer == "monitoring":
         return Manner(whole_cells=False)
     if name.layer == "quarantine":
-        return Manner(shares_columns=False, any_mention=True)
+        return Manner(shares_columns=False, any_mention=True, by_origin=name.name == subject.dataset)
     is_own = str(name) in (f"raw.{subject.dataset}", f"staging.{subject.dataset}")
     is_derived = f"raw.{subject.dataset}" in upstream
     is_clear = is_distinctive(subject.value) or not any(f"raw.{other}" in upstream for other in others)
@@ -176,12 +227,14 @@ class Memory:
             stored: dict[str, Any] = json.loads(unseal(self._path.read_text(encoding="ascii"), self._key))
             columns = {name: {*stored["columns"].get(name, ()), *who.columns.get(name, ())} for name in {*stored["columns"], *who.columns}}
             self.attempt = stored["attempt"]
-            who = Identifiers.of(columns, [*stored["words"], *who.words], main=who.main)
+            rows = {*who.rows, *((digest, number) for digest, number in stored.get("rows", ()))}
+            who = Identifiers.of(columns, [*stored["words"], *who.words], main=who.main, rows=rows)
         self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         known = {
             "attempt": self.attempt,
             "columns": {name: sorted(values) for name, values in who.columns.items()},
             "words": list(who.words),
+            "rows": sorted(who.rows),
         }
         draft = self._path.with_suffix(".tmp")
         draft.write_text(seal(json.dumps(known), self._key), encoding="ascii")

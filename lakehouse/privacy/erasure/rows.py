@@ -26,12 +26,14 @@ class Manner:
         shares_columns: its columns mean what those of the subject's dataset of the same name mean.
         whole_cells: a cell that is one of the subject's words makes the row theirs; otherwise it is only masked.
         any_mention: a text that mentions the subject makes the row theirs (rows kept as they arrived).
+        by_origin: rows whose origin is one of the subject's are theirs, whatever they say: an edit may have filled in who they are about.
         older_than: rows whose time in this column is before the instant go, whoever's they are.
     """
 
     shares_columns: bool = False
     whole_cells: bool = True
     any_mention: bool = False
+    by_origin: bool = False
     older_than: tuple[str, datetime] | None = None
 
 
@@ -95,6 +97,12 @@ def find_rows(con: duckdb.DuckDBPyConnection, addresses: Sequence[str], who: Ide
                 yield Found(str(address), *counts)
 
 
+def theirs_sql(con: duckdb.DuckDBPyConnection, sql: str, who: Identifiers, manner: Manner) -> str:
+    """A condition over the rows of a query that holds for those of the subject."""
+    described = con.execute(f"DESCRIBE {sql}").fetchall()
+    return _theirs(_Shape(tuple((str(row[0]), str(row[1])) for row in described)), who, manner)
+
+
 def clean_file(
     con: duckdb.DuckDBPyConnection, address: str, target: Path, who: Identifiers, manner: Manner, *, blank: bool = False
 ) -> Cleaned:
@@ -139,6 +147,9 @@ def _theirs(shape: _Shape, who: Identifiers, manner: Manner) -> str:
         conditions.append(f"TRY_CAST({quote_identifier(column)} AS TIMESTAMPTZ) < {quote_literal(instant)}")
     if manner.any_mention:
         conditions.append(_mentions(shape, who))
+    if manner.by_origin and who.rows and {"_sha256", "_row"} <= set(names):
+        origins = ", ".join(f"({quote_literal(digest)}, {number})" for digest, number in sorted(who.rows))
+        conditions.append(f"(_sha256, _row) IN ({origins})")
     return f"(({' OR '.join(conditions)}) IS TRUE)" if conditions else "false"
 
 

@@ -68,22 +68,27 @@ class Identifiers:
             dataset is theirs if it has one of them.
         words: values that nothing else has: a cell that is one makes the row theirs, a text that has one is masked.
         main: the column that says whose a row is; where a table has it, no other cell makes a row theirs.
+        rows: origins (digest of the file, number) of their rows in the subject's dataset, quarantined ones included.
     """
 
     columns: Mapping[str, frozenset[str]] = field(repr=False)
     words: tuple[str, ...] = field(repr=False)
     main: str = ""
+    rows: frozenset[tuple[str, int]] = field(default=frozenset(), repr=False)
 
     @classmethod
-    def of(cls, columns: Mapping[str, Iterable[str]], words: Iterable[str], *, main: str = "") -> "Identifiers":
+    def of(
+        cls, columns: Mapping[str, Iterable[str]], words: Iterable[str], *, main: str = "", rows: Iterable[tuple[str, int]] = ()
+    ) -> "Identifiers":
         """Identifiers with only those words that are distinctive, the longest first."""
         by_column = {name: frozenset(values) for name, values in columns.items() if values}
         distinct = sorted({word for word in words if is_distinctive(word)}, key=lambda word: (-len(word), word))
-        return cls(by_column, tuple(distinct), main)
+        return cls(by_column, tuple(distinct), main, frozenset(rows))
 
     def everywhere(self) -> "Identifiers":
         """The same with every value of the columns as a word, for what is no table of somebody else's rows."""
-        return Identifiers.of(self.columns, [*self.words, *(one for values in self.columns.values() for one in values)], main=self.main)
+        words = [*self.words, *(one for values in self.columns.values() for one in values)]
+        return Identifiers.of(self.columns, words, main=self.main, rows=self.rows)
 
     @cached_property
     def pattern(self) -> str:
