@@ -26,7 +26,7 @@ _FEATURE = "changeDataFeed"
 _KNOWN = frozenset({_FEATURE, "timestampNtz", "appendOnly", "invariants", "checkConstraints"})
 _FIRST_WRITER_VERSION, _WITH_FEATURES = 4, 7
 _ALWAYS_ROWS = 10_000
-_LARGEST_SHARE = 0.1
+_LARGEST_SHARE = 0.02
 
 
 class ChangeType(StrEnum):
