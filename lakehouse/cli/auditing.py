@@ -8,6 +8,8 @@ from typing import Any, cast
 _NAME = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)?")
 # They read and change nothing of anybody's.
 _OF_NOBODY = frozenset({"sample", "doctor", "dev", "audit list", "audit verify"})
+# Arguments that may name a table; one that does not (a file, a query) is not written down.
+_TABLES = ("table", "tables", "subject", "reference")
 _NAMES = ("name", "names", "dataset", "model", "table")
 
 
@@ -41,8 +43,26 @@ class Auditor:
         from lakehouse.privacy.audit import Audit
         from lakehouse.tables.stamp import machine_user
 
-        tables, facts = _tables(document), _facts(document, self._arguments)
+        facts = _facts(document, self._arguments)
+        tables = _asked(self._command, self._arguments) | _tables(document)
         Audit(settings).record(who=machine_user(), action=self._command, tables=tables, outcome=outcome, now=datetime.now(UTC), facts=facts)
+
+
+def _asked(command: str, arguments: Mapping[str, Any]) -> dict[str, int | None]:
+    """The tables that the command was given, whatever its result says."""
+    given = [one for key in _TABLES for one in _as_list(arguments.get(key))]
+    tables: dict[str, int | None] = {}
+    for one in given:
+        name, _, version = one.partition("@") if isinstance(one, str) else ("", "", "")
+        if _NAME.fullmatch(name) and "." in name:
+            tables[name] = int(version) if version.isdecimal() else None
+    if command.startswith("quarantine"):
+        tables |= {f"quarantine.{name}": None for name in _as_list(arguments.get("dataset")) if isinstance(name, str)}
+    return {table: version for table, version in tables.items() if _NAME.fullmatch(table)}
+
+
+def _as_list(given: Any) -> list[Any]:
+    return list(given) if isinstance(given, list | tuple) else [given]
 
 
 def _tables(document: Any) -> dict[str, int | None]:

@@ -10,7 +10,7 @@ import typer
 
 from lakehouse.cli.command import command
 from lakehouse.cli.completion import dataset_names, table_names
-from lakehouse.cli.screen import Screen, human_size, json_value
+from lakehouse.cli.screen import Screen, cell, counted, human_size
 from lakehouse.errors import DATA_DID_NOT_PASS, QueryError, SourceError
 
 _SHOWN_ROWS = 50
@@ -118,7 +118,7 @@ def query(
         buffer = io.StringIO()
         writer = csv.writer(buffer, lineterminator="\n")
         writer.writerow(result.columns)
-        writer.writerows([_cell(value) for value in row] for row in result.rows)
+        writer.writerows([cell(value) for value in row] for row in result.rows)
         screen.write(buffer.getvalue())
         return
     document = {
@@ -129,43 +129,13 @@ def query(
     }
 
     def show(out: Any) -> None:
-        from rich.table import Table
+        from lakehouse.cli.rows import print_rows
 
-        table = Table(box=None, pad_edge=False)
-        for name, kind in zip(result.columns, result.types, strict=True):
-            numeric = kind.upper().split("(")[0] in {
-                "NUMBER",
-                "BIGINT",
-                "INTEGER",
-                "SMALLINT",
-                "TINYINT",
-                "DOUBLE",
-                "FLOAT",
-                "DECIMAL",
-                "HUGEINT",
-            }
-            table.add_column(name, justify="right" if numeric else "left", overflow="fold")
-        for row in result.rows:
-            table.add_row(*("NULL" if value is None else _plain(value) for value in row))
-        out.print(table)
-        rows = f"{len(result.rows):,} row{'' if len(result.rows) == 1 else 's'}"
+        print_rows(out, result.columns, result.types, result.rows)
+        rows = counted(len(result.rows), "row")
         screen.say(f"{rows}, and there are more: --limit N shows N" if result.truncated else rows)
 
     screen.emit(document, show)
-
-
-def _cell(value: Any) -> Any:
-    """A CSV cell: empty for NULL, JSON text for nested values."""
-    import json
-
-    plain = json_value(value)
-    return json.dumps(plain, ensure_ascii=False) if isinstance(plain, dict | list) else plain
-
-
-def _plain(value: Any) -> str:
-    from rich.markup import escape
-
-    return escape(str(_cell(value)))
 
 
 def tables(

@@ -64,13 +64,11 @@ def maintain(
         changed = [one for one in report.done if one.changed]
         if changed:
             grid = Table(box=None, pad_edge=False)
-            for name in ("operation", "table", "files", "bytes", "what"):
-                grid.add_column(name, justify="right" if name in {"files", "bytes"} else "left", overflow="fold")
+            for name in ("operation", "table", "files", "size", "what"):
+                grid.add_column(name, justify="right" if name in {"files", "size"} else "left", overflow="fold")
             for one in changed:
                 files, size = one.files_before - one.files_after, one.bytes_saved
-                grid.add_row(
-                    one.operation, one.table, f"-{files:,}", human_size(size) if size >= 0 else f"+{human_size(-size)}", one.detail
-                )
+                grid.add_row(one.operation, one.table, f"{-files:+,}" if files else "", _change(size), one.detail)
             out.print(grid)
         for left in report.leftovers:
             if left.files:
@@ -85,6 +83,10 @@ def maintain(
         screen.say(f"{one.operation} {one.table}: {one.error}")
     if report.failed:
         raise typer.Exit(WRONG_USE)
+
+
+def _change(bytes_saved: int) -> str:
+    return "" if bytes_saved == 0 else f"{'-' if bytes_saved > 0 else '+'}{human_size(abs(bytes_saved))}"
 
 
 def unarchive(

@@ -9,7 +9,7 @@ import typer
 
 from lakehouse.cli.command import command
 from lakehouse.cli.completion import dataset_names
-from lakehouse.cli.screen import Screen
+from lakehouse.cli.screen import Screen, cell, counted
 from lakehouse.errors import DATA_DID_NOT_PASS, QueryError
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ def show_rows(
             out.print(f"{row.file} row {row.row}{decided}", style="bold", markup=False)
             for reason in row.reasons:
                 out.print(f"  {reason}", markup=False, soft_wrap=True)
-            out.print(f"  {row.record}", markup=False, soft_wrap=True, style="dim")
+            out.print(f"  {cell(row.record)}", markup=False, soft_wrap=True, style="dim")
             for entry in row.history:
                 out.print(f"  {_told(entry)}", markup=False, soft_wrap=True, style="dim")
 
@@ -179,7 +179,7 @@ def edit_rows(
 
     def show(out: Any) -> None:
         if rows:
-            out.print(f"{rows:,} rows are in {to}. Correct them there, then: {following}", markup=False, soft_wrap=True)
+            out.print(f"{counted(rows, 'row')} in {to}. Correct them there, then: {following}", markup=False, soft_wrap=True)
         else:
             out.print(f"No waiting row of {dataset} matches; nothing was written.")
 
@@ -213,7 +213,7 @@ def replay_rows(
         if not report.chosen and not report.left and not report.done_before:
             out.print(f"No {status} row of {dataset} matches.")
             return
-        out.print(f"{report.chosen:,} rows judged: {report.accepted:,} accepted, {report.waiting:,} still waiting", markup=False)
+        out.print(f"{counted(report.chosen, 'row')} judged: {report.accepted:,} accepted, {report.waiting:,} still waiting", markup=False)
         if report.edited:
             out.print(f"{report.edited:,} of them were corrected by hand")
         if report.done_before:
@@ -221,7 +221,7 @@ def replay_rows(
                 f"{report.done_before:,} rows of {edited} do not wait any more: nothing was done to them", markup=False, soft_wrap=True
             )
         for broken, rows in report.rules.items():
-            out.print(f"  {broken}: {rows:,} rows", markup=False)
+            out.print(f"  {broken}: {counted(rows, 'row')}", markup=False)
         for name, problem in list(report.problems.items())[:_SHOWN_PROBLEMS]:
             out.print(f"Warning: {name}: {problem}", markup=False, soft_wrap=True, style="yellow")
         if report.accepted:

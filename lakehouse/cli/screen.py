@@ -40,6 +40,12 @@ def _json_scalar(value: Any) -> Any:
     return value.hex() if isinstance(value, bytes) else str(value)
 
 
+def cell(value: Any) -> Any:
+    """The value as a cell of a grid or a CSV file: nested ones as JSON text."""
+    plain = json_value(value)
+    return json_format.dumps(plain, ensure_ascii=False) if isinstance(plain, dict | list) else plain
+
+
 def counted(number: int, noun: str) -> str:
     """A number with its noun: 1 file, 2 files."""
     return f"{number:,} {noun}" + ("" if number == 1 else "s")
