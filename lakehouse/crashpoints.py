@@ -18,6 +18,7 @@ class Point(StrEnum):
     BEFORE_DATA_FILES = "before_data_files"
     AFTER_DATA_FILES = "after_data_files"
     MID_EVOLUTION = "mid_evolution"
+    MID_WIDENING = "mid_widening"
     MID_MERGE = "mid_merge"
     BEFORE_CHANGES = "before_changes"
     BEFORE_COMMIT = "before_commit"

@@ -10,10 +10,12 @@ from pathlib import Path
 
 from lakehouse.contracts import DatasetContract, Level, Severity, parse_dataset
 from lakehouse.contracts.evolution import Compatibility, compare, widens
-from lakehouse.errors import ContractError, ContractNotFound
+from lakehouse.crashpoints import Point, reached
+from lakehouse.errors import ConcurrentWrite, ContractError, ContractNotFound
 from lakehouse.quality import CheckResult
 from lakehouse.sql import quote_identifier, quote_literal
 from lakehouse.tables import Lake, Stamp, Transaction
+from lakehouse.tables.retrying import wait_after_conflict
 
 CONTRACTS_TABLE = "monitoring.contracts"
 CHECK = "contract.version_tells_of_breaking_changes"
@@ -29,7 +31,7 @@ def note_contract(lake: Lake, contract: DatasetContract, *, run: str, now: datet
         The judgement of a version that no batch was ingested under yet; None where this is the version of the newest batch.
 
     Raises:
-        ConcurrentWrite: raw has to become wider, and another process wrote into it meanwhile.
+        ConcurrentWrite: raw has to become wider, and other processes wrote into it without pause.
         ContractError: it breaks promises without a new major version, and its `breakingChange` says reject.
     """
     history = lake.history(contract.raw, limit=_NEWEST) if lake.exists(contract.raw) else []
@@ -117,25 +119,33 @@ def _judged(contract: DatasetContract, found: Compatibility | None) -> CheckResu
 def _widen(lake: Lake, contract: DatasetContract, *, run: str) -> None:
     """Give raw the wider types that the contract has now: once, and every row that is there keeps its value and its origin.
 
-    A type that has no room for what is there is left alone: the first batch is refused with both types.
+    A type that has no room for what is there is left alone: the first batch is refused with both types. Where another process
+    writes meanwhile, its rows are read too, or it has made raw wider already.
     """
-    if not lake.exists(contract.raw):
-        return
-    detail = lake.detail(contract.raw)
-    wider = {
-        column.name: column.stored_type
-        for column in contract.columns
-        if column.name in detail.columns
-        and detail.columns[column.name] != column.stored_type
-        and widens(detail.columns[column.name], column.stored_type)
-    }
-    if not wider:
-        return
-    casts = ", ".join(f"CAST({quote_identifier(name)} AS {kind}) AS {quote_identifier(name)}" for name, kind in wider.items())
-    stamp = Stamp(asset=contract.raw, run=run, inputs={contract.raw: detail.version}, code=contract.digest)
-    with lake.connect([contract.raw], as_of={contract.raw: detail.version}) as session:
-        sql = f"SELECT * REPLACE ({casts}) FROM raw.{quote_identifier(contract.name)}"
-        lake.overwrite(session.con, contract.raw, sql, stamp=stamp, partition_by=detail.partition_by, expect_version=detail.version)
+    attempt = 1
+    while lake.exists(contract.raw):
+        detail = lake.detail(contract.raw)
+        wider = {
+            column.name: column.stored_type
+            for column in contract.columns
+            if column.name in detail.columns
+            and detail.columns[column.name] != column.stored_type
+            and widens(detail.columns[column.name], column.stored_type)
+        }
+        if not wider:
+            return
+        casts = ", ".join(f"CAST({quote_identifier(name)} AS {kind}) AS {quote_identifier(name)}" for name, kind in wider.items())
+        stamp = Stamp(asset=contract.raw, run=run, inputs={contract.raw: detail.version}, code=contract.digest)
+        try:
+            with lake.connect([contract.raw], as_of={contract.raw: detail.version}) as session:
+                sql = f"SELECT * REPLACE ({casts}) FROM raw.{quote_identifier(contract.name)}"
+                lake.overwrite(session.con, contract.raw, sql, stamp=stamp, partition_by=detail.partition_by, expect_version=detail.version)
+        except ConcurrentWrite:
+            wait_after_conflict(contract.raw, attempt, undone="raw did not become wider")
+            attempt += 1
+        else:
+            reached(Point.MID_WIDENING)
+            return
 
 
 def _record(lake: Lake, contract: DatasetContract, *, number: int, run: str, now: datetime) -> None:

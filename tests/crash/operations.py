@@ -111,6 +111,27 @@ def ingestion(work: Work) -> None:
     ingest_people(work, ["more1.csv", "more2.csv", "first.csv"], city=True, now=NOW)
 
 
+def prepare_widening(work: Work) -> None:
+    prepare_ingestion(work)
+    ingestion(work)
+    write_people(work.inputs / "late.csv", 3 * ROWS, city=True)
+    text = (CONTRACT + MORE).replace("logicalType: integer, physicalType: INTEGER", "logicalType: integer, physicalType: BIGINT")
+    (work.inputs / "wider.odcs.yaml").write_text(text, encoding="utf-8")
+
+
+def widening(work: Work) -> None:
+    """The contract has wider types now: every row of raw is rewritten before the next batch."""
+    from lakehouse.contracts import load_dataset
+    from lakehouse.ingest import ingest
+
+    contract = load_dataset(work.inputs / "wider.odcs.yaml")
+    ingest(work.lake, contract, [work.inputs / "late.csv"], settings=work.settings, run="wider", now=NOW)
+
+
+def is_wider(work: Work) -> None:
+    assert work.lake.schema("raw.people")["age"] == "BIGINT"
+
+
 def first_ingestion(work: Work) -> None:
     """Into a home that has no table yet."""
     ingest_people(work, ["first.csv"], city=False, now=NOW)
@@ -299,6 +320,7 @@ OPERATIONS = {
     for one in (
         Operation("ingestion", prepare_ingestion, ingestion, random_kills=40),
         Operation("first ingestion", prepare_first_ingestion, first_ingestion, random_kills=20),
+        Operation("widening", prepare_widening, widening, random_kills=10, whole=is_wider),
         Operation("dbt build", prepare_build, build, random_kills=30),
         Operation("merge", prepare_rows, merge, random_kills=40),
         Operation("writes", prepare_rows, writes, random_kills=30),
