@@ -153,6 +153,7 @@ def test_dry_run_counts_and_changes_nothing(lake: Lake, con: duckdb.DuckDBPyConn
     assert {path: path.read_bytes() for path in Path(lake.uri).rglob("*") if path.is_file()} == before
 
 
+@pytest.mark.slow
 def test_writing_goes_on_afterwards(lake: Lake, con: duckdb.DuckDBPyConnection) -> None:
     grown(lake, con, commits=30)
     erase(lake, con, "raw.people")
@@ -204,6 +205,7 @@ def test_what_commits_say_of_themselves_is_masked(lake: Lake, con: duckdb.DuckDB
     assert newest.source == {"files": [{"file": "export_[erased].csv"}]}
 
 
+@pytest.mark.slow
 def test_a_log_that_begins_with_a_checkpoint(lake: Lake, con: duckdb.DuckDBPyConnection) -> None:
     grown(lake, con, commits=40)
     log = Path(lake.uri) / "raw/people/_delta_log"
@@ -234,6 +236,7 @@ def test_a_file_that_no_version_has_goes_when_no_writer_can_need_it(lake: Lake, 
     assert not orphan.exists()
 
 
+@pytest.mark.slow
 def test_the_past_alone_can_be_rewritten(lake: Lake, con: duckdb.DuckDBPyConnection) -> None:
     grown(lake, con, commits=30)
     before = versions(lake, con, "raw.people", without=WHO)

@@ -83,7 +83,8 @@ def test_an_edit_that_said_whose_the_row_is(settings: Settings, tmp_path: Path, 
     assert check_conservation([lake], "people") == []
 
 
-@pytest.mark.parametrize("protection", [pytest.param("", marks=pytest.mark.slow), ", classification: restricted"])
+@pytest.mark.slow
+@pytest.mark.parametrize("protection", ["", ", classification: restricted"])
 def test_originals_of_every_format_are_emptied(settings: Settings, tmp_path: Path, protection: str) -> None:
     workspace = home(settings, protection)
     records = [
