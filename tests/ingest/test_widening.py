@@ -57,7 +57,7 @@ def is_whole(lake: Lake, deliveries: int) -> None:
     assert rows_of(lake, "monitoring.contracts", "count(*), count(DISTINCT digest)") == [(2, 2)]
 
 
-@pytest.mark.parametrize("point", [Point.AFTER_DATA_FILES, Point.MID_WIDENING])
+@pytest.mark.parametrize("point", [pytest.param(Point.AFTER_DATA_FILES, marks=pytest.mark.slow), Point.MID_WIDENING])
 def test_killed_while_raw_becomes_wider(lake: Lake, home: Path, wider: Path, files: list[Path], point: Point) -> None:
     before = lake.version("raw.people") or 0
     killed = start(wider, home, files[1], crash_at=point)
