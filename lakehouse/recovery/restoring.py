@@ -24,6 +24,7 @@ from lakehouse.tables.storage import Storage
 
 _PARALLEL = 8
 _LOG = "/_delta_log/"
+_AUDIT_HEAD = f"{KEYS}audit.head"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +106,7 @@ def restore_home(
     manifest = store.at(at)
     home = to.expanduser().absolute() if to else settings.home_dir
     tables_uri = str(home / "tables") if to else settings.tables_uri
-    keys = _keys(settings, keys_from)
+    keys = _keys(settings, keys_from, manifest)
     archive_uri = str(home / "archive") if to else settings.archive_root
     remotes = [
         (prefix, Storage(uri, settings.storage_options))
@@ -149,12 +150,17 @@ def restore_home(
     )
 
 
-def _keys(settings: Settings, keys_from: str | None) -> tuple[BackupStore, Manifest] | None:
+def _keys(settings: Settings, keys_from: str | None, manifest: Manifest) -> tuple[BackupStore, Manifest] | None:
     if keys_from is None:
         return None
     store = BackupStore.open(keys_from, settings)
     # The newest, whatever the instant: it has the keys of all times but those that were destroyed so that nobody has them again.
-    return store, store.at(None)
+    newest = store.at(None)
+    files = {path: entry for path, entry in newest.files.items() if path != _AUDIT_HEAD}
+    # It names the last entry of the audit's journal, which comes back as it was then.
+    if newest.created_at >= manifest.created_at and (head := store.at(manifest.created_at).files.get(_AUDIT_HEAD)) is not None:
+        files[_AUDIT_HEAD] = head
+    return store, newest.with_files(files)
 
 
 def _parts(manifest: Manifest, home: Path, roots: Iterable[tuple[str, Path]]) -> list[_Part]:
