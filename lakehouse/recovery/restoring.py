@@ -14,7 +14,7 @@ from datetime import datetime
 from pathlib import Path
 
 from lakehouse.crashpoints import Point, reached
-from lakehouse.errors import RecoveryError
+from lakehouse.errors import BackupNotFound, RecoveryError
 from lakehouse.privacy.keys import sync_folder
 from lakehouse.recovery.databases import is_sqlite, move_paths
 from lakehouse.recovery.manifest import ARCHIVE, HOME, KEYS, TABLES, Entry, Manifest
@@ -158,7 +158,11 @@ def _keys(settings: Settings, keys_from: str | None, manifest: Manifest) -> tupl
     newest = store.at(None)
     files = {path: entry for path, entry in newest.files.items() if path != _AUDIT_HEAD}
     # It names the last entry of the audit's journal, which comes back as it was then.
-    if newest.created_at >= manifest.created_at and (head := store.at(manifest.created_at).files.get(_AUDIT_HEAD)) is not None:
+    try:
+        head = store.at(manifest.created_at).files.get(_AUDIT_HEAD)
+    except BackupNotFound:
+        head = None
+    if head is not None:
         files[_AUDIT_HEAD] = head
     return store, newest.with_files(files)
 
