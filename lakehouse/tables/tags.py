@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from lakehouse.errors import ConcurrentWrite, TableError, TableNotFound
+from lakehouse.errors import ConcurrentWrite, TableError, TableNotFound, VersionGone
 from lakehouse.sql import quote_literal
 from lakehouse.tables.names import TableName
 from lakehouse.tables.retrying import wait_after_conflict
@@ -83,6 +83,7 @@ def write_tag(lake: "Lake", tag: Tag, *, run: str, move: bool) -> None:
 
     Raises:
         TableError: the name can't be one, or names another version and `move` is false.
+        VersionGone: vacuum has removed the version, before or meanwhile; no tag names it.
     """
     if not _NAME.fullmatch(tag.name):
         raise TableError(
@@ -108,10 +109,16 @@ def write_tag(lake: "Lake", tag: Tag, *, run: str, move: bool) -> None:
             )
         try:
             _merge(lake, tag, run=run, expect_version=-1 if expected is None else expected)
-            return
+            break
         except ConcurrentWrite:
             wait_after_conflict(TAGS_TABLE, attempt)
             attempt += 1
+    try:
+        lake.snapshot(tag.table, tag.version)
+    except VersionGone:
+        # A vacuum that did not know of the tag was first.
+        remove_tag(lake, tag.table, tag.name, run=run)
+        raise
 
 
 def _merge(lake: "Lake", tag: Tag, *, run: str, expect_version: int) -> None:

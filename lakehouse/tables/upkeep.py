@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, cast
 
 import duckdb
 
@@ -15,8 +16,12 @@ from lakehouse.tables.retrying import wait_after_conflict
 from lakehouse.tables.snapshot import Snapshot
 from lakehouse.tables.stamp import COMPACT, NOTE, CommitInfo, Stamp
 from lakehouse.tables.storage import Storage
+from lakehouse.tables.tags import read_tags
 from lakehouse.tables.vacuum import ORPHAN_AGE, Removed, Vacuum, orphans_of_table, vacuum_table
 from lakehouse.tables.writing import Conflict, Intent, TableWriter, Written
+
+if TYPE_CHECKING:
+    from lakehouse.tables.lake import Lake
 
 Name = TableName | str
 _VACUUM = Stamp(asset="maintenance", run="vacuum")
@@ -134,7 +139,7 @@ class Upkeep(ABC):
     ) -> Vacuum:
         """Remove the data files of old versions; they can't be read any more, while all that is kept reads as before.
 
-        Kept are the newest version, those that were the newest at some time within the retention, and those asked for. Of versions
+        Kept are the newest version, those that were the newest at some time within the retention, those with a tag, and those asked for. Of versions
         with equal rows one is enough: what was version 3 before a compaction is then read from version 4.
 
         Args:
@@ -152,7 +157,12 @@ class Upkeep(ABC):
             TableError: the log has an entry that can't be read.
             ConcurrentWrite: other writers never paused.
         """
-        return vacuum_table(self._writer(table), keep=keep, retention=retention, now=now, stamp=stamp, dry_run=dry_run, force=force)
+        writer = self._writer(table)
+
+        def named() -> set[int]:
+            return {tag.version for tag in read_tags(cast("Lake", self), writer.table)}
+
+        return vacuum_table(writer, keep=keep, named=named, retention=retention, now=now, stamp=stamp, dry_run=dry_run, force=force)
 
     def remove_orphans(
         self, table: Name, *, now: datetime, older_than: timedelta = ORPHAN_AGE, dry_run: bool = False, force: bool = False

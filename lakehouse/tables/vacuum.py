@@ -1,13 +1,15 @@
 """Removal of data files that no version needs any more, and of those that never came into one.
 
 Vacuum first commits which versions it is about to take away, then deletes: a restore of one of them either comes before that commit,
-and its files are kept, or finds there that the version is gone. Killed in between, it is done over by the next vacuum.
+and its files are kept, or finds there that the version is gone. Killed in between, it is done over by the next vacuum. A tag looks
+after its commit whether the version is gone, and vacuum after its own whether there are new tags, which it then gives way to: whichever
+comes first, no tag is left that names a version which can't be read.
 
 A file that is in no version may belong to a writer that has yet to commit. It is left alone until it is older than any write takes.
 """
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -82,9 +84,17 @@ def check_retention(table: TableName, retention: timedelta, *, force: bool) -> N
 
 
 def vacuum_table(
-    writer: TableWriter, *, keep: Collection[int], retention: timedelta, now: datetime, stamp: Stamp, dry_run: bool, force: bool
+    writer: TableWriter,
+    *,
+    keep: Collection[int],
+    named: Callable[[], Collection[int]],
+    retention: timedelta,
+    now: datetime,
+    stamp: Stamp,
+    dry_run: bool,
+    force: bool,
 ) -> Vacuum:
-    """Remove the data files of versions that are neither kept, nor newer than the retention, nor the newest.
+    """Remove the data files of versions that are neither kept, nor named, nor newer than the retention, nor the newest.
 
     Raises:
         RetentionTooShort: running queries could lose their files, and it is not forced.
@@ -96,6 +106,8 @@ def vacuum_table(
     replay = Replay(writer.storage, writer.table, writer.log)
     attempt = 1
     stored: dict[str, StoredFile] = {}
+    keep = {*keep, *named()}
+    said, before_said = -1, Ranges()
     while True:
         snapshot = open_plain(writer)
         replay.catch_up()
@@ -103,7 +115,9 @@ def vacuum_table(
         stored = stored or stored_files(writer)
         kept = kept_versions(writer, replay, keep, stored, since=now - retention)
         unused = [path for path in sorted(replay.lifetimes) if "://" not in path and not replay.are_part_of(path, kept)]
-        before = gone_versions(writer.storage, snapshot)
+        # What was said a moment ago is said anew, without what has got a name since.
+        is_said_by_us = said >= 0 and snapshot.transaction(VACUUMED) == said
+        before = before_said if is_said_by_us else gone_versions(writer.storage, snapshot)
         # Those that an earlier vacuum was killed over, or another program removed, are gone as well.
         gone = joined([*before, *replay.versions_of(unused)])
         # How a version came about is kept as long as its rows are, which may be in a version that maintenance made of it.
@@ -120,17 +134,21 @@ def vacuum_table(
             stored_files=len(stored),
             stored_bytes=sum(file.size_bytes for file in stored.values()),
         )
-        if dry_run or not doomed:
+        if dry_run or (not doomed and said < 0):
             return found
         source = {"vacuum": {"files": found.files, "bytes": found.bytes, "gone": [list(run) for run in gone]}}
-        told = Intent(VACUUM, replace(stamp, source=source), Transaction(VACUUMED, snapshot.version + 1))
+        intent = Intent(VACUUM, replace(stamp, source=source), Transaction(VACUUMED, snapshot.version + 1))
         try:
             if replay.newest != snapshot.version:
                 raise Conflict
-            version = writer.change(snapshot, _NOTHING, (), told, rows=0, changes_data=False)
+            version = writer.change(snapshot, _NOTHING, (), intent, rows=0, changes_data=False)
         except Conflict:
             wait_after_conflict(writer.table, attempt)
             attempt += 1
+            continue
+        new = set(named()) - keep
+        if new:
+            keep, said, before_said = keep | new, version, before
             continue
         delete_files(writer, [file.path for file in doomed])
         return replace(found, version=version, skipped=False)

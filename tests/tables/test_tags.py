@@ -1,13 +1,15 @@
 """Tags: names for versions, each of one version at a time."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import duckdb
 import pytest
 
-from lakehouse.errors import TableError, TableNotFound
+from lakehouse.errors import TableError, TableNotFound, VersionGone
 from lakehouse.tables import Lake, Stamp
 from lakehouse.tables.tags import parse_point
+from lakehouse.tables.writing import TableWriter
 from tests.tables.reading import rows
 
 T = "raw.people"
@@ -78,3 +80,43 @@ def test_points_in_a_history(text: str, point: object) -> None:
 def test_what_is_no_point_is_told(text: str) -> None:
     with pytest.raises(TableError, match="is no point in a table's history"):
         parse_point(text)
+
+
+def test_a_tag_that_comes_while_a_vacuum_is_under_way_is_kept(
+    three: Lake, con: duckdb.DuckDBPyConnection, now: datetime, stamp: Stamp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The vacuum has asked for tags, and has not yet said what it takes."""
+    three.merge(con, T, "SELECT 0 AS id, 'x' AS v", key=["id"], stamp=stamp)
+    commit = TableWriter.change
+    first = iter([True])
+
+    def after_a_tag(self: TableWriter, *arguments: Any, **named: Any) -> int:
+        if str(self.table) == T and next(first, False):
+            three.tag(T, "late", version=1, now=now, run="r")
+        return commit(self, *arguments, **named)
+
+    monkeypatch.setattr(TableWriter, "change", after_a_tag)
+    done = three.vacuum(T, retention=timedelta(0), now=datetime(2100, 1, 1, tzinfo=UTC), force=True)
+    assert not any(first_one <= 1 <= last for first_one, last in done.gone)
+    assert rows(three, T, version="late", columns="id") == [(0,), (1,)]
+    assert [file.path for file in three.snapshot(T, 1).files]
+    three.untag(T, "late")
+    three.vacuum(T, retention=timedelta(0), now=datetime(2100, 1, 1, tzinfo=UTC), force=True)
+    with pytest.raises(VersionGone):
+        three.snapshot(T, 1)
+
+
+def test_a_tag_that_comes_after_a_vacuum_has_spoken_is_refused(
+    three: Lake, con: duckdb.DuckDBPyConnection, now: datetime, stamp: Stamp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    three.merge(con, T, "SELECT 0 AS id, 'x' AS v", key=["id"], stamp=stamp)
+    merge = Lake.merge
+
+    def after_a_vacuum(self: Lake, *arguments: Any, **named: Any) -> object:
+        three.vacuum(T, retention=timedelta(0), now=datetime(2100, 1, 1, tzinfo=UTC), force=True)
+        return merge(self, *arguments, **named)
+
+    monkeypatch.setattr(Lake, "merge", after_a_vacuum)
+    with pytest.raises(VersionGone):
+        three.tag(T, "late", version=1, now=now, run="r")
+    assert three.tags() == []
