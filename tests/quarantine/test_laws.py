@@ -188,6 +188,7 @@ def follow(plan: list[str], *, seed: int, keyless: bool, settings: Settings, mon
         home = open_home(folder, settings, text=KEYLESS if keyless else PEOPLE)
         files = [write(home.folder / "0.csv", chance)]
         home.bring(files[0])
+        home.check()
         for step in plan:
             match step:
                 case "bring":
