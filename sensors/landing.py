@@ -1,5 +1,7 @@
 """`<dataset>_landing_file_arrived`: a new file in a dataset's landing folder starts a run of everything downstream of it.
 
+So does a command that changed raw beside Dagster, such as a replay of quarantined rows or a restore.
+
 What is new is decided by content against the log of the raw table, each time anew. The sensor therefore has no cursor that
 could be wrong after a restart, and a file is never lost to a clock; ingestion decides again for itself, so that a run
 started twice ingests once.
@@ -12,6 +14,7 @@ from dataclasses import dataclass
 import dagster as dg
 
 from assets.jobs import MAIN_JOB, data_downstream_of
+from assets.metadata import data_version
 from assets.naming import asset_key
 from lakehouse.contracts import DatasetContract
 from lakehouse.pipeline.workspace import Workspace
@@ -22,6 +25,7 @@ FILES_TAG = "lakehouse/files"
 MAX_ATTEMPTS = 3
 _HISTORY = 10
 _CHECK_FAILED = "DagsterAssetCheckFailedError"
+_DATA_VERSION = "dagster/data_version"
 
 _FINISHED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 _NOT_FINISHED = [
@@ -59,13 +63,14 @@ def files_key(digests: Iterable[str]) -> str:
 
 
 def decide(
-    dataset: str, digests: Sequence[str], *, waiting: int, history: Sequence[Attempt], busy: str | None
+    dataset: str, digests: Sequence[str], *, changed: str | None = None, waiting: int, history: Sequence[Attempt], busy: str | None
 ) -> dg.RunRequest | dg.SkipReason:
-    """Start a run for new contents or to finish what a failed run left, or say why not.
+    """Start a run for new contents, for rows that a command has changed, or to finish what a failed run left; or say why not.
 
     Args:
         dataset: whose files they are.
         digests: contents that raw does not have.
+        changed: raw's data version, if Dagster has not seen it yet.
         waiting: files that are there but still being written.
         history: runs of this sensor that have ended, newest first.
         busy: id of an unfinished run that ingests the dataset.
@@ -73,6 +78,8 @@ def decide(
     last = history[0] if history else None
     if digests:
         key, what = files_key(digests), f"{len(digests)} new for {dataset}"
+    elif changed is not None:
+        key, what = f"raw@{changed}", f"raw.{dataset} was changed beside Dagster"
     elif last is not None and last.is_worth_repeating:
         # The files are in raw already, so only the run knows that their way to the predictions was cut short.
         key, what = last.files, f"Run {last.run_id} of {dataset} did not finish"
@@ -90,6 +97,18 @@ def decide(
         )
     # The key carries the attempt: Dagster never starts a second run for a key, not even after a failure.
     return dg.RunRequest(run_key=f"{dataset}:{key}:{len(attempts)}", tags={DATASET_TAG: dataset, FILES_TAG: key})
+
+
+def changed_beside(instance: dg.DagsterInstance, workspace: Workspace, table: str) -> str | None:
+    """The table's data version, if Dagster has seen an earlier one: rows were replayed, restored or ingested by a command since.
+
+    A table that Dagster never materialised is nothing that it has to keep up to date.
+    """
+    entry = instance.get_latest_materialization_event(asset_key(table))
+    materialization = entry.asset_materialization if entry is not None else None
+    seen = (materialization.tags or {}).get(_DATA_VERSION) if materialization is not None else None
+    now = data_version(workspace.lake, table)
+    return now.value if seen is not None and now is not None and now.value != seen else None
 
 
 def unfinished_run(instance: dg.DagsterInstance, contract: DatasetContract) -> str | None:
@@ -140,7 +159,8 @@ def _landing_sensor(contract: DatasetContract, settings: Settings) -> dg.SensorD
         minimum_interval_seconds=settings.sensor_interval_s,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description=f"A file whose content is new to raw.{contract.name} has come to rest in {_places(contract, settings)}: "
-        "ingests it and brings everything downstream up to date in one run. Files still being written wait.",
+        "ingests it and brings everything downstream up to date in one run. Files still being written wait. "
+        "Rows that a command changed (a replay, a restore) are followed likewise.",
     )
     def landing_file_arrived(context: dg.SensorEvaluationContext, workspace: dg.ResourceParam[Workspace]) -> dg.RunRequest | dg.SkipReason:
         from lakehouse.ingest import pending
@@ -151,6 +171,7 @@ def _landing_sensor(contract: DatasetContract, settings: Settings) -> dg.SensorD
         return decide(
             contract.name,
             digests,
+            changed=changed_beside(instance, workspace, contract.raw),
             waiting=len(found.settling),
             history=ended_runs(instance, contract.name),
             busy=unfinished_run(instance, contract),

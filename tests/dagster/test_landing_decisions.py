@@ -63,6 +63,16 @@ def test_new_files_are_taken_whatever_happened_before() -> None:
     assert (request.run_key or "").endswith(":0")
 
 
+def test_rows_that_a_command_changed_are_followed_after_new_files_and_a_bounded_number_of_times() -> None:
+    assert requested(decide("survey", ["a"], changed="7", waiting=0, history=[], busy=None)).tags[FILES_TAG] == files_key(["a"])
+    first = requested(decide("survey", [], changed="7", waiting=0, history=[STOPPED], busy=None))
+    assert first.tags[FILES_TAG] == "raw@7"
+    assert "changed beside Dagster; run run-9" in reason(decide("survey", [], changed="7", waiting=0, history=[], busy="run-9"))
+    tried = [replace(FAILED, files="raw@7")] * MAX_ATTEMPTS
+    assert "3 runs tried" in reason(decide("survey", [], changed="7", waiting=0, history=tried, busy=None))
+    assert requested(decide("survey", [], changed="8", waiting=0, history=tried, busy=None)).tags[FILES_TAG] == "raw@8"
+
+
 @pytest.mark.parametrize(
     ("digests", "waiting", "busy", "expected"),
     [([], 0, None, "No new file"), ([], 2, None, "2 still being written"), (["a"], 0, "run-9", "run-9 is in progress")],

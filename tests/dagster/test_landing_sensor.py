@@ -3,12 +3,16 @@
 import os
 import shutil
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import dagster as dg
 import pytest
 
 from assets.datasets import build_dataset_assets
+from lakehouse.ingest.events import Author
+from lakehouse.ingest.replay import discard
+from lakehouse.ingest.waiting import Selection
 from lakehouse.pipeline.workspace import Workspace
 from lakehouse.tables import Stamp
 from resources.workspace import RESOURCE_KEY
@@ -176,6 +180,21 @@ def test_a_run_that_a_check_stopped_is_not_repeated(watched: Watched) -> None:
     job = watched.definitions.resolve_implicit_global_asset_job_def()
     assert not job.execute_in_process(instance=watched.instance, tags=dict(watched.requested().tags), raise_on_error=False).success
     assert "was stopped by a check" in watched.skipped()
+
+
+def test_what_a_command_decided_is_followed_once_and_maintenance_never(watched: Watched) -> None:
+    workspace = watched.workspace
+    land_survey(workspace.settings, bad_rate=0.05)
+    watched.run(watched.requested())
+    contract = workspace.contracts.dataset(SURVEY)
+    author = Author("ann", "by hand", datetime(2026, 1, 1, tzinfo=UTC))
+    discard(workspace.lake, contract, selection=Selection(), settings=workspace.settings, author=author)
+    request = watched.requested()
+    assert watched.requested().run_key == request.run_key
+    watched.run(request)
+    assert "No new file" in watched.skipped()
+    workspace.lake.note(contract.raw, stamp=Stamp(asset="maintenance", run="by hand"))
+    assert "No new file" in watched.skipped()
 
 
 def test_a_restart_changes_nothing(watched: Watched, workspace: Workspace, instance: dg.DagsterInstance) -> None:

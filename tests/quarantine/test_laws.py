@@ -30,7 +30,7 @@ from tests.ingest.conftest import HEADER, PEOPLE, rows_of
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 # Each example is a lake of its own: there is no time to shrink one that fails.
 RELAXED = settings(
-    max_examples=5,
+    max_examples=4,
     deadline=None,
     phases=(Phase.explicit, Phase.generate),
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
