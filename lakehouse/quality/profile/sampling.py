@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import duckdb
 
 SAMPLE = quote_identifier("profile sample")
+_CHOSEN = quote_identifier("profile rows")
 _VALUES = quote_identifier("profile values")
 SAMPLE_ROWS = 20_000
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
@@ -103,7 +104,10 @@ def take_sample(con: "duckdb.DuckDBPyConnection", relation: str, columns: Sequen
     chosen = f" USING SAMPLE {100 * wanted / rows:.9f}% (bernoulli, 7)" if rows > wanted * 1.2 else ""
     values = ", ".join(one.aliased() for one in columns) or "1 AS nothing"
     made = ", ".join(sql for one in columns for sql in _made(one)) or "nothing"
-    con.execute(f"CREATE OR REPLACE TEMP TABLE {SAMPLE} AS SELECT {made} FROM (SELECT {values} FROM {relation}{chosen})")
+    # In two steps: in one, the expressions would be computed of every row, and most of them thrown away.
+    con.execute(f"CREATE OR REPLACE TEMP TABLE {_CHOSEN} AS SELECT {values} FROM {relation}{chosen}")
+    con.execute(f"CREATE OR REPLACE TEMP TABLE {SAMPLE} AS SELECT {made} FROM {_CHOSEN}")
+    con.execute(f"DROP TABLE {_CHOSEN}")
     counted = con.execute(f"SELECT count(*) FROM {SAMPLE}").fetchone()
     seen: dict[int, Seen] = {}
     for part in parts(columns, 200):
