@@ -1,6 +1,6 @@
 """Under which versions of its contract a dataset was ingested, and whether a new one keeps what the ones before promised.
 
-`monitoring.contracts` has a row per version that ingestion saw for the first time, with the whole document: the stamp of every
+`monitoring.contracts` has a row per version that ingestion or a replay saw for the first time, with the whole document: the stamp of every
 batch names its digest, so what a row was judged by can be read whatever became of the file.
 """
 
@@ -12,6 +12,7 @@ from lakehouse.contracts import DatasetContract, Level, Severity, parse_dataset
 from lakehouse.contracts.evolution import Compatibility, compare, widens
 from lakehouse.crashpoints import Point, reached
 from lakehouse.errors import ConcurrentWrite, ContractError, ContractNotFound
+from lakehouse.ingest.known import files_of
 from lakehouse.quality import CheckResult
 from lakehouse.sql import quote_identifier, quote_literal
 from lakehouse.tables import Lake, Stamp, Transaction
@@ -25,7 +26,7 @@ _NEWEST = 16
 
 
 def note_contract(lake: Lake, contract: DatasetContract, *, run: str, now: datetime) -> CheckResult | None:
-    """Record a contract that the dataset was not ingested under before, and judge it by the one before.
+    """Record a contract that no row was judged by before, make raw as wide as it asks, and judge it by the one before.
 
     Returns:
         The judgement of a version that no batch was ingested under yet; None where this is the version of the newest batch.
@@ -35,7 +36,8 @@ def note_contract(lake: Lake, contract: DatasetContract, *, run: str, now: datet
         ContractError: it breaks promises without a new major version, and its `breakingChange` says reject.
     """
     history = lake.history(contract.raw, limit=_NEWEST) if lake.exists(contract.raw) else []
-    newest = next((commit.stamp for commit in history if commit.stamp is not None and commit.stamp.source is not None), None)
+    # Compactions, restores and replays have stamps of their own: whoever ingests next tells of the version.
+    newest = next((commit.stamp for commit in history if commit.stamp is not None and files_of(commit)), None)
     if newest is not None and newest.code == contract.digest:
         return None
     recorded = _recorded(lake, contract.name)

@@ -76,8 +76,8 @@ def export_rows(lake: Lake, contract: DatasetContract, *, selection: Selection, 
 
 def read_edits(
     con: duckdb.DuckDBPyConnection, path: Path, contract: DatasetContract, *, chosen: str, key: Key | None, settings: Settings
-) -> int:
-    """Fill EDITS_TABLE with the rows of an edited file; returns how many of them wait no more.
+) -> None:
+    """Fill EDITS_TABLE with the rows of an edited file.
 
     Args:
         con: holds `chosen`.
@@ -103,10 +103,6 @@ def read_edits(
     if key is not None:
         install(con, key)
     con.execute(f"CREATE OR REPLACE TEMP TABLE {EDITS_TABLE} AS {_changes_sql(staged, names, chosen=chosen, contract=contract, key=key)}")
-    found = con.execute(
-        f"SELECT count(*) FROM {EDITS_TABLE} e JOIN {chosen} c ON e._sha256 = c._sha256 AND e._row = c._row WHERE c.status <> 'waiting'"
-    ).fetchone()
-    return int(found[0]) if found else 0
 
 
 def _changes_sql(staged: StagedFile, names: Sequence[str], *, chosen: str, contract: DatasetContract, key: Key | None) -> str:

@@ -8,6 +8,7 @@ from lakehouse.contracts import Column, DatasetContract, unique_rules
 from lakehouse.ingest.readers.chunks import new_name
 from lakehouse.ingest.readers.formats import refused
 from lakehouse.ingest.validation import RowJudge
+from lakehouse.ingest.waiting import pointer
 from lakehouse.sql import quote_identifier, quote_literal
 
 SHAPE_RULE = "record.shape"
@@ -120,9 +121,7 @@ def _type_that_fits(con: duckdb.DuckDBPyConnection, column: Column, bad_rows_sql
     fitting = f"declare {column.name} as logicalType: string, physicalType: VARCHAR"
     if column.protected:
         return fitting
-    names = ", ".join(
-        quote_literal("/" + name.replace("~", "~0").replace("/", "~1")) for name in dict.fromkeys((column.source, column.name))
-    )
+    names = ", ".join(quote_literal(pointer(name)) for name in dict.fromkeys((column.source, column.name)))
     values = new_name("misfits")
     con.execute(
         f"CREATE TEMP TABLE {quote_identifier(values)} AS SELECT list_extract(list_filter(json_extract_string(record, [{names}]), "

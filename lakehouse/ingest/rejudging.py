@@ -8,7 +8,6 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import duckdb
@@ -37,13 +36,6 @@ CHOSEN_TABLE = "__chosen_rows"
 FILES_TABLE = "__chosen_files"
 _TEXTS = "__chosen_texts"
 _JSON = re.compile(r"\.(json|ndjson|jsonl)(\.[a-z0-9]+)?$")
-
-
-@dataclass
-class Rejudged:
-    """What could not be judged: by the file's digest, why its rows were left as they are."""
-
-    left: dict[str, str] = field(default_factory=dict[str, str])
 
 
 class Rejudge:
@@ -80,8 +72,8 @@ class Rejudge:
         self._groups: list[tuple[tuple[str, ...], str]] = []
         self._left: dict[str, str] = {}
 
-    def run(self) -> Rejudged:
-        """Judge every row that has a text."""
+    def run(self) -> dict[str, str]:
+        """Judge every row that has a text; returns, by the file's digest, why the others were left as they are."""
         con = self._con
         # What is no object by its columns: a line that could not be split, or a record of another program.
         con.execute(
@@ -102,7 +94,7 @@ class Rejudge:
                 self._reader.judge_again(self._groups, FILES_TABLE, accepted_sql=self._accepted_sql())
         finally:
             drop(con, *(table for _, table in self._groups))
-        return Rejudged(self._left)
+        return self._left
 
     def _outgrown(self) -> list[str]:
         """JSON files that may have values for columns that the contract has got since: only what it asked for is in their records."""

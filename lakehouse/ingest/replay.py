@@ -1,7 +1,7 @@
 """Replay: quarantined rows judged again, by a new contract or as somebody corrected them; and discarding those that nobody wants."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ import duckdb
 
 from lakehouse.contracts import DatasetContract
 from lakehouse.ingest.archive import Original
+from lakehouse.ingest.contract_versions import note_contract
 from lakehouse.ingest.decisions import Decided, choose_rows, decide
 from lakehouse.ingest.edits import EDITS_TABLE, read_edits
 from lakehouse.ingest.erased import ErasedRows
@@ -38,7 +39,8 @@ class ReplayReport:
         chosen: rows that were judged again; each is `accepted` or still `waiting`.
         edited: of them, those that somebody had changed.
         left: rows that could not be judged, and `problems` says why, by file.
-        done_before: rows of an edited file that were replayed before, as by a run that was killed; nothing was done to them.
+        done_before: rows of an edited file that have another status than the one asked for, as after a run that was killed; nothing was
+            done to them.
         rules: what the rows that still wait break, most frequent first.
     """
 
@@ -108,6 +110,7 @@ def replay(
     Raises:
         FileRefused: the edited file can't be read, names a row twice, or one that is not in quarantine.
         ConcurrentWrite: other processes wrote to the dataset without pause.
+        ContractError: the contract breaks promises without a new major version, and its `breakingChange` says reject.
         PrivacyError: the contract protects columns and the home's key can't be used.
     """
     if not lake.exists(contract.quarantine):
@@ -115,7 +118,7 @@ def replay(
     work = _Replay(lake, contract, selection=selection or Selection(), edits=edits, settings=settings, author=author)
     with job(settings, lake, "replay", contract.name, run=author.run):
         made = decide(lake, contract, work.known, work.decide, author=author)
-    return work.report(made.batch if made else None, made.version if made else None)
+    return work.found if made is None else replace(work.found, batch=made.batch, version=made.version)
 
 
 def discard(lake: Lake, contract: DatasetContract, *, selection: Selection, settings: Settings, author: Author) -> DiscardReport:
@@ -154,19 +157,15 @@ class _Replay:
         self._author = author
         self._key: Key | None = secret_key(settings) if contract.protected_columns else None
         self.known = KnownFiles(lake, contract, settings)
-        self._found = ReplayReport(contract.name)
-
-    def report(self, batch: int | None, version: int | None) -> ReplayReport:
-        found = self._found
-        return ReplayReport(
-            found.dataset, batch, version, found.chosen, found.accepted, found.waiting, found.edited, found.left, found.done_before,
-            found.problems, found.rules,
-        )  # fmt: skip
+        self.found = ReplayReport(contract.name)
 
     def decide(self, con: duckdb.DuckDBPyConnection, number: int, pieces: PiecewiseAppend) -> Decided | None:
         """Judge what is chosen; rows that nothing can be said about stay as they are."""
         done_before = self._choose(con)
         files = self._number_files(con)
+        if files:
+            # The next ingestion tells of a new version; here it must be known, and raw as wide as it says.
+            note_contract(self._lake, self._contract, run=self._author.run, now=self._author.now)
         reader = BatchReader(
             con,
             self._contract,
@@ -179,17 +178,24 @@ class _Replay:
             erased=ErasedRows.of(self._lake, con, self._contract, self._settings),
         )
         reader.prepare()
-        left = Rejudge(self._lake, con, self._contract, settings=self._settings, key=self._key, reader=reader, files=files).run().left
+        left = Rejudge(self._lake, con, self._contract, settings=self._settings, key=self._key, reader=reader, files=files).run()
         self._make_events(con, number)
         counts = con.execute(
             f"SELECT _file, _sha256, count_if(status = 'replayed'), count_if(status = 'waiting') FROM {EVENTS_TABLE} GROUP BY ALL ORDER BY 2"
         ).fetchall()
         chosen, edited = _one(con, f"SELECT count(*), count(coalesce(patch, line)) FROM {CHOSEN_TABLE}")
         accepted, waiting = sum(row[2] for row in counts), sum(row[3] for row in counts)
-        self._found = ReplayReport(
-            self._contract.name, None, None, accepted + waiting, accepted, waiting, edited, chosen - accepted - waiting, done_before,
-            {files[digest].file or digest: why for digest, why in left.items()}, self._rules(con),
-        )  # fmt: skip
+        self.found = ReplayReport(
+            self._contract.name,
+            chosen=accepted + waiting,
+            accepted=accepted,
+            waiting=waiting,
+            edited=edited,
+            left=chosen - accepted - waiting,
+            done_before=done_before,
+            problems={files[digest].file or digest: why for digest, why in left.items()},
+            rules=self._rules(con),
+        )
         if not counts:
             return None
         rows = (
@@ -209,7 +215,12 @@ class _Replay:
             edited += "NULL::VARCHAR AS before, NULL::VARCHAR AS after, NULL::VARCHAR AS kept WHERE false"
         else:
             choose_rows(con, chosen, Selection(status=None))
-            done_before = read_edits(con, self._edits, self._contract, chosen=chosen, key=self._key, settings=self._settings)
+            read_edits(con, self._edits, self._contract, chosen=chosen, key=self._key, settings=self._settings)
+            (done_before,) = _one(
+                con,
+                f"SELECT count(*) FROM {EDITS_TABLE} e JOIN {chosen} c ON e._sha256 = c._sha256 AND e._row = c._row "
+                f"WHERE c.status <> {quote_literal(self._selection.status)}",
+            )
             edited = f"SELECT * FROM {EDITS_TABLE}"
             con.execute(
                 f"DELETE FROM {chosen} c WHERE NOT ({self._selection.condition} AND {self._not_replaced()}) "

@@ -2,15 +2,18 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lakehouse.contracts import DatasetContract
-from lakehouse.errors import FileRefused
+from lakehouse.contracts.objects import SchemaChanges
+from lakehouse.errors import ContractError, FileRefused
 from lakehouse.ingest import IngestReport
-from lakehouse.tables import Lake
+from lakehouse.ingest.contract_versions import CHECK, recorded_contract
+from lakehouse.tables import Lake, Stamp
 from tests.ingest.conftest import HEADER, PEOPLE, rows_of
 from tests.quarantine.conftest import LATER, states
 
@@ -181,3 +184,59 @@ def test_discarded_rows_wait_no_more_and_can_be_replayed_all_the_same(
     assert discarded(people, rule="age.maximum").rows == 0
     assert replayed(write_contract(WIDER), status="discarded").accepted == 1
     assert len(rows_of(lake, people.raw)) == 2
+
+
+def test_a_contract_that_a_replay_judged_by_is_recorded_and_makes_raw_wider(
+    lake: Lake, people: DatasetContract, write_contract: Callable[..., DatasetContract], load: Load, four: Path, replayed: Any
+) -> None:
+    load(people, four)
+    wider = write_contract(WIDER.replace("physicalType: INTEGER", "physicalType: BIGINT").replace("version: 1.0.0", "version: 2.0.0"))
+    assert replayed(wider).accepted == 1
+    assert lake.schema("raw.people")["children"] == "BIGINT"
+    assert recorded_contract(lake, "people", "2.0.0").digest == wider.digest
+
+
+def test_a_replay_keeps_what_the_contract_promised(
+    lake: Lake, people: DatasetContract, write_contract: Callable[..., DatasetContract], load: Load, four: Path, replayed: Any
+) -> None:
+    load(people, four)
+    rejecting = replace(
+        write_contract(WIDER.replace("required: true, unique: true", "required: true")),
+        schema_changes=SchemaChanges(breaking_change="reject"),
+    )
+    with pytest.raises(ContractError, match="changes what was promised"):
+        replayed(rejecting)
+    assert states(lake, people) == [("four.csv", number, "waiting", 1) for number in (2, 3, 4)]
+
+
+def test_a_new_version_is_told_of_once(
+    lake: Lake,
+    people: DatasetContract,
+    write_contract: Callable[..., DatasetContract],
+    load: Load,
+    four: Path,
+    replayed: Any,
+    tmp_path: Path,
+) -> None:
+    load(people, four)
+    changed = write_contract(PEOPLE.replace("maximum: 120", "maximum: 60"))
+    replayed(changed)
+
+    def told(number: int) -> bool:
+        (tmp_path / f"{number}.csv").write_text(HEADER + f"Q{number},30,1.5,1990-05-17,f,1\n", encoding="utf-8")
+        return any(check.id == CHECK for check in load(changed, tmp_path / f"{number}.csv").checks)
+
+    assert [told(1), told(2)] == [True, False]
+    lake.note("raw.people", stamp=Stamp(asset="maintenance", run="r", source={"compaction": {}}))
+    assert not told(3)
+
+
+def test_an_edited_file_brings_discarded_rows_back_and_says_nothing_else_of_them(
+    people: DatasetContract, load: Load, four: Path, replayed: Any, discarded: Any, edited: Callable[..., Path]
+) -> None:
+    load(people, four)
+    corrected = edited(people, lambda row: row.update(age="30"), rule="age.maximum")
+    discarded(people, rule="age.maximum")
+    assert (replayed(people, corrected).accepted, replayed(people, corrected).done_before) == (0, 1)
+    report = replayed(people, corrected, status="discarded")
+    assert (report.accepted, report.done_before) == (1, 0)
