@@ -99,12 +99,15 @@ class Lease:
         return self._number
 
     def release(self) -> None:
-        """Let the next one in."""
+        """Let the next one in; where the storage does not answer, the lease ends by itself, and what was done stays done."""
         self._stop.set()
         if self._beating is not None:
             self._beating.join()
-        if self.is_held():
-            self._storage.write(self._path(self._number), self._content(released=True))
+        try:
+            if self.is_held():
+                self._storage.write(self._path(self._number), self._content(released=True))
+        except StorageError as error:
+            _log.warning("the lease %s could not be released, and ends in %d s: %s", self._folder, LIFETIME.total_seconds(), error)
 
     def is_held(self) -> bool:
         """Whether nobody has followed: false once this process was silent for so long that it was taken for dead."""

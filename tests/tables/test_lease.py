@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from lakehouse.errors import StorageError
 from lakehouse.tables import lease as lease_module
 from lakehouse.tables.lease import Lease, one_at_a_time
 from lakehouse.tables.storage import Storage
@@ -89,6 +90,17 @@ def test_the_dead_are_followed_and_the_living_are_not(bucket: Storage, monkeypat
 def test_a_killed_process_of_the_same_home_keeps_nobody_waiting(bucket: Storage) -> None:
     Lease(bucket, "n", owner="same").take(waiting=unheard)
     assert Lease(bucket, "n", owner="same").take(waiting=unheard) == 1
+
+
+def test_work_that_is_done_stays_done_where_the_lease_can_not_be_released(
+    bucket: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def away(*_: object) -> None:
+        raise StorageError("s3://bucket", "can't be reached", fix="Check it")
+
+    with one_at_a_time(bucket, "n", lock=tmp_path / "lock", waiting=unheard):
+        monkeypatch.setattr(Storage, "write", away)
+    assert "ends in 45 s" in caplog.text
 
 
 def test_a_wrong_clock_here_changes_nothing(bucket: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
