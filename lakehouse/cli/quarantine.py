@@ -60,9 +60,7 @@ def list_datasets(
     from lakehouse.pipeline.rejected import count_by_rule
     from lakehouse.pipeline.workspace import Workspace
 
-    workspace = Workspace.load()
-    if dataset is not None:
-        workspace.contracts.dataset(dataset)
+    workspace = _opened(dataset, rule)[0] if dataset is not None else Workspace.load()
     chosen = _selection(file=file, rule=rule, level=level, since=since, until=until, batch=batch, status=status or "waiting")
     counts = count_by_rule(workspace.lake, chosen, dataset=dataset)
     document = {

@@ -269,4 +269,6 @@ def remove_tag(screen: Screen, *, table: _Table, name: Annotated[str, typer.Argu
 
     lake = Workspace.load().lake
     lake.untag(require_table(lake, table), name, run=new_run())
-    screen.emit({"table": table, "name": name, "removed": True}, lambda shown: shown.print(f"{name} is no version any more", markup=False))
+    screen.emit(
+        {"table": table, "name": name, "removed": True}, lambda shown: shown.print(f"{table} has no tag {name} any more", markup=False)
+    )

@@ -78,8 +78,10 @@ def tagged_version(lake: "Lake", table: TableName, name: str) -> int:
     return found[name]
 
 
-def write_tag(lake: "Lake", tag: Tag, *, run: str, move: bool) -> None:
-    """Add a tag, or give its name to another version.
+def write_tag(lake: "Lake", tag: Tag, *, run: str, move: bool) -> Tag:
+    """Add a tag, or give its name to another version; returns the one that is there then.
+
+    A version that has the name already keeps it as it is, unless there is another note.
 
     Raises:
         TableError: the name can't be one, or names another version and `move` is false.
@@ -97,8 +99,8 @@ def write_tag(lake: "Lake", tag: Tag, *, run: str, move: bool) -> None:
     while True:
         expected = lake.version(TAGS_TABLE)
         taken = next((one for one in read_tags(lake, tag.table) if one.name == tag.name), None)
-        if taken is not None and taken.version == tag.version and taken.note == tag.note:
-            return
+        if taken is not None and taken.version == tag.version and tag.note in {"", taken.note}:
+            return taken
         if taken is not None and taken.version != tag.version and not move:
             raise TableError(
                 f"tag {tag.name} of {tag.table}",
@@ -119,6 +121,7 @@ def write_tag(lake: "Lake", tag: Tag, *, run: str, move: bool) -> None:
         # A vacuum that did not know of the tag was first.
         remove_tag(lake, tag.table, tag.name, run=run)
         raise
+    return tag
 
 
 def _merge(lake: "Lake", tag: Tag, *, run: str, expect_version: int) -> None:

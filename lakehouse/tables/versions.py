@@ -109,8 +109,7 @@ class Versions(ABC):
             TableError: the name can't be one, or names another version already and `move` is false.
         """
         tag = Tag(TableName.parse(table), name, self.snapshot(table, version).version, note, now)
-        write_tag(cast("Lake", self), tag, run=run, move=move)
-        return tag
+        return write_tag(cast("Lake", self), tag, run=run, move=move)
 
     def untag(self, table: Name, name: str, *, run: str = "") -> None:
         """Remove a name; the version stays until maintenance finds that nothing needs it.

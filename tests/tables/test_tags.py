@@ -54,6 +54,15 @@ def test_names_that_could_mean_something_else_are_refused(three: Lake, now: date
         three.tag(T, name, now=now, run="r")
 
 
+def test_a_version_that_is_tagged_again_keeps_its_tag(three: Lake, now: datetime) -> None:
+    first = three.tag(T, "approved", version=1, note="signed off", now=now, run="r")
+    before = three.version("monitoring.tags")
+    assert three.tag(T, "approved", version=1, now=now + timedelta(days=1), run="r") == first
+    assert (three.tags(), three.version("monitoring.tags")) == ([first], before)
+    again = three.tag(T, "approved", version=1, note="twice", now=now + timedelta(days=1), run="r")
+    assert three.tags() == [again]
+
+
 def test_versions_and_tables_that_do_not_exist(three: Lake, now: datetime) -> None:
     with pytest.raises(TableNotFound):
         three.tag(T, "x", version=7, now=now, run="r")
