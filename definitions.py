@@ -12,6 +12,7 @@ from assets.privacy import build_privacy_assets
 from assets.recovery import build_recovery_assets
 from assets.references import build_reference_checks
 from assets.transform import build_dbt_assets
+from assets.versions import build_version_assets
 from lakehouse.pipeline.workspace import Workspace
 from lakehouse.settings import Settings
 from resources.workspace import RESOURCE_KEY, workspace_resource
@@ -39,6 +40,7 @@ def build_definitions(settings: Settings) -> dg.Definitions:
             *(asset for model in models for asset in build_model_assets(model, contracts)),
             *build_monitoring_assets(contracts),
             *build_maintenance_assets(),
+            *build_version_assets(),
             *build_privacy_assets(),
             *build_recovery_assets(settings),
         ],

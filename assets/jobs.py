@@ -65,11 +65,9 @@ def build_jobs(*, table_checks: Iterable[dg.AssetCheckKey]) -> list["UnresolvedA
         ),
         dg.define_asset_job(
             ARCHIVE_JOB,
-            selection=dg.AssetSelection.assets(
-                asset_key("monitoring.archive"), asset_key("monitoring.vacuum"), asset_key("monitoring.storage")
-            ),
+            selection=dg.AssetSelection.assets(*(asset_key(f"monitoring.{step}") for step in ("archive", "vacuum", "versions", "storage"))),
             description="Moves old rows to the archive, as the contracts say; "
-            "removes versions that are old and that nothing points to, and what crashed processes left; then reports sizes.",
+            "removes versions that are old and that nothing points to, and what crashed processes left; then reports sizes and kept versions.",
         ),
         dg.define_asset_job(
             COMPACTION_JOB,

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+from lakehouse.errors import LakehouseError
 from lakehouse.learning.records import EVALUATIONS, EVENTS
 from lakehouse.settings import Settings
 from lakehouse.tables import Lake, TableName
@@ -49,6 +50,44 @@ def pinned_versions(settings: Settings, lake: Lake) -> Pins:
         if not pin.reason.startswith("tag "):
             waiting.extend(_Pin(table, version, pin.reason) for table, version in _inputs(lake, pin).items())
     return {table: {version: tuple(reasons) for version, reasons in sorted(versions.items())} for table, versions in sorted(found.items())}
+
+
+@dataclass(frozen=True, slots=True)
+class TableVersions:
+    """The versions of one table that matter.
+
+    Attributes:
+        newest: its version.
+        changed: the version that last changed a row.
+        kept: versions that something points to, and what that is.
+        gone: those of them that can't be read any more, and why.
+    """
+
+    table: TableName
+    newest: int
+    changed: int
+    kept: Mapping[int, tuple[str, ...]]
+    gone: Mapping[int, str]
+
+
+def version_overview(settings: Settings, lake: Lake) -> list[TableVersions]:
+    """Every table, with the versions that something points to."""
+    pins = pinned_versions(settings, lake)
+    found: list[TableVersions] = []
+    for table in lake.tables():
+        newest, kept = lake.version(table), pins.get(str(table), {})
+        if newest is not None:
+            gone = {version: why for version in kept if (why := _why_gone(lake, table, version))}
+            found.append(TableVersions(table, newest, lake.content_version(table) or 0, kept, gone))
+    return found
+
+
+def _why_gone(lake: Lake, table: TableName, version: int) -> str | None:
+    try:
+        lake.snapshot(table, version)
+    except LakehouseError as error:
+        return str(error)
+    return None
 
 
 def _inputs(lake: Lake, pin: _Pin) -> Mapping[str, int]:
