@@ -52,7 +52,7 @@ def way_back(table: str, *, is_log: bool = False) -> str:
     elif is_log:
         last = "or move the table's folder away and run again what writes it"
     else:
-        last = f"or go back to a version without it: lakehouse history {table}, lakehouse restore {table} VERSION"
+        last = f"or go back to a version without it: lakehouse history {table}, lakehouse restore {table} --to VERSION"
     return (
         f"Bring it back from a backup: lakehouse restore-backup --only {table}; {last}. lakehouse verify {table} lists all that is damaged"
     )
