@@ -1,4 +1,4 @@
-"""What looks after the tables: quality scores, and the weekly house-keeping."""
+"""What watches the tables and models: quality scores, performance, and sizes."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -128,24 +128,17 @@ def _storage() -> dg.AssetsDefinition:
         tags={"layer": "monitoring"},
         pool=STORAGE_TABLE,
         metadata={"dagster/table_name": STORAGE_TABLE, "dagster/column_schema": described_columns(_STORAGE_COLUMNS)},
-        description="Rows, files and bytes of every table, measured weekly, after checkpointing the logs and removing what crashed processes "
-        "left in the spill folder. Removes no row and no version.",
+        description="Rows, files and bytes of every table, measured weekly after the vacuum. Reads the logs, and changes nothing.",
     )
     def storage(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
-        from lakehouse.monitoring import keep_house
+        from lakehouse.monitoring import measure_storage
 
         lake = workspace.lake
         before = lake.version(STORAGE_TABLE)
-        report = keep_house(lake, spill_dir=workspace.settings.spill_dir, run=context.run.run_id, now=datetime.now(UTC))
-        metadata: dict[str, Any] = {
-            **table_metadata(lake, STORAGE_TABLE, before=before),
-            "lakehouse/checkpoints": dg.IntMetadataValue(report.checkpoints),
-            "lakehouse/spill_removed_bytes": dg.IntMetadataValue(report.spill_removed_bytes),
-        }
-        if report.tables:
-            metadata["lakehouse/sizes"] = plots.bars(
-                "Largest tables", {size.table: size.size_bytes / 1e6 for size in report.tables}, unit="MB"
-            )
+        sizes = measure_storage(lake, run=context.run.run_id, now=datetime.now(UTC))
+        metadata = table_metadata(lake, STORAGE_TABLE, before=before)
+        if sizes:
+            metadata["lakehouse/sizes"] = plots.bars("Largest tables", {size.table: size.size_bytes / 1e6 for size in sizes}, unit="MB")
         return dg.MaterializeResult(metadata=metadata, data_version=data_version(lake, STORAGE_TABLE))
 
     return storage

@@ -13,7 +13,7 @@ from lakehouse.monitoring.quality import (
     quality_trend,
     score_of,
 )
-from lakehouse.monitoring.storage import StorageReport, TableSize, keep_house
+from lakehouse.monitoring.storage import TableSize, measure_storage
 from lakehouse.monitoring.volumes import BatchVolume, DatasetVolume, batch_volumes, dataset_volume
 
 __all__ = [
@@ -22,14 +22,13 @@ __all__ = [
     "Performance",
     "QualityScore",
     "Spread",
-    "StorageReport",
     "TableProfile",
     "TableSize",
     "batch_volumes",
     "dataset_volume",
-    "keep_house",
     "latest_quality",
     "measure_performance",
+    "measure_storage",
     "newest_checks",
     "prediction_spread",
     "profile_dataset",

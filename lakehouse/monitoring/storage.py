@@ -1,13 +1,11 @@
-"""The weekly house-keeping: checkpoints, left-over spill, and how large every table is. Removes no row and no version."""
+"""How large every table is, week by week."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 
 from lakehouse.sql import quote_literal
-from lakehouse.tables import Commit, Lake, Stamp, TableName
-from lakehouse.tables.spill import remove_stale_spill
+from lakehouse.tables import Lake, Stamp, TableName
 
 TABLE = "monitoring.storage"
 
@@ -23,33 +21,12 @@ class TableSize:
     size_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class StorageReport:
-    """What the house-keeping found and did.
-
-    Attributes:
-        commit: of the sizes; None if there was no table to measure.
-        spill_removed_bytes: what processes that no longer live had left in the spill folder.
-    """
-
-    tables: Sequence[TableSize]
-    checkpoints: int
-    spill_removed_bytes: int
-    commit: Commit | None
-
-
-def keep_house(lake: Lake, *, spill_dir: Path, run: str, now: datetime) -> StorageReport:
-    """Checkpoint every table's log, remove what dead processes spilled, and record every table's size."""
-    before = _bytes_below(spill_dir)
-    remove_stale_spill(spill_dir)
-    freed = before - _bytes_below(spill_dir)
-    tables = [table for table in lake.tables() if str(table) != TABLE]
-    sizes = [_measure(lake, table) for table in tables]
-    for table in tables:
-        # A checkpoint saves readers the replay of every commit since the last one; it deletes none of them.
-        lake.checkpoint(table)
-    commit = _record(lake, sizes, run=run, now=now) if sizes else None
-    return StorageReport(tuple(sizes), checkpoints=len(tables), spill_removed_bytes=max(freed, 0), commit=commit)
+def measure_storage(lake: Lake, *, run: str, now: datetime) -> list[TableSize]:
+    """Measure every table and record it, if there is one; read from the logs."""
+    sizes = [_measure(lake, table) for table in lake.tables() if str(table) != TABLE]
+    if sizes:
+        _record(lake, sizes, run=run, now=now)
+    return sizes
 
 
 def _measure(lake: Lake, table: TableName) -> TableSize:
@@ -57,7 +34,7 @@ def _measure(lake: Lake, table: TableName) -> TableSize:
     return TableSize(str(table), detail.version, detail.rows, detail.files, detail.bytes)
 
 
-def _record(lake: Lake, sizes: Sequence[TableSize], *, run: str, now: datetime) -> Commit:
+def _record(lake: Lake, sizes: Sequence[TableSize], *, run: str, now: datetime) -> None:
     values = ", ".join(f"({quote_literal(size.table)}, {size.version}, {size.rows}, {size.files}, {size.size_bytes})" for size in sizes)
     sql = (
         f'SELECT {quote_literal(now.isoformat())}::TIMESTAMPTZ AS measured_at, "table", version::BIGINT AS version, rows::BIGINT AS rows, '
@@ -65,14 +42,4 @@ def _record(lake: Lake, sizes: Sequence[TableSize], *, run: str, now: datetime) 
     )
     stamp = Stamp(asset=TABLE, run=run, inputs={size.table: size.version for size in sizes}, code="storage-1")
     with lake.connect(()) as session:
-        return lake.append(session.con, TABLE, sql, stamp=stamp)
-
-
-def _bytes_below(folder: Path) -> int:
-    total = 0
-    for path in folder.rglob("*"):
-        try:
-            total += path.stat().st_size if path.is_file() else 0
-        except FileNotFoundError:
-            continue  # A live session has just removed it.
-    return total
+        lake.append(session.con, TABLE, sql, stamp=stamp)

@@ -1,12 +1,11 @@
-"""Quality scores and house-keeping, on real tables."""
+"""Quality scores and sizes, on real tables."""
 
 from datetime import datetime
-from pathlib import Path
 
 import pytest
 
 from lakehouse.contracts import Column, DatasetContract
-from lakehouse.monitoring import batch_volumes, keep_house, latest_quality, profile_dataset, quality_trend, score_of
+from lakehouse.monitoring import batch_volumes, latest_quality, measure_storage, profile_dataset, quality_trend, score_of
 from lakehouse.settings import Settings
 from lakehouse.tables import Lake, Stamp
 
@@ -70,22 +69,15 @@ def test_volumes_are_the_logs(lake: Lake) -> None:
     assert batch_volumes(lake, "things", limit=1) == volumes[1:]
 
 
-def test_keeping_house_measures_checkpoints_and_changes_nothing(lake: Lake, settings: Settings, now: datetime) -> None:
+def test_sizes_are_recorded(lake: Lake, now: datetime) -> None:
     ingested(lake, "SELECT 1 AS id, 1 AS size", read=1, accepted=1)
-    dead = settings.spill_dir / "999999999-x"
-    dead.mkdir(parents=True)
-    (dead / "spilled").write_bytes(b"x" * 1000)
-    report = keep_house(lake, spill_dir=settings.spill_dir, run="r", now=now)
-    assert [(size.table, size.version, size.rows) for size in report.tables] == [("raw.things", 0, 1)]
-    assert report.spill_removed_bytes == 1000
-    assert not dead.exists()
-    assert list(Path(settings.tables_uri, "raw", "things", "_delta_log").glob("*.checkpoint.parquet"))
+    sizes = measure_storage(lake, run="r", now=now)
+    assert [(size.table, size.version, size.rows) for size in sizes] == [("raw.things", 0, 1)]
     assert lake.version("raw.things") == 0
     with lake.connect(["monitoring.storage"]) as session:
         assert session.con.execute('SELECT "table", rows FROM monitoring.storage').fetchall() == [("raw.things", 1)]
 
 
-def test_keeping_an_empty_house(lake: Lake, settings: Settings, now: datetime) -> None:
-    report = keep_house(lake, spill_dir=settings.spill_dir, run="r", now=now)
-    assert report.commit is None
-    assert report.tables == ()
+def test_an_empty_lake_has_no_sizes(lake: Lake, now: datetime) -> None:
+    assert measure_storage(lake, run="r", now=now) == []
+    assert not lake.exists("monitoring.storage")
