@@ -163,7 +163,9 @@ def _check_specs(contract: DatasetContract) -> list[dg.AssetCheckSpec]:
         LEVEL_CLAIMS[Level.STRUCTURAL]: "Each row has the columns, types and key the contract asks for; others are in quarantine.",
         LEVEL_CLAIMS[Level.SEMANTIC]: "Each value is in its range, pattern or list; rows with others are in quarantine.",
         LEVEL_CLAIMS[Level.BUSINESS]: "The values of a row agree with each other; rows in which they don't are in quarantine.",
-        LEVEL_CLAIMS[Level.STATISTICAL]: "Volume, nulls, means and categories of the newest batch are those of the batches before.",
+        LEVEL_CLAIMS[
+            Level.STATISTICAL
+        ]: "Volume, nulls, means, spread, categories and outliers of the newest batch are those of the batches before.",
     }
     specs = [dg.AssetCheckSpec(name, asset=key, description=text, blocking=name in (CONSERVATION, LIMIT)) for name, text in claims.items()]
     waits = f"No quarantined row has waited for more than {_LONGEST_WAIT.days} days to be corrected, replayed or discarded."
