@@ -16,6 +16,7 @@ from lakehouse.tables import Lake, TableName
 WAITING = Selection()
 ANY = Selection(status=None)
 _ROWS = "__quarantined"
+_SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +119,7 @@ def check_rule(lake: Lake, contract: DatasetContract, rule: str) -> None:
         f"rule {rule}",
         f"is no rule of {contract.name}",
         expected=f"one of {', '.join(known)}",
-        fix=f"{first}Quarantined rows broke {', '.join(broken)}" if broken else f"{first}No row of {contract.name} is in quarantine",
+        fix=f"{first}Most rows broke {', '.join(broken[:_SHOWN])}" if broken else f"{first}No row of {contract.name} is in quarantine",
     )
 
 
