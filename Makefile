@@ -38,13 +38,14 @@ test: $(INSTALLED) lint ## Lint, type-check and run the tests
 	$(PYTEST) -m 'not slow and not servers'
 
 .PHONY: test-all
-test-all: $(INSTALLED) lint ## The same with the slow tests
+test-all: $(INSTALLED) lint ## The same with the slow tests and those that need servers
+	$(BIN)/python -m tests.servers
 	$(PYTEST)
 
 .PHONY: test-servers
 test-servers: $(INSTALLED) ## Run the tests that need real servers (S3), which it installs where it may and starts
 	$(BIN)/python -m tests.servers
-	$(BIN)/pytest --numprocesses auto --dist loadfile -m servers
+	$(BIN)/pytest --numprocesses auto --dist loadfile -m 'servers and not slow'
 
 .PHONY: lint
 lint: $(INSTALLED) ## Format check, lint, types and the import rule
