@@ -293,6 +293,28 @@ def restore(work: Work) -> None:
     work.lake.restore("staging.merged", 1, stamp=stamp("restore"))
 
 
+def archive(work: Work) -> None:
+    """Down two tiers, and some of it back."""
+    from lakehouse.tables.tiers import archive_tiers, bring_up, move_down
+
+    tiers = archive_tiers(work.settings, work.lake)
+    hot, warm, cold = tiers.values()
+    move_down(hot, warm, "staging.merged", "id < 200", stamp=stamp("archive"), tier="warm")
+    move_down(warm, cold, "staging.merged", "id < 100", stamp=stamp("archive"), tier="cold")
+    move_down(hot, warm, "staging.parts", "id < 200", stamp=stamp("archive"), tier="warm")
+    bring_up(tiers, "staging.parts", "id >= 150", stamp=stamp("archive"))
+
+
+def is_in_one_tier(work: Work) -> None:
+    from lakehouse.tables.tiers import archive_tiers, spanning_sql
+
+    tiers = list(archive_tiers(work.settings, work.lake).values())
+    with work.lake.connect(()) as session:
+        for table in ("staging.merged", "staging.parts"):
+            rows = session.con.execute(f"SELECT id FROM ({spanning_sql(tiers, table, con=session.con)}) ORDER BY id").fetchall()
+            assert rows == [(number,) for number in range(400)], table
+
+
 # ---- models
 
 
@@ -333,6 +355,7 @@ OPERATIONS = {
         Operation("compaction", prepare_rows, compaction, random_kills=30),
         Operation("vacuum", prepare_vacuum, vacuum, random_kills=20, whole=is_vacuumed),
         Operation("checkpoint", prepare_vacuum, checkpoint, random_kills=10, whole=can_be_written),
+        Operation("archive", prepare_rows, archive, random_kills=20, whole=is_in_one_tier),
         Operation("restore", prepare_vacuum, restore, random_kills=10),
         Operation("training", prepare_training, training, random_kills=20, volatile=frozenset({"report"}), whole=is_registered_once),
     )
