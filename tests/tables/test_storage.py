@@ -15,6 +15,7 @@ from lakehouse.errors import MissingExtra, StorageError
 from lakehouse.tables import Lake, Stamp, TableName
 from lakehouse.tables.bucket import Bucket
 from lakehouse.tables.log import CommitLog
+from lakehouse.tables.session import reach_storage
 from lakehouse.tables.storage import Storage
 from tests.tables.storages import STORAGE_LAWS
 
@@ -130,7 +131,8 @@ def test_a_connection_to_s3_has_its_secret(monkeypatch: pytest.MonkeyPatch, tmp_
     }
     lake = Lake("s3://bucket/prefix/", storage_options=options)
     assert lake.uri == "s3://bucket/prefix"
-    con = lake.open_connection()
+    con = duckdb.connect()
+    reach_storage(con, lake.storage)
     name, scope, text = con.execute("SELECT name, scope, secret_string FROM duckdb_secrets()").fetchall()[0]
     assert (name.startswith("lakehouse_"), scope) == (True, ["s3://bucket/prefix"])
     for part in ("region=eu-central-1", "endpoint=127.0.0.1:9", "use_ssl=false", "url_style=path", "key_id=it's"):
