@@ -25,6 +25,9 @@ def main() -> None:
     import ctypes
 
     parent, *command = sys.argv[1:]
+    # Both pass from process to process: under a parent that holds the signal back, the command would never hear of its end.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     # It may have ended before the kernel was asked.
     if os.getppid() == int(parent):

@@ -22,6 +22,8 @@ with output_lines(Settings.load(), [sys.executable, "-c", {CHILD!r}]) as child:
     for line in child.lines():
         print(line, flush=True)
 """
+HOLD_BACK = "import signal; signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})\n"
+IGNORE = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
 
 
 def is_alive(pid: int) -> bool:
@@ -34,8 +36,9 @@ def is_alive(pid: int) -> bool:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child that its parent was killed")
-def test_the_child_of_a_killed_process_ends(settings: Settings):
-    with subprocess.Popen([sys.executable, "-c", PARENT], cwd=PROJECT, stdout=subprocess.PIPE, text=True) as parent:
+@pytest.mark.parametrize("before", ["", HOLD_BACK, IGNORE], ids=["plain", "held back", "ignored"])
+def test_the_child_of_a_killed_process_ends(settings: Settings, before: str):
+    with subprocess.Popen([sys.executable, "-c", before + PARENT], cwd=PROJECT, stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
         child = int(parent.stdout.readline().split()[0])
         assert is_alive(child)
@@ -44,7 +47,7 @@ def test_the_child_of_a_killed_process_ends(settings: Settings):
         limit = time.monotonic() + 60
         while is_alive(child) and time.monotonic() < limit:
             time.sleep(0.05)
-        assert not is_alive(child)
+        assert not is_alive(child), Path(f"/proc/{child}/status").read_text()
 
 
 def test_a_command_runs_in_the_project_and_its_exit_code_and_lines_are_its_own(settings: Settings):
