@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from lakehouse.durable import sync
 from lakehouse.ingest.arrivals import Arrived, BucketFile
 from lakehouse.ingest.readers.formats import refused
 from lakehouse.privacy import Key
 from lakehouse.privacy.vault import encrypt_stream
-from lakehouse.tables.durable import sync
 from lakehouse.tables.storage import Storage
 
 _COPY_BLOCK = 1024 * 1024

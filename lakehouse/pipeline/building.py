@@ -2,12 +2,12 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from lakehouse.durable import write_whole
 from lakehouse.pipeline.events import Event, Progress, State
 from lakehouse.pipeline.report import CheckOutcome
 from lakehouse.pipeline.workspace import Workspace
@@ -91,10 +91,7 @@ def _unchanged(record: Path, state: str) -> list[CheckOutcome] | None:
 
 
 def _remember(record: Path, state: str, checks: Sequence[CheckOutcome]) -> None:
-    record.parent.mkdir(parents=True, exist_ok=True)
-    draft = record.with_name(f".{record.name}.{os.getpid()}.tmp")
-    draft.write_text(json.dumps({"state": state, "checks": [asdict(one) for one in checks]}), encoding="utf-8")
-    draft.replace(record)
+    write_whole(record, json.dumps({"state": state, "checks": [asdict(one) for one in checks]}))
 
 
 def _state(workspace: Workspace, manifest: Path, content: dict[str, Any]) -> str:

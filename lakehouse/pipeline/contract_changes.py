@@ -1,9 +1,8 @@
 """How a dataset's contract differs from what arrived, or from another version of it; and the change that accepts what arrived."""
 
-import os
 import re
+import stat
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 from lakehouse.contracts import DatasetContract, load_dataset
 from lakehouse.contracts import document as documents
 from lakehouse.contracts.evolution import Accepted, Arrived, Compatibility, Drift, DriftKind, accept, compare, find_drift
+from lakehouse.durable import write_whole
 from lakehouse.errors import ContractError, SourceError
 from lakehouse.ingest.landing import landing_files
 from lakehouse.ingest.readers import stage
@@ -136,7 +136,7 @@ def accept_arrived(workspace: Workspace, name: str, file: str | None, *, columns
     if not drifts or contract.path is None:
         return DriftReport(contract, path, drifts, None, waiting=_waiting(workspace, name))
     accepted = accept(contract, documents.read(contract.path), drifts)
-    _write(contract.path, accepted.text)
+    write_whole(contract.path, accepted.text, mode=stat.S_IMODE(contract.path.stat().st_mode))
     fresh = Workspace(workspace.settings)
     write_generated(workspace.settings, fresh.contracts)
     return DriftReport(contract, path, drifts, accepted, written=contract.path, waiting=_waiting(workspace, name))
@@ -207,14 +207,3 @@ def _waiting(workspace: Workspace, name: str) -> int:
 
     found = count_by_rule(workspace.lake, Selection(status="waiting"), dataset=name).get(name)
     return found.rows if found else 0
-
-
-def _write(path: Path, text: str) -> None:
-    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        draft.write_text(text, encoding="utf-8")
-        draft.chmod(path.stat().st_mode & 0o777)
-        draft.replace(path)
-    finally:
-        with suppress(OSError):
-            draft.unlink()

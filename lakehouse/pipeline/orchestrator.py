@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
+from lakehouse.durable import write_whole
 from lakehouse.errors import MissingExtra, SettingsError
 from lakehouse.pipeline.tethered import tethered
 from lakehouse.settings import Settings
@@ -46,11 +47,8 @@ def prepare_instance(settings: Settings) -> Path:
     """
     target = settings.dagster_home / "dagster.yaml"
     try:
-        settings.dagster_home.mkdir(parents=True, exist_ok=True)
         if not target.exists():
-            draft = target.with_suffix(f".{os.getpid()}.tmp")
-            draft.write_text(_INSTANCE, encoding="utf-8")
-            draft.replace(target)
+            write_whole(target, _INSTANCE)
     except OSError as error:
         raise SettingsError(str(target), f"can't be written: {error.strerror}", fix="Make LAKEHOUSE_HOME writable") from error
     return target

@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from lakehouse.durable import PRIVATE, finish, new_file, sync, write_whole
 from lakehouse.errors import PrivacyError
 from lakehouse.locks import exclusive
 from lakehouse.settings import Settings
@@ -101,14 +102,7 @@ def rotate_key(settings: Settings) -> Key:
     with exclusive(path.with_name(f"{path.name}.lock"), waiting=lambda: None):
         try:
             lines = path.read_text(encoding="ascii").split()
-            draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
-            descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "w", encoding="ascii") as file:
-                file.write("\n".join([*lines, secrets.token_hex(_SECRET_BYTES)]) + "\n")
-                file.flush()
-                os.fsync(file.fileno())
-            draft.replace(path)
-            sync_folder(path.parent)
+            write_whole(path, "\n".join([*lines, secrets.token_hex(_SECRET_BYTES)]) + "\n", mode=PRIVATE)
         except (OSError, ValueError) as error:
             raise PrivacyError(f"key file {path}", "can't be rotated", found=type(error).__name__, fix="Make it writable") from error
     return key(settings)
@@ -117,25 +111,10 @@ def rotate_key(settings: Settings) -> Key:
 def _create(path: Path) -> None:
     """Write a new key whole and durable, then give it its name; the first process to do so wins."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(secrets.token_hex(_SECRET_BYTES).encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
+    with new_file(path, mode=PRIVATE) as (file, draft):
+        file.write(secrets.token_hex(_SECRET_BYTES).encode() + b"\n")
+        finish(file)
         # A hard link never replaces: whoever comes second keeps the first one's key.
         with suppress(FileExistsError):
             os.link(draft, path)
-        sync_folder(path.parent)
-    finally:
-        draft.unlink()
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in this folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync(path.parent)

@@ -13,16 +13,16 @@ from another file, and a file that ends early has no last chunk (the STREAM cons
 import hashlib
 import hmac
 import io
-import os
 import secrets
 import struct
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+from lakehouse.durable import PRIVATE, finish, new_file, sync
 from lakehouse.errors import PrivacyError
-from lakehouse.privacy.keys import Key, sync_folder
+from lakehouse.privacy.keys import Key
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -196,19 +196,11 @@ def _read_full(reader: BinaryIO, size: int) -> bytes:
 def _atomic(target: Path) -> Iterator[BinaryIO]:
     """A file that gets its name when it is complete and durable."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    draft = target.with_name(f".{target.name}.{secrets.token_hex(8)}.tmp")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
+    with new_file(target, mode=PRIVATE) as (file, draft):
+        yield file
+        finish(file)
         draft.replace(target)
-        sync_folder(target.parent)
-    except BaseException:
-        with suppress(FileNotFoundError):
-            draft.unlink()
-        raise
+    sync(target.parent)
 
 
 @contextmanager

@@ -14,8 +14,8 @@ from datetime import datetime
 from pathlib import Path
 
 from lakehouse.crashpoints import Point, reached
+from lakehouse.durable import sync
 from lakehouse.errors import BackupNotFound, RecoveryError
-from lakehouse.privacy.keys import sync_folder
 from lakehouse.recovery.databases import is_sqlite, move_paths
 from lakehouse.recovery.manifest import ARCHIVE, HOME, KEYS, TABLES, Entry, Manifest
 from lakehouse.recovery.store import BackupStore, digest_of
@@ -326,7 +326,7 @@ def _give_names(parts: Iterable[_Part], backup_id: str) -> None:
         # The mark comes first: a restore that is killed after it finds either the draft or the place.
         _mark(part, backup_id).touch()
         draft.replace(part.place)
-        sync_folder(part.place.parent)
+        sync(part.place.parent)
     for part in waiting:
         _mark(part, backup_id).unlink(missing_ok=True)
 

@@ -3,15 +3,13 @@
 import os
 import shutil
 import stat
-import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
 
+from lakehouse.durable import finish, new_file, sync
 from lakehouse.errors import StorageError
-from lakehouse.tables.durable import sync
 from lakehouse.tables.stored import StoredFile
 
 
@@ -70,9 +68,9 @@ class Folder:
     def write(self, path: str, data: bytes) -> None:
         """Make or replace a file."""
         target = self._target(path)
-        with _draft(target) as (file, draft):
+        with new_file(target) as (file, draft):
             file.write(data)
-            _finish(file)
+            finish(file)
             draft.replace(target)
         sync(target.parent)
 
@@ -81,9 +79,9 @@ class Folder:
         target = self._target(path)
         if target.exists():
             return False
-        with _draft(target) as (file, draft):
+        with new_file(target) as (file, draft):
             file.write(data)
-            _finish(file)
+            finish(file)
             try:
                 os.link(draft, target)
             except FileExistsError:
@@ -108,9 +106,9 @@ class Folder:
         sync(target.parent)
 
     def _copy(self, source: IO[bytes], target: Path) -> None:
-        with _draft(target) as (file, draft):
+        with new_file(target) as (file, draft):
             shutil.copyfileobj(source, file, 4 * 1024 * 1024)
-            _finish(file)
+            finish(file)
             draft.replace(target)
 
     def look(self, path: str) -> StoredFile | None:
@@ -147,19 +145,3 @@ def _entries(folder: str) -> list[os.DirEntry[str]]:
             return sorted(entries, key=lambda entry: entry.name)
     except (FileNotFoundError, NotADirectoryError):
         return []
-
-
-@contextmanager
-def _draft(target: Path) -> Iterator[tuple[IO[bytes], Path]]:
-    """A hidden file beside the target, gone afterwards if it was not given the target's name."""
-    draft = target.with_name(f".{target.name[:120]}.{uuid.uuid4().hex[:12]}.tmp")
-    try:
-        with draft.open("xb") as file:
-            yield file, draft
-    finally:
-        draft.unlink(missing_ok=True)
-
-
-def _finish(file: IO[bytes]) -> None:
-    file.flush()
-    os.fsync(file.fileno())

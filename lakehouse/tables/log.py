@@ -10,9 +10,9 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
+from lakehouse.durable import folders_above, sync_all
 from lakehouse.errors import TableError, TableNotFound
 from lakehouse.tables.damage import readable_lines
-from lakehouse.tables.durable import folders_above, sync_all
 from lakehouse.tables.names import TableName
 from lakehouse.tables.stamp import CommitInfo
 from lakehouse.tables.storage import Storage

@@ -19,10 +19,10 @@ from deltalake.transaction import AddAction, RemoveAction, create_table_with_add
 from deltalake.transaction import Transaction as DeltaTransaction
 
 from lakehouse.crashpoints import Point, reached
+from lakehouse.durable import flushing
 from lakehouse.errors import ConcurrentWrite, ErasedMeanwhile, SchemaMismatch, StorageError, TableError
 from lakehouse.sql import quote_literal
 from lakehouse.tables.damage import explained, half_written_removed, telling
-from lakehouse.tables.durable import flushing
 from lakehouse.tables.entries import commit_entry, create_entry
 from lakehouse.tables.feed import feed_features, feed_properties
 from lakehouse.tables.log import CommitLog

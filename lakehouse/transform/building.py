@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from lakehouse.contracts import Contracts
+from lakehouse.durable import write_whole
 from lakehouse.errors import TransformError
 from lakehouse.openlineage import Assertion, Job, job
 from lakehouse.openlineage.columns import column_sources
 from lakehouse.settings import Settings
 from lakehouse.tables import Lake, TableName
-from lakehouse.transform.atomic import write_atomically
 from lakehouse.transform.invocation import invoked, one_line
 from lakehouse.transform.project import parsed, prepare
 
@@ -206,7 +206,7 @@ def _columns(settings: Settings, lake: Lake, sql: str, *, budget_s: float) -> di
     began = time.monotonic()
     found = column_sources(sql, lake.schema, budget_s=budget_s)
     if found and time.monotonic() - began < budget_s:
-        write_atomically(kept, json.dumps(found))
+        write_whole(kept, json.dumps(found))
     return found
 
 

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from lakehouse.contracts import Contracts
+from lakehouse.durable import write_whole
 from lakehouse.errors import TransformError
 from lakehouse.settings import Settings
 from lakehouse.sql import quote_identifier, quote_literal
 from lakehouse.tables import TableName
-from lakehouse.transform.atomic import write_atomically
 from lakehouse.transform.invocation import invoked
 from lakehouse.transform.project import parsed, prepare
 
@@ -51,7 +51,7 @@ def compiled(
         return [CompiledTable(TableName.parse(name), sql) for name, sql in json.loads(kept.read_text("utf-8"))]
     tables = _compile(settings, manifest, selection, full_refresh=full_refresh)
     if full_refresh:
-        write_atomically(kept, json.dumps([[str(one.table), one.sql] for one in tables]))
+        write_whole(kept, json.dumps([[str(one.table), one.sql] for one in tables]))
     return tables
 
 

@@ -15,10 +15,10 @@ from typing import Any
 import yaml
 
 from lakehouse.contracts import Contracts, DatasetContract, ModelContract
+from lakehouse.durable import write_whole
 from lakehouse.errors import ContractError
 from lakehouse.settings import Settings
 from lakehouse.sql import quote_identifier
-from lakehouse.transform.atomic import write_atomically
 from lakehouse.transform.sources import HEADER, plain_text, raw_columns, source_yaml
 
 _SQL_HEADER = "-- " + HEADER.removeprefix("# ")
@@ -52,7 +52,7 @@ def write_generated(settings: Settings, contracts: Contracts) -> None:
     wanted = {folder / name: text for name, text in generated_files(settings, contracts).items()}
     for path, text in wanted.items():
         if not path.is_file() or path.read_text("utf-8") != text:
-            write_atomically(path, text)
+            write_whole(path, text)
     models = folder / "models"
     for path in [*models.rglob("*.sql"), *models.rglob("*.yml")]:
         if path not in wanted and _is_generated(path):

@@ -1,7 +1,6 @@
 """Pages of commits and the state of the source that writes them: each file is whole or not there."""
 
 import json
-import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from lakehouse.durable import write_whole
 from lakehouse.errors import SourceError
 from lakehouse.locks import LockHeld, exclusive
 
@@ -52,15 +52,8 @@ def write_json(path: Path, value: object) -> Path:
     Raises:
         SourceError: the folder can't be written.
     """
-    draft = path.with_name(f".{path.name}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with draft.open("w", encoding="utf-8") as file:
-            json.dump(value, file, ensure_ascii=False, indent=1)
-            file.write("\n")
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
+        write_whole(path, json.dumps(value, ensure_ascii=False, indent=1) + "\n")
     except OSError as error:
         raise SourceError(f"file {path}", "can't be written", found=error.strerror or str(error)) from error
     return path

@@ -11,6 +11,7 @@ from typing import Any
 import duckdb
 
 from lakehouse.contracts import Contracts, DatasetContract
+from lakehouse.durable import PRIVATE, write_whole
 from lakehouse.errors import PrivacyError
 from lakehouse.privacy.erasure.rows import Manner
 from lakehouse.privacy.erasure.subject import Identifiers, Subject, is_distinctive
@@ -236,9 +237,7 @@ class Memory:
             "words": list(who.words),
             "rows": sorted(who.rows),
         }
-        draft = self._path.with_suffix(".tmp")
-        draft.write_text(seal(json.dumps(known), self._key), encoding="ascii")
-        draft.replace(self._path)
+        write_whole(self._path, seal(json.dumps(known), self._key), mode=PRIVATE)
         return who
 
     def forget(self) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lakehouse.durable import write_whole
 from lakehouse.errors import PrivacyError
 from lakehouse.privacy.keys import Key
 
@@ -36,10 +37,7 @@ def signed_report(content: Mapping[str, Any], key: Key) -> dict[str, Any]:
 
 def write_report(document: Mapping[str, Any], path: Path) -> None:
     """Write a report, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_suffix(".tmp")
-    draft.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    draft.replace(path)
+    write_whole(path, json.dumps(document, indent=1, ensure_ascii=False) + "\n")
 
 
 def read_report(path: Path, keys: Mapping[str, Key]) -> dict[str, Any]:

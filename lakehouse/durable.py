@@ -2,13 +2,54 @@
 
 import os
 import threading
+import uuid
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
 
 _PARALLEL = 16
 _FEW = 8
 _FLUSH_EVERY_S = 0.2
+_LONGEST_NAME = 120
+
+PRIVATE = 0o600
+"""The mode of a file that its owner alone may read."""
+
+
+def write_whole(target: Path, content: bytes | str, *, mode: int | None = None) -> None:
+    """Make or replace a file: at any instant, and after a power cut, it is what it was or all that was written (text as UTF-8)."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with new_file(target, mode=mode) as (file, draft):
+        file.write(content.encode() if isinstance(content, str) else content)
+        finish(file)
+        draft.replace(target)
+    sync(target.parent)
+
+
+@contextmanager
+def new_file(target: Path, *, mode: int | None = None) -> Iterator[tuple[BinaryIO, Path]]:
+    """A hidden file beside the target, open, and its place; it is gone afterwards if it was not given the target's name.
+
+    Args:
+        target: where it is to go.
+        mode: of the new file, which nobody can open with more from its first byte on; by default what the umask leaves.
+    """
+    draft = target.with_name(f".{target.name[:_LONGEST_NAME]}.{uuid.uuid4().hex[:12]}.tmp")
+    try:
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666 if mode is None else mode), "wb") as file:
+            if mode is not None:
+                os.fchmod(file.fileno(), mode)
+            yield file, draft
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def finish(file: BinaryIO) -> None:
+    """Wait until what was written to the open file is on disk."""
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def sync(path: str | os.PathLike[str]) -> None:
