@@ -116,9 +116,11 @@ def show_rows(
 
     workspace, _ = _opened(dataset, rule)
     chosen = _selection(file=file, rule=rule, level=level, since=since, until=until, batch=batch, status=status)
-    rows = quarantined_rows(workspace.lake, dataset, selection=chosen, limit=limit)
+    found = quarantined_rows(workspace.lake, dataset, selection=chosen, limit=limit + 1)
+    rows = found[:limit]
     document = {
         "dataset": dataset,
+        "truncated": len(found) > limit,
         "rows": [
             {
                 "file": row.file,
@@ -153,6 +155,8 @@ def show_rows(
                 out.print(f"  {_told(entry)}", markup=False, soft_wrap=True, style="dim")
 
     screen.emit(document, show)
+    if len(found) > limit:
+        screen.say(f"the newest {counted(limit, 'row')}, and there are more: --limit N shows N, lakehouse quarantine list counts them")
 
 
 def edit_rows(

@@ -8,7 +8,7 @@ import typer
 
 from lakehouse.cli.command import command
 from lakehouse.cli.completion import table_names
-from lakehouse.cli.screen import Screen
+from lakehouse.cli.screen import Screen, counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -171,6 +171,7 @@ def restore(
         "quarantine_version": dataset.quarantine.version if dataset is not None and dataset.quarantine is not None else None,
         "ingested_files_removed": _moved(dataset.removed if dataset is not None else ()),
         "ingested_files_returned": _moved(dataset.returned if dataset is not None else ()),
+        "decisions_undone": dataset.undecided if dataset is not None else 0,
         "in_landing": [str(path) for path in done.in_landing],
         "is_derived": done.is_derived,
     }
@@ -204,6 +205,9 @@ def _show_restore(shown: Any, table: str, done: "TableRestore") -> None:
                 say(f"  {file.file}: {file.rows_accepted:,} rows and {file.rows_quarantined:,} quarantined {what}")
             if len(files) > 20:
                 say(f"  and {len(files) - 20:,} more (--json lists all)")
+        if done.dataset.undecided:
+            rows = counted(done.dataset.undecided, "quarantined row")
+            say(f"{rows} had been replayed or discarded after that version: of this nothing is left, and they wait again.")
     if done.in_landing:
         say(
             f"{len(done.in_landing):,} of these files lie in the landing folder: the next run ingests them again unless they are moved away."

@@ -17,7 +17,9 @@ from lakehouse.crashpoints import Point, reached
 from lakehouse.errors import ConcurrentWrite, TableNotFound
 from lakehouse.ingest.known import KnownFiles, app_id, batch_of, files_of, mark_of
 from lakehouse.ingest.recording import index_batches
+from lakehouse.ingest.waiting import current_rows_sql
 from lakehouse.settings import Settings
+from lakehouse.sql import quote_literal
 from lakehouse.tables import RESTORED, Commit, CommitInfo, Lake, Stamp, Transaction, in_force
 from lakehouse.tables.retrying import wait_after_conflict
 from lakehouse.tables.sources import inner
@@ -48,6 +50,7 @@ class DatasetRestore:
         quarantine: the commit to quarantine, None where nothing was to be done.
         removed: files whose rows went; raw does not know them any more, so they can be ingested again.
         returned: files whose rows came back.
+        undecided: quarantined rows that had been replayed or discarded, and wait again.
     """
 
     raw: Commit
@@ -55,6 +58,7 @@ class DatasetRestore:
     quarantine: Commit | None
     removed: tuple[FileMoved, ...]
     returned: tuple[FileMoved, ...]
+    undecided: int
 
 
 def restore_dataset(
@@ -85,6 +89,7 @@ def restore_dataset(
         version = lake.resolve(contract.raw, to)
         _check(lake, contract, version)
         before, after = (_files(lake, contract, at) for at in (current, version))
+        decided = _decided(lake, contract, after)
         number = 1 + max(
             lake.transaction(table, app_id(contract)) or 0 for table in (contract.raw, contract.quarantine) if lake.exists(table)
         )
@@ -106,7 +111,8 @@ def restore_dataset(
             reached(Point.MID_RESTORE)
         followed = follow_restore(lake, contract, run=run)
         _complete(lake, contract, settings)
-        return DatasetRestore(commit, version, followed, _moved(before, after), _moved(after, before))
+        undecided = max(0, decided - _decided(lake, contract, after))
+        return DatasetRestore(commit, version, followed, _moved(before, after), _moved(after, before), undecided)
 
 
 def follow_restore(lake: Lake, contract: DatasetContract, *, run: str) -> Commit | None:
@@ -211,6 +217,20 @@ def _files(lake: Lake, contract: DatasetContract, version: int) -> dict[str, Fil
         for commit in in_force(lake.history(contract.raw), version)
         for file in files_of(commit)
     }
+
+
+def _decided(lake: Lake, contract: DatasetContract, files: Iterable[str]) -> int:
+    """How many quarantined rows of these files people have decided on."""
+    if not lake.exists(contract.quarantine):
+        return 0
+    digests = ", ".join(quote_literal(digest) for digest in files)
+    con = lake.open_connection()
+    try:
+        rows = current_rows_sql(lake, contract.name, con=con)
+        found = con.execute(f"SELECT count(*) FROM ({rows}) WHERE status <> 'waiting' AND _sha256 IN ({digests or 'NULL'})").fetchone()
+    finally:
+        con.close()
+    return int(found[0]) if found else 0
 
 
 def _moved(there: dict[str, FileMoved], not_there: dict[str, FileMoved]) -> tuple[FileMoved, ...]:

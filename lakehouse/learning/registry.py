@@ -182,10 +182,11 @@ class Registry:
         return self._database is None or self._database.is_file()
 
     @contextmanager
-    def turn(self, work: str, model: str, *, waiting: Callable[[str], None]) -> Generator[None]:
+    def turn(self, work: str, model: str, *, waiting: Callable[[str], None]) -> Generator[Callable[[], None]]:
         """Let one process at a time do a kind of work on a model: decide whether it is to be done, and do it.
 
-        Of one home; where the tables are in a bucket, of all homes on them.
+        Of one home; where the tables are in a bucket, of all homes on them. The block gets a function that raises LockError where the
+        turn has gone to another process meanwhile.
 
         Args:
             work: `training` or `predicting`.
@@ -195,8 +196,8 @@ class Registry:
         path = self._settings.home_dir / "registry" / "locks" / f"{model}.{work}"
         storage = Storage(self._settings.tables_uri, self._settings.storage_options)
         told = f"another process is {work} {model}: waiting for it to end"
-        with one_at_a_time(storage, f"{model}.{work}", lock=path, waiting=lambda: waiting(told)):
-            yield
+        with one_at_a_time(storage, f"{model}.{work}", lock=path, waiting=lambda: waiting(told)) as still_ours:
+            yield still_ours
 
     def register(self, name: str, pipeline: Any, spec: ModelSpec, record: TrainingRecord) -> str:
         """Record a training and make its model the newest version; returns the version, which has no alias yet.

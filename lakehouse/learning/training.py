@@ -48,17 +48,26 @@ def train(
         ModelError: there is too little to learn from, or the contract names what is not there.
         FeatureError: a feature view is missing or can't be joined.
         TableNotFound: a table of labels or features has not been built.
+        LockError: another process took the training over while this one was silent; nothing was registered.
     """
     source = feature_source(contract, declared_views(settings, contract))
     require_tables(lake, source)
     registry = Registry(settings)
-    with registry.turn("training", contract.name, waiting=waiting):
+    with registry.turn("training", contract.name, waiting=waiting) as still_ours:
         with job(settings, lake, "train", contract.name, run=run):
-            return _train(settings, lake, registry, source, run=run, now=now, force=force)
+            return _train(settings, lake, registry, source, run=run, now=now, force=force, still_ours=still_ours)
 
 
 def _train(
-    settings: Settings, lake: Lake, registry: Registry, source: FeatureSource, *, run: str, now: datetime, force: bool
+    settings: Settings,
+    lake: Lake,
+    registry: Registry,
+    source: FeatureSource,
+    *,
+    run: str,
+    now: datetime,
+    force: bool,
+    still_ours: Callable[[], None],
 ) -> TrainReport:
     """Decide, train and register, undisturbed."""
     contract = source.contract
@@ -77,4 +86,6 @@ def _train(
         )
         rows = make_training_rows(lake, session, described(source, session.con), stamp)
     learned = learn(contract, rows, threads=settings.threads)
+    # Learning takes long enough for a turn to be lost, and a registry has nothing that refuses the second of two.
+    still_ours()
     return register_model(lake, registry, contract, learned, origin=origin, run=run, now=now)

@@ -77,7 +77,7 @@ def check_conservation(tiers: Sequence[Lake], dataset: str) -> list[Failure]:
             f"{read[sha256].file} ({sha256[:12]}) had {read[sha256].rows} rows: {held.get(sha256, 0)} are in raw and "
             f"{waiting.get(sha256, 0)} in quarantine"
         )
-        fix = f"Look at lakehouse history {raw}, and restore the version before (lakehouse restore {raw}), or from a backup"
+        fix = f"Look at lakehouse history {raw}, and restore the version before (lakehouse restore {raw} --to VERSION), or from a backup"
         failures.append(Failure("rows_are_conserved", raw, problem, fix))
     return failures
 

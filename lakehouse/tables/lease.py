@@ -19,7 +19,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from lakehouse.errors import StorageError
-from lakehouse.locks import exclusive
+from lakehouse.locks import LockError, exclusive
 from lakehouse.tables.storage import Storage
 
 LIFETIME = timedelta(seconds=45)
@@ -31,10 +31,12 @@ _log = logging.getLogger(__name__)
 
 
 @contextmanager
-def one_at_a_time(storage: Storage, name: str, *, lock: Path, waiting: Callable[[], None]) -> Generator[None]:
+def one_at_a_time(storage: Storage, name: str, *, lock: Path, waiting: Callable[[], None]) -> Generator[Callable[[], None]]:
     """Hold a name while the block runs, against every process that sees the same lock file or the same bucket.
 
-    On a disk the lock file is all there is, for the disk is what the processes share.
+    On a disk the lock file is all there is, for the disk is what the processes share. The block gets a function that it calls right
+    before it writes what only the holder may: that raises LockError where another process has followed, because this one was silent
+    for longer than a lease lives (a laptop that slept, a network that was gone).
 
     Args:
         storage: the root that the work is about.
@@ -55,12 +57,12 @@ def one_at_a_time(storage: Storage, name: str, *, lock: Path, waiting: Callable[
 
     with exclusive(lock, waiting=tell):
         if storage.is_local:
-            yield
+            yield lambda: None
             return
         lease = Lease(storage, name, owner=f"{socket.gethostname()}:{lock.absolute()}")
         lease.take(waiting=tell)
         try:
-            yield
+            yield lease.check
         finally:
             lease.release()
 
@@ -112,6 +114,15 @@ class Lease:
     def is_held(self) -> bool:
         """Whether nobody has followed: false once this process was silent for so long that it was taken for dead."""
         return self._newest() == self._number
+
+    def check(self) -> None:
+        """Raise LockError if another has followed."""
+        if not self.is_held():
+            raise LockError(
+                f"lease {self._storage.address(self._folder)}",
+                f"went to another process, after this one was silent for over {LIFETIME.total_seconds():.0f} s; nothing more was done",
+                fix="Run it again: what the other process has done counts",
+            )
 
     def _beat(self) -> None:
         while not self._stop.wait(_BEAT_S):

@@ -85,7 +85,7 @@ def write_tag(lake: "Lake", tag: Tag, *, run: str, move: bool) -> Tag:
 
     Raises:
         TableError: the name can't be one, or names another version and `move` is false.
-        VersionGone: vacuum has removed the version, before or meanwhile; no tag names it.
+        VersionGone: vacuum has removed the version, before or meanwhile; the tag is as it was.
     """
     if not _NAME.fullmatch(tag.name):
         raise TableError(
@@ -119,12 +119,15 @@ def write_tag(lake: "Lake", tag: Tag, *, run: str, move: bool) -> Tag:
         lake.snapshot(tag.table, tag.version)
     except VersionGone:
         # A vacuum that did not know of the tag was first.
-        remove_tag(lake, tag.table, tag.name, run=run)
+        if taken is None:
+            remove_tag(lake, tag.table, tag.name, run=run)
+        else:
+            _merge(lake, taken, run=run)
         raise
     return tag
 
 
-def _merge(lake: "Lake", tag: Tag, *, run: str, expect_version: int) -> None:
+def _merge(lake: "Lake", tag: Tag, *, run: str, expect_version: int | None = None) -> None:
     values = {
         "table_name": quote_literal(str(tag.table)),
         "name": quote_literal(tag.name),

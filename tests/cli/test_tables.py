@@ -183,6 +183,10 @@ def test_quarantine_counts_rules_and_shows_rows(small_lake: Lake, lakehouse: Run
     assert "rooms: 99 is above 30" in lakehouse("quarantine", "show", "household_survey").out
     assert "rooms.range" in lakehouse("quarantine", "list").out
     assert lakehouse("quarantine", "show", "houshold_survey").code == 2
+    two = lakehouse("quarantine", "show", "household_survey", "--limit", 2)
+    assert "there are more: --limit N" in two.err
+    assert lakehouse("quarantine", "show", "household_survey", "--limit", 2, "--json").json["truncated"] is True
+    assert lakehouse("quarantine", "show", "household_survey", "--limit", 3, "--json").json["truncated"] is False
 
 
 def test_a_batch_that_never_reached_raw_is_not_in_quarantine(small_lake: Lake, lakehouse: Run) -> None:

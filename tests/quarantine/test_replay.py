@@ -11,8 +11,9 @@ import pytest
 from lakehouse.contracts import DatasetContract
 from lakehouse.contracts.objects import SchemaChanges
 from lakehouse.errors import ContractError, FileRefused
-from lakehouse.ingest import IngestReport
+from lakehouse.ingest import IngestReport, restore_dataset
 from lakehouse.ingest.contract_versions import CHECK, recorded_contract
+from lakehouse.settings import Settings
 from lakehouse.tables import Lake, Stamp
 from tests.ingest.conftest import HEADER, PEOPLE, rows_of
 from tests.quarantine.conftest import LATER, states
@@ -184,6 +185,27 @@ def test_discarded_rows_wait_no_more_and_can_be_replayed_all_the_same(
     assert discarded(people, rule="age.maximum").rows == 0
     assert replayed(write_contract(WIDER), status="discarded").accepted == 1
     assert len(rows_of(lake, people.raw)) == 2
+
+
+def test_a_restore_counts_the_decisions_that_it_undoes(
+    lake: Lake,
+    people: DatasetContract,
+    write_contract: Callable[..., DatasetContract],
+    load: Load,
+    four: Path,
+    replayed: Any,
+    discarded: Any,
+    settings: Settings,
+) -> None:
+    load(people, four)
+    before = lake.version(people.raw)
+    discarded(people, rule="age.type")
+    assert replayed(write_contract(WIDER)).accepted == 1
+    decided = lake.version(people.raw)
+    restored = restore_dataset(lake, people, before or 0, settings=settings, run="r", now=LATER)
+    assert (restored.undecided, [status for _, _, status, _ in states(lake, people)]) == (2, ["waiting"] * 3)
+    assert restore_dataset(lake, people, decided or 0, settings=settings, run="r", now=LATER).undecided == 0
+    assert [status for _, _, status, _ in states(lake, people)] == ["replayed", "discarded", "waiting"]
 
 
 def test_a_contract_that_a_replay_judged_by_is_recorded_and_makes_raw_wider(

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from lakehouse.errors import StorageError
+from lakehouse.locks import LockError
 from lakehouse.tables import lease as lease_module
 from lakehouse.tables.lease import Lease, one_at_a_time
 from lakehouse.tables.storage import Storage
@@ -101,6 +102,17 @@ def test_work_that_is_done_stays_done_where_the_lease_can_not_be_released(
     with one_at_a_time(bucket, "n", lock=tmp_path / "lock", waiting=unheard):
         monkeypatch.setattr(Storage, "write", away)
     assert "ends in 45 s" in caplog.text
+
+
+def test_who_was_taken_for_dead_is_told_before_it_writes(bucket: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease_module, "_BEAT_S", 60.0)
+    with one_at_a_time(bucket, "n", lock=tmp_path / "lock", waiting=unheard) as still_ours:
+        still_ours()
+        monkeypatch.setattr(lease_module, "LIFETIME", timedelta(seconds=0))
+        time.sleep(0.01)
+        Lease(bucket, "n", owner="elsewhere").take(waiting=unheard)
+        with pytest.raises(LockError, match=r"locks/n: went to another process.*Run it again"):
+            still_ours()
 
 
 def test_a_wrong_clock_here_changes_nothing(bucket: Storage, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -129,3 +129,22 @@ def test_a_tag_that_comes_after_a_vacuum_has_spoken_is_refused(
     with pytest.raises(VersionGone):
         three.tag(T, "late", version=1, now=now, run="r")
     assert three.tags() == []
+
+
+def test_a_tag_that_can_not_be_moved_after_all_stays_where_it_was(
+    three: Lake, con: duckdb.DuckDBPyConnection, now: datetime, stamp: Stamp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    three.merge(con, T, "SELECT unnest([0, 1]) AS id, 'x' AS v", key=["id"], stamp=stamp)
+    before = three.tag(T, "approved", version=0, now=now, note="by ann", run="r")
+    merge = Lake.merge
+    first = iter([True])
+
+    def after_a_vacuum(self: Lake, *arguments: Any, **named: Any) -> object:
+        if next(first, False):
+            three.vacuum(T, retention=timedelta(0), now=datetime(2100, 1, 1, tzinfo=UTC), force=True)
+        return merge(self, *arguments, **named)
+
+    monkeypatch.setattr(Lake, "merge", after_a_vacuum)
+    with pytest.raises(VersionGone):
+        three.tag(T, "approved", version=1, now=now, run="r", move=True)
+    assert three.tags() == [before]
