@@ -31,7 +31,7 @@ from lakehouse.settings import Settings
 from lakehouse.tables import CommitInfo, Lake
 
 _LOG = logging.getLogger(__name__)
-Kind = Literal["ingest", "replay", "discard", "restore", "dbt", "train", "predict", "maintain"]
+Kind = Literal["ingest", "replay", "discard", "restore", "dbt", "train", "predict", "maintain", "unarchive", "erase", "expire"]
 _INTEGRATION = {"dbt": "DBT"}
 
 
@@ -126,7 +126,8 @@ class _Telling:
             parts = [one for commits in written for one in self._part(commits, told)]
             parts += [one for table, text in told.problems.items() for one in self._failed_part(table, text)]
             return [*parts, *checks, self._event("FAIL" if problem else "COMPLETE", problem=problem)]
-        inputs = {f"{one['namespace']} {one['name']}": one for commits in written for one in self._inputs(commits)}
+        read = [*self._judged_again(), *(one for commits in written for one in self._inputs(commits))]
+        inputs = {f"{one['namespace']} {one['name']}": one for one in read}
         outputs = [table_output(self.lake, self.namespace, commits, told.columns.get(str(commits[0].table))) for commits in written]
         end = self._event("FAIL" if problem else "COMPLETE", problem=problem, inputs=list(inputs.values()), outputs=outputs)
         return [*checks, end]
@@ -153,6 +154,13 @@ class _Telling:
             listed: Any = (stamp.source or {}).get("files")
             found += [file_input(self.lake, entry) for entry in (listed if isinstance(listed, list) else [])]
         return found
+
+    def _judged_again(self) -> list[Facet]:
+        """What a replay reads: rows of its own dataset, which the stamp of a dataset's batch does not name as an input."""
+        quarantine = f"quarantine.{self.name}"
+        if self.kind != "replay" or quarantine not in self.before:
+            return []
+        return [table_input(self.lake, self.namespace, quarantine, self.before[quarantine])]
 
     # ---- events
 

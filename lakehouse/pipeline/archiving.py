@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 from lakehouse.contracts import DatasetContract
 from lakehouse.errors import LakehouseError
+from lakehouse.openlineage import job
 from lakehouse.settings import Settings
 from lakehouse.sql import quote_identifier, quote_literal
 from lakehouse.tables import Lake, Stamp
@@ -82,7 +83,8 @@ def bring_back(settings: Settings, lake: Lake, table: str, *, where: str, run: s
     """
     if counted_version(lake, table) is None:
         raise LakehouseError(table, "has no archived rows", fix="lakehouse query --with-archive reads whatever there is")
-    moved = bring_up(archive_tiers(settings, lake), table, where, stamp=Stamp(asset="maintenance", run=run))
+    with job(settings, lake, "unarchive", table, run=run):
+        moved = bring_up(archive_tiers(settings, lake), table, where, stamp=Stamp(asset="maintenance", run=run))
     return [_archived(one, COLD if target == WARM else WARM, target) for target, one in moved.items() if one.rows]
 
 

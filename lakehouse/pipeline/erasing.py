@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -16,6 +16,7 @@ from lakehouse.ingest.known import KnownFiles
 from lakehouse.ingest.waiting import current_rows_sql
 from lakehouse.learning.registry import Registry
 from lakehouse.locks import exclusive
+from lakehouse.openlineage import job
 from lakehouse.pipeline.searching import Search, backup_places, places
 from lakehouse.pipeline.workspace import Workspace
 from lakehouse.privacy import Key, SubjectKeys
@@ -351,7 +352,12 @@ def erase(
     """
     settings = workspace.settings
     lock = settings.home_dir / "privacy" / "erasing" / "erase.lock"
-    with exclusive(lock, waiting=lambda: told("another erasure is under way: waiting for it to end")), opened(workspace) as (con, scratch):
+    with (
+        exclusive(lock, waiting=lambda: told("another erasure is under way: waiting for it to end")),
+        # Its name says nothing of the person.
+        nullcontext() if dry_run else job(settings, workspace.lake, "erase", "subject", run=run),
+        opened(workspace) as (con, scratch),
+    ):
         return _Erasure(workspace, subject, secret_key(settings), con, scratch, run, now, dry_run, told, backups).do()
 
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from pathlib import Path
@@ -11,6 +12,7 @@ import duckdb
 
 from lakehouse.contracts import DatasetContract
 from lakehouse.contracts.keeping import Consent, Retention, consent_of, retention_of
+from lakehouse.openlineage import job
 from lakehouse.pipeline.erasing import erase, forget_tables, note_models, opened
 from lakehouse.pipeline.workspace import Workspace
 from lakehouse.privacy import encrypt_file
@@ -89,7 +91,8 @@ def enforce_contracts(
             enforced.append(contract.name)
         if retention is not None:
             told(f"retention of {contract.name}")
-            done = _Period(workspace, contract, retention, run, now, dry_run).do()
+            with nullcontext() if dry_run else job(workspace.settings, workspace.lake, "expire", contract.name, run=run):
+                done = _Period(workspace, contract, retention, run, now, dry_run).do()
             expired += [done] if done.tables or done.originals else []
         if consent is not None:
             told(f"consents of {contract.name}")

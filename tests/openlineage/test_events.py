@@ -199,6 +199,8 @@ def test_decisions_on_quarantined_rows_are_told(
         if "raw" in one["name"]
     }
     assert rows == {"people": 1}
+    read_again = [one for one in events[1]["inputs"] if one["name"].endswith("quarantine/people")]
+    assert [one["facets"]["version"]["datasetVersion"] for one in read_again] == ["0"]
 
 
 def test_what_fails_is_told_without_values(told: Callable[..., Settings], people: DatasetContract, tmp_path: Path, now: datetime) -> None:

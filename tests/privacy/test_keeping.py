@@ -1,5 +1,6 @@
 """Periods and consents of contracts: off until the contract says so, then enforced in every version."""
 
+import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -110,6 +111,24 @@ def test_a_person_who_withdrew_is_erased(settings: Settings) -> None:
     left = people(workspace)
     assert not {"V-00003", "V-00013", "V-00103"} & set(left)
     assert {"V-00004", "V-00104", "V-00204"} <= set(left)
+
+
+def test_what_is_enforced_is_told_without_naming_anybody(settings: Settings) -> None:
+    events = settings.home_dir / "events.ndjson"
+    workspace = opened(settings.model_copy(update={"openlineage_file": events}), [CONSENT, ENFORCE], **PERIOD)
+    arrive(workspace, "first.csv", [*visits(3, 1, days=31), *visits(20, 5, days=3)])
+    arrive(workspace, "second.csv", visits(124, 1, days=1, agreed="no"))
+    events.unlink()
+    enforce_contracts(workspace, run="r", now=NOW + timedelta(hours=2))
+    text = events.read_text("utf-8")
+    told = [json.loads(line) for line in text.splitlines()]
+    assert [(one["job"]["name"], one["eventType"]) for one in told] == [
+        ("expire.visits", "START"), ("expire.visits", "COMPLETE"), ("erase.subject", "START"), ("erase.subject", "COMPLETE"),
+    ]  # fmt: skip
+    for end in told[1::2]:
+        assert any(one["name"].endswith("raw/visits") for one in end["outputs"])
+    assert "PERSON-" not in text
+    assert "V-00" not in text
 
 
 @pytest.mark.parametrize(
