@@ -7,8 +7,9 @@ from typing import Any
 import duckdb
 import pytest
 
+from lakehouse import durable
 from lakehouse.errors import TableError
-from lakehouse.tables import Lake, Stamp, durable
+from lakehouse.tables import Lake, Stamp
 from lakehouse.tables.log import CommitLog
 from lakehouse.tables.names import TableName
 from lakehouse.tables.writing import TableWriter
