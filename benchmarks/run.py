@@ -18,13 +18,14 @@ FOLDER = Path(__file__).resolve().parent
 RESULT = FOLDER.parent / "docs" / "benchmarks.md"
 
 
-def measure(script: Path) -> list[dict[str, object]]:
-    """The measurements of one script; its progress goes to the terminal."""
+def measure(script: Path) -> list[dict[str, object]] | None:
+    """The measurements of one script, None if it failed; its progress goes to the terminal."""
     print(f"{script.stem} ...", file=sys.stderr, flush=True)
     done = subprocess.run([sys.executable, str(script), "--json"], stdout=subprocess.PIPE, text=True, check=False)
-    if done.returncode not in (0, 1):
-        raise SystemExit(f"{script.name} failed with exit code {done.returncode}")
-    return json.loads(done.stdout)
+    try:
+        return json.loads(done.stdout)
+    except json.JSONDecodeError:
+        return None
 
 
 def table(measurements: list[dict[str, object]]) -> str:
@@ -44,15 +45,19 @@ def main() -> None:
     parser.add_argument("--no-write", action="store_true", help="leave docs/benchmarks.md as it is")
     options = parser.parse_args()
     scripts = [path for path in sorted(FOLDER.glob("*.py")) if path.stem != "run" and (not options.names or path.stem in options.names)]
-    measurements = [one for script in scripts for one in measure(script)]
+    by_script = {script.name: measure(script) for script in scripts}
+    failed = [name for name, found in by_script.items() if found is None]
+    measurements = [one for found in by_script.values() for one in found or ()]
     text = table(measurements)
     print(text)
-    if not options.no_write and not options.names:
+    for name in failed:
+        print(f"{name} failed: see above", file=sys.stderr)
+    if not options.no_write and not options.names and not failed:
         machine = f"{os.cpu_count()} cores, Python {platform.python_version()}, {platform.system()}, {datetime.now(UTC):%Y-%m-%d}"
         RESULT.write_text(
             f"# Benchmarks\n\nThe last `make bench`, on {machine}. Ratios are medians of pairs run in turn.\n\n{text}\n", encoding="utf-8"
         )
-    sys.exit(0 if all(one.get("passed", True) for one in measurements) else 1)
+    sys.exit(0 if not failed and all(one.get("passed", True) for one in measurements) else 1)
 
 
 if __name__ == "__main__":

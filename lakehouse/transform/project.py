@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 _SUFFIXES = {".sql", ".yml", ".yaml", ".py", ".csv", ".md"}
 _KEPT_STATES = 4
+# The settings of this project are none of them: they say where things are, and reach dbt by its profile.
+_ENVIRONMENT = re.compile(rb"""\benv_var\s*\(\s*['"](?!LAKEHOUSE_)(\w+)""")
 
 
 def prepare(settings: Settings, contracts: Contracts | None = None) -> Path:
@@ -86,8 +89,11 @@ def _digest(settings: Settings, contracts: Contracts) -> str:
         digest.update(f"{name}={contract.digest}\n".encode())
     for root in (settings.project / "dbt", packages_dir(settings)):
         for path in _project_files(root):
+            content = path.read_bytes()
             digest.update(f"{path.relative_to(root)}\n".encode())
-            digest.update(hashlib.sha256(path.read_bytes()).digest())
+            digest.update(hashlib.sha256(content).digest())
+            for name in sorted({found.decode() for found in _ENVIRONMENT.findall(content)}):
+                digest.update(f"{name}={os.environ.get(name)}\n".encode())
     return digest.hexdigest()
 
 

@@ -104,6 +104,19 @@ def test_preparing_again_touches_nothing_and_follows_the_contract(settings: Sett
     assert list(files_in(generated)) == ["dbt_project.yml", "models/analytics/mine.sql"]
 
 
+def test_a_variable_of_the_environment_is_part_of_the_project(settings: Settings, generated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    add(settings)
+    own = generated / "models" / "analytics" / "mine.sql"
+    prepare(settings)
+    own.parent.mkdir(exist_ok=True)
+    own.write_text("select '{{ env_var(\"REGION\", 'north') }}' as region", "utf-8")
+    north = prepare(settings)
+    monkeypatch.setenv("REGION", "south")
+    assert prepare(settings) != north
+    monkeypatch.delenv("REGION")
+    assert prepare(settings) == north
+
+
 def test_a_dataset_without_a_key_keeps_every_row(settings: Settings) -> None:
     add(settings, key="", model=None)
     lake = Lake.from_settings(settings)
