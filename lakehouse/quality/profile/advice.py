@@ -10,6 +10,7 @@ from lakehouse.quality.profile.shown import moment_text, number_text, percent
 _ORDER: dict[Weight, int] = {"high": 0, "medium": 1, "low": 2}
 _SEPARATELY = 3
 _NAMED = 6
+_ALIKE = 0.98
 _SENTINELS = frozenset(
     {"-1", "-9", "-99", "-999", "-9999", "-99999", "999", "9999", "99999", "999999", "1900-01-01", "9999-12-31", "1970-01-01"}
 )
@@ -53,7 +54,7 @@ def advise(
     found += _about_rows(duplicates, rows)
     found += _late(dimensions)
     found += _about_target(target)
-    found += _pairs(associations)
+    found += _alike(associations)
     found += _grouped([one for column in columns for one in _about_column(column)])
     return tuple(sorted(found, key=lambda one: _ORDER[one.weight]))
 
@@ -116,15 +117,29 @@ def _about_target(target: Target | None) -> Iterator[Advice]:
         )
 
 
-def _pairs(associations: Sequence[Association]) -> Iterator[Advice]:
-    close = [one for one in associations if one.measure != "eta" and abs(one.value) >= 0.98][:5]
-    for one in close:
+def _alike(associations: Sequence[Association]) -> Iterator[Advice]:
+    """Columns that say the same as each other, all of a kind in one sentence."""
+    groups: list[list[str]] = []
+    least: dict[str, float] = {}
+    for one in associations:
+        if one.measure == "eta" or abs(one.value) < _ALIKE:
+            continue
+        met = [group for group in groups if one.left in group or one.right in group]
+        merged = list(dict.fromkeys([*(name for group in met for name in group), one.left, one.right]))
+        groups = [group for group in groups if group not in met] + [merged]
+        least[merged[0]] = min(abs(one.value), *(least.get(name, 1.0) for name in merged))
+    for group in groups[:5]:
         yield Advice(
             "low",
-            one.left,
-            f"{one.left} and {one.right} say nearly the same ({abs(one.value):.2f} of 1).",
+            group[0],
+            f"{_listing(group)} say nearly the same ({least[group[0]]:.2f} of 1).",
             "For a model, keep one of them.",
         )
+
+
+def _listing(names: Sequence[str]) -> str:
+    some, rest = (names[:_NAMED], f"{len(names) - _NAMED:,} more") if len(names) > _NAMED else (names[:-1], names[-1])
+    return f"{', '.join(some)} and {rest}"
 
 
 def _about_column(column: ColumnFacts) -> Iterator[_Found]:
@@ -303,8 +318,5 @@ def _grouped(found: Sequence[_Found]) -> Iterator[Advice]:
             yield from (one.advice for one in weightiest)
             continue
         names = [one.advice.column or "" for one in weightiest]
-        more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
         first = weightiest[0]
-        yield Advice(
-            first.advice.weight, None, f"{len(names):,} columns {first.many}: {', '.join(names[:_NAMED])}{more}.", first.advice.action
-        )
+        yield Advice(first.advice.weight, None, f"{len(names):,} columns {first.many}: {_listing(names)}.", first.advice.action)
