@@ -173,22 +173,29 @@ def _cell(value: str, kind: str) -> str:
     }[kind]
 
 
+def _store(archive: zipfile.ZipFile, name: str, content: str | bytes) -> None:
+    """Without the time of day: hypothesis makes a file again and expects the same bytes."""
+    archive.writestr(zipfile.ZipInfo(name), content, compress_type=zipfile.ZIP_DEFLATED)
+
+
 def workbook(sheets: list[list[str]]) -> bytes:
     """A minimal workbook of sheets, each a list of row elements."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("[Content_Types].xml", _CONTENT_TYPES)
-        archive.writestr(
-            "_rels/.rels", _RELATIONS.format(relations=f'<Relationship Id="r" Type="{_TYPE}officeDocument" Target="xl/workbook.xml"/>')
+        _store(archive, "[Content_Types].xml", _CONTENT_TYPES)
+        _store(
+            archive,
+            "_rels/.rels",
+            _RELATIONS.format(relations=f'<Relationship Id="r" Type="{_TYPE}officeDocument" Target="xl/workbook.xml"/>'),
         )
         names = "".join(f'<sheet name="S{n}" sheetId="{n}" r:id="r{n}"/>' for n, _ in enumerate(sheets, 1))
-        archive.writestr("xl/workbook.xml", _WORKBOOK.format(sheets=names))
+        _store(archive, "xl/workbook.xml", _WORKBOOK.format(sheets=names))
         relations = "".join(
             f'<Relationship Id="r{n}" Type="{_TYPE}worksheet" Target="worksheets/sheet{n}.xml"/>' for n, _ in enumerate(sheets, 1)
         )
-        archive.writestr("xl/_rels/workbook.xml.rels", _RELATIONS.format(relations=relations))
+        _store(archive, "xl/_rels/workbook.xml.rels", _RELATIONS.format(relations=relations))
         for number, rows in enumerate(sheets, 1):
-            archive.writestr(f"xl/worksheets/sheet{number}.xml", _SHEET.format(rows="".join(rows)))
+            _store(archive, f"xl/worksheets/sheet{number}.xml", _SHEET.format(rows="".join(rows)))
     return buffer.getvalue()
 
 
@@ -292,7 +299,7 @@ def _zipped(name: str, data: bytes, members: int) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for number in range(members):
-            archive.writestr(f"{number}{name}" if number else name, data)
+            _store(archive, f"{number}{name}" if number else name, data)
     return buffer.getvalue()
 
 
