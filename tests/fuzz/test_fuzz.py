@@ -30,6 +30,14 @@ def _peak_bytes(process: int) -> int:
     return int(found.group(1)) * 1024 if found else 0
 
 
+def _began(case: Path) -> float:
+    try:
+        return case.stat().st_mtime
+    except FileNotFoundError:
+        # Between two cases there is none.
+        return time.time()
+
+
 def _about(case: Path) -> str:
     shown = [f"{path.name}: {path.read_bytes()[:2000]!r}" for path in case.iterdir() if path.is_file()]
     return "; ".join(shown) or "no file"
@@ -50,7 +58,7 @@ def fuzz(cases: int, seed: int, folder: Path) -> str:
         try:
             while process.poll() is None:
                 time.sleep(0.2)
-                began = case.stat().st_mtime if case.exists() else time.time()
+                began = _began(case)
                 assert time.time() - began < LONGEST_CASE_S, f"hangs: {_about(case)}"
                 assert _peak_bytes(process.pid) < MOST_MEMORY_BYTES, f"takes too much memory: {_about(case)}"
         finally:
