@@ -55,6 +55,7 @@ def test_only_the_run_without_a_process_fails(dead_pid: int) -> None:
 def test_a_number_that_was_used_again_is_not_the_run() -> None:
     began = started_at(os.getpid())
     assert began is not None
-    assert abs(time.time() - began) < 3600
+    # This process may have run tests for hours.
+    assert 0 <= time.time() - began < 86_400
     assert is_running(os.getpid(), since=time.time())
     assert not is_running(os.getpid(), since=began - 60)
