@@ -21,7 +21,7 @@ SERVERS = {
     "pip install 'lakehouse[s3]'": "the environment of the tests has every extra",
     "export LAKEHOUSE_URI=s3://": "tests/servers has a real S3 server",
     "export LAKEHOUSE_LANDING=s3://": "tests/servers has a real S3 server",
-    "lakehouse quarantine replay": "tests/cli: a row that still waits, as all of these do, is exit code 1",
+    "lakehouse quarantine replay": "tests/cli/test_documents.py: a row that still waits, as all of these do, is exit code 1",
     "vi ": "an editor waits for a person",
     "dagster dev": "tests/dagster drives the real daemon",
 }
