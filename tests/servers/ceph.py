@@ -49,6 +49,9 @@ osd objectstore = memstore
 memstore device bytes = 4294967296
 osd class load list = *
 osd class default list = *
+# It is put into the map below. What the store itself asks of a monitor before it knows the cluster's id is refused now and then, and ends it.
+osd crush update on start = false
+osd class update on start = false
 
 [client.rgw]
 # Without tcp_nodelay every small answer waits for the client's acknowledgement.
