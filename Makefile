@@ -43,7 +43,7 @@ test-all: $(INSTALLED) lint ## The same with the slow tests and those that need 
 	$(PYTEST)
 
 .PHONY: test-servers
-test-servers: $(INSTALLED) ## Run the tests that need real servers (S3), which it installs where it may and starts
+test-servers: $(INSTALLED) ## Run the tests that need real servers (S3, PostgreSQL, Redis, Kafka), which it installs where it may and starts
 	$(BIN)/python -m tests.servers
 	$(BIN)/pytest --numprocesses auto --dist loadfile -m 'servers and not slow'
 

@@ -9,9 +9,32 @@ import pytest
 
 from lakehouse.settings import Settings
 from tests.crash.summary import pytest_terminal_summary
-from tests.servers.fixtures import s3_lake, s3_root, s3_server, s3_settings
+from tests.servers.fixtures import (
+    kafka_server,
+    kafka_topic,
+    postgres_database,
+    postgres_server,
+    redis_server,
+    redis_url,
+    s3_lake,
+    s3_root,
+    s3_server,
+    s3_settings,
+)
 
-__all__ = ["pytest_terminal_summary", "s3_lake", "s3_root", "s3_server", "s3_settings"]
+__all__ = [
+    "kafka_server",
+    "kafka_topic",
+    "postgres_database",
+    "postgres_server",
+    "pytest_terminal_summary",
+    "redis_server",
+    "redis_url",
+    "s3_lake",
+    "s3_root",
+    "s3_server",
+    "s3_settings",
+]
 
 # The machine may be busy: a law is about values, not about how long they took; and the same examples for everybody.
 hypothesis.settings.register_profile("lakehouse", deadline=None, derandomize=True, database=None)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 from tests.servers.catalogue import SERVERS
+from tests.servers.server import Server, ServerUnavailable
 
 _INSTALL_S = 900
 
@@ -20,7 +21,15 @@ def main() -> None:
             needed = " ".join(sorted({need.package for need in missing}))
             _say(f"server {name}: can't be started: {', '.join(need.program for need in missing)} not installed; {problem or needed}")
         else:
-            _say(f"server {name}: installed")
+            _say(f"server {name}: {_fetched(server)}")
+
+
+def _fetched(server: type[Server]) -> str:
+    try:
+        server.fetch()
+    except ServerUnavailable as error:
+        return f"can't be started: {error}"
+    return "installed"
 
 
 def _install(packages: list[str]) -> str:

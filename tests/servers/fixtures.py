@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,8 @@ import pytest
 from lakehouse.settings import Settings
 from lakehouse.tables import Lake
 from tests.servers.catalogue import SERVERS
+from tests.servers.kafka import PARTITIONS
+from tests.servers.redis import DATABASES
 from tests.servers.supervisor import ANSWER
 
 _PROJECT = Path(__file__).resolve().parent.parent.parent
@@ -54,6 +57,39 @@ class S3Server:
     def new_root(self) -> str:
         """An address under which there is nothing yet."""
         return f"s3://{self.bucket}/{uuid.uuid4().hex[:12]}"
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresDatabase:
+    """A database of its own on a running PostgreSQL server; `user` owns it and may do everything."""
+
+    host: str
+    port: int
+    user: str
+    password: str
+    name: str
+
+    @property
+    def url(self) -> str:
+        """For `psycopg.connect`."""
+        return f"postgresql://{self.user}:{self.password}@{self.host}:{self.port}/{self.name}"
+
+    def run(self, *statements: str) -> None:
+        """Each statement in a transaction of its own."""
+        import psycopg
+
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            for statement in statements:
+                connection.execute(statement.encode())
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaTopic:
+    """An empty topic on a running broker."""
+
+    address: str
+    name: str
+    partitions: int
 
 
 def started(name: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
@@ -117,3 +153,64 @@ def s3_settings(home: Path, s3_server: S3Server, s3_root: str, monkeypatch: pyte
     for name, value in {**s3_server.environment, "LAKEHOUSE_URI": s3_root}.items():
         monkeypatch.setenv(name, value)
     return Settings.load()
+
+
+@pytest.fixture(scope="session")
+def postgres_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """A real PostgreSQL server, one for the whole run: host, port, user and password."""
+    pytest.importorskip("psycopg")
+    return started("postgres", request, tmp_path_factory)
+
+
+@pytest.fixture
+def postgres_database(postgres_server: dict[str, str]) -> Iterator[PostgresDatabase]:
+    """An empty database for one test."""
+    server = {**postgres_server, "port": int(postgres_server["port"])}
+    system = PostgresDatabase(**server, name="postgres")  # pyright: ignore[reportArgumentType]
+    database = PostgresDatabase(**server, name=f"test_{uuid.uuid4().hex[:12]}")  # pyright: ignore[reportArgumentType]
+    system.run(f"CREATE DATABASE {database.name}")
+    yield database
+    slots = "FROM pg_replication_slots WHERE database = "
+    system.run(
+        f"SELECT pg_terminate_backend(active_pid) {slots}'{database.name}' AND active",
+        f"SELECT pg_drop_replication_slot(slot_name) {slots}'{database.name}'",
+        f"DROP DATABASE {database.name} WITH (FORCE)",
+    )
+
+
+@pytest.fixture(scope="session")
+def redis_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """A real Redis server, one for the whole run: host and port."""
+    pytest.importorskip("redis")
+    return started("redis", request, tmp_path_factory)
+
+
+@pytest.fixture
+def redis_url(redis_server: dict[str, str], worker_id: str) -> str:
+    """An empty database for one test; each worker of the run has its own."""
+    import redis
+
+    number = int(worker_id.removeprefix("gw")) % DATABASES if worker_id.startswith("gw") else 0
+    url = f"redis://{redis_server['host']}:{redis_server['port']}/{number}"
+    with redis.Redis.from_url(url) as client:
+        client.flushdb()
+    return url
+
+
+@pytest.fixture(scope="session")
+def kafka_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The address of a real Kafka broker, one for the whole run."""
+    pytest.importorskip("confluent_kafka")
+    return started("kafka", request, tmp_path_factory)["address"]
+
+
+@pytest.fixture
+def kafka_topic(kafka_server: str) -> Iterator[KafkaTopic]:
+    """An empty topic of 12 partitions for one test."""
+    from confluent_kafka.admin import AdminClient, NewTopic
+
+    admin = AdminClient({"bootstrap.servers": kafka_server})
+    topic = KafkaTopic(kafka_server, f"test-{uuid.uuid4().hex[:12]}", PARTITIONS)
+    admin.create_topics([NewTopic(topic.name, num_partitions=PARTITIONS, replication_factor=1)])[topic.name].result(timeout=60)
+    yield topic
+    admin.delete_topics([topic.name])[topic.name].result(timeout=60)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 _PR_SET_PDEATHSIG = 1
 _PORTS = range(15_000, 32_000)
@@ -36,10 +37,12 @@ class Server(ABC):
     Attributes:
         name: as fixtures and messages call it.
         needs: what must be installed.
+        stop_signal: ends it soonest; its data is thrown away.
     """
 
     name: str
     needs: tuple[Need, ...]
+    stop_signal: signal.Signals = signal.SIGTERM
 
     def __init__(self) -> None:
         self._processes: list[subprocess.Popen[bytes]] = []
@@ -48,6 +51,14 @@ class Server(ABC):
     def missing(cls) -> list[Need]:
         """What is not installed."""
         return [need for need in cls.needs if shutil.which(need.program, path=search_path()) is None]
+
+    @classmethod  # noqa: B027 (most need nothing more)
+    def fetch(cls) -> None:
+        """Get what no Debian package brings; called when everything in `needs` is there.
+
+        Raises:
+            ServerUnavailable: it can't be had.
+        """
 
     @abstractmethod
     def start(self, folder: Path) -> dict[str, str]:
@@ -60,15 +71,15 @@ class Server(ABC):
     def stop(self) -> None:
         """Stop what was started, last first."""
         for process in reversed(self._processes):
-            process.terminate()
+            process.send_signal(self.stop_signal)
             try:
                 process.wait(timeout=5)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
 
-    def run_in_background(self, command: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
-        """A process of this server; it goes with the supervisor even if that is killed."""
+    def run_in_background(self, command: Sequence[str], log: Path, *, user: str | None = None) -> subprocess.Popen[bytes]:
+        """A process of this server, as this user or another; it goes with the supervisor even if that is killed."""
         with log.open("ab") as output:
             process = subprocess.Popen(
                 command,
@@ -76,7 +87,9 @@ class Server(ABC):
                 stdout=output,
                 stderr=output,
                 env=clean_environment(),
+                # It runs after the change of user, which would undo it.
                 preexec_fn=_die_with_parent,  # noqa: PLW1509
+                **_as_user(user),
             )
         self._processes.append(process)
         return process
@@ -94,7 +107,7 @@ class Server(ABC):
             time.sleep(0.05)
 
 
-def run(command: Sequence[str], *, seconds: float = 30) -> str:
+def run(command: Sequence[str], *, seconds: float = 30, user: str | None = None) -> str:
     """What a program prints.
 
     Raises:
@@ -102,12 +115,19 @@ def run(command: Sequence[str], *, seconds: float = 30) -> str:
     """
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, timeout=seconds, check=False, env=clean_environment(), stdin=subprocess.DEVNULL
+            command,
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+            check=False,
+            env=clean_environment(),
+            stdin=subprocess.DEVNULL,
+            **_as_user(user),
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise ServerUnavailable(f"{command[0]}: {error}") from error
     if done.returncode:
-        raise ServerUnavailable(f"{' '.join(command)} ended with {done.returncode}: {done.stderr.strip()[-500:]}")
+        raise ServerUnavailable(f"{' '.join(command)} ended with {done.returncode}: {(done.stderr.strip() or done.stdout.strip())[-500:]}")
     return done.stdout
 
 
@@ -123,8 +143,9 @@ def free_ports(count: int) -> list[int]:
 
 
 def search_path() -> str:
-    """Where servers are looked for: Debian puts some where only root looks."""
-    return os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin", "/usr/local/sbin"])
+    """Where servers are looked for: Debian puts some where only root looks, and PostgreSQL where nobody does."""
+    postgres = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda folder: folder.parent.name.zfill(3), reverse=True)
+    return os.pathsep.join([*map(str, postgres[:1]), os.environ.get("PATH", ""), "/usr/sbin", "/sbin", "/usr/local/sbin"])
 
 
 def clean_environment() -> dict[str, str]:
@@ -139,6 +160,10 @@ def last_lines(log: Path) -> str:
         return " | ".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-4:]) or "its log is empty"
     except OSError:
         return "it has no log"
+
+
+def _as_user(user: str | None) -> dict[str, Any]:
+    return {} if user is None else {"user": user, "group": user, "extra_groups": [], "cwd": "/"}
 
 
 def _die_with_parent() -> None:
