@@ -37,6 +37,8 @@ class Point(StrEnum):
     MID_RESTORE = "mid_restore"
     MID_BACKUP = "mid_backup"
     MID_ERASE = "mid_erase"
+    BEFORE_CURSOR = "before_cursor"
+    AFTER_CURSOR = "after_cursor"
 
 
 _reached: dict[str, int] = {}

@@ -60,6 +60,10 @@ class Settings(BaseSettings):
     audit: bool = Field(default=True, description="Record who read or changed what, by the command line.")
     github_token: SecretStr | None = None
     github_api: str = "https://api.github.com"
+    postgres_user: str | None = Field(default=None, description="Who reads source tables; default the contract's, else as libpq finds it.")
+    postgres_password: SecretStr | None = Field(
+        default=None, description="Of that user; default as libpq finds it (PGPASSWORD, ~/.pgpass)."
+    )
     openlineage_url: str | None = Field(default=None, description="HTTP endpoint that gets OpenLineage events.")
     openlineage_file: Path | None = Field(default=None, description="File that OpenLineage events are appended to, one a line.")
     openlineage_api_key: SecretStr | None = Field(default=None, description="Sent to the endpoint as a bearer token.")

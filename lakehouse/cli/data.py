@@ -33,15 +33,16 @@ def ingest(
     git: Annotated[list[Path] | None, typer.Option("--git", help="A git repository on this machine: its new commits.")] = None,
     github: Annotated[list[str] | None, typer.Option("--github", help="owner/name on GitHub: its new commits.")] = None,
     details: Annotated[bool, typer.Option("--details", help="With --github: statistics and files, one request per commit.")] = False,
+    fetch: Annotated[bool, typer.Option("--fetch", help="What is new in the databases that its contract names.")] = False,
     repaired: Annotated[bool, typer.Option("--repaired", help="Each file replaces what arrived under its name before.")] = False,
     replaces: Annotated[
         list[str] | None, typer.Option("--replaces", help="The file replaces this one (a name or SHA-256); may be repeated.")
     ] = None,
 ) -> None:
-    """Ingest files or commits into a dataset: accepted rows to raw, the others to quarantine, each file exactly once."""
+    """Ingest files, commits or a database's rows into a dataset: accepted rows to raw, the others to quarantine, each file exactly once."""
     from rich.table import Table
 
-    from lakehouse.pipeline.fetching import Repositories, fetch_commits
+    from lakehouse.pipeline.fetching import Repositories, fetch_commits, fetch_tables
     from lakehouse.pipeline.files import arrived_files
     from lakehouse.pipeline.ingestion import ingest_files
     from lakehouse.pipeline.runs import new_run
@@ -50,12 +51,13 @@ def ingest(
     repositories = Repositories(git or (), github or (), details)
     workspace = Workspace.load()
     contract = workspace.contracts.dataset(name)
-    if not paths and not repositories:
-        raise SourceError(f"ingest {name}", "has nothing to ingest", expected="files, --git FOLDER or --github OWNER/NAME")
+    if not (paths or repositories or fetch):
+        raise SourceError(f"ingest {name}", "has nothing to ingest", expected="files, --fetch, --git FOLDER or --github OWNER/NAME")
     files = arrived_files(workspace.settings, paths) if paths else []
     now = datetime.now(UTC)
     with screen.progress() as progress:
         files += fetch_commits(workspace, contract, repositories, now=now, progress=progress)
+        files += fetch_tables(workspace, contract, now=now, progress=progress) if fetch else []
         report = ingest_files(
             workspace, contract, files, run=new_run(), now=now, progress=progress, replaces=replaces or (), repaired=repaired
         )

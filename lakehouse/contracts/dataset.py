@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from lakehouse.contracts import document as documents
+from lakehouse.contracts.databases import source_tables
 from lakehouse.contracts.objects import PROTECTIONS, Archiving, Column, DatasetContract, Landing, Pin, Protection, Rule, SchemaChanges
 from lakehouse.contracts.references import references
 from lakehouse.contracts.rules import column_rules, quality_rules, severity_of
@@ -144,6 +145,7 @@ class _Reader:
             source_priority=_listed(custom.get("sourcePriority")),
             redelivery=redelivery,
             landing=landing,
+            databases=source_tables(self.parsed, schema, by_name, blame=self.error),
             schema_changes=self._schema_changes(custom),
             null_values=null_values,
             cluster_by=cluster_by,

@@ -8,9 +8,12 @@ from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from lakehouse.errors import ContractError, ContractNotFound
+
+if TYPE_CHECKING:
+    from lakehouse.contracts.databases import SourceTable
 
 Protection = Literal["none", "pseudonym", "redact", "encrypt", "mask", "drop"]
 PROTECTIONS: tuple[Protection, ...] = ("none", "pseudonym", "redact", "encrypt", "mask", "drop")
@@ -260,6 +263,7 @@ class DatasetContract:
         quarantine_limit_percent: above this share of bad rows the whole file is refused.
         cluster_by: columns that its tables are filtered by: compaction sorts their rows by these.
         redelivery: what a new file does to those that arrived under its name before: `adds` rows to theirs, or `replaces` them.
+        databases: tables of databases that its rows can be fetched from.
         archiving: when rows leave its raw table for the archive; None keeps them.
         usual: limits of a batch's statistics, by their names.
         digest: sha256 of the parsed document: comments and the order of keys don't change it.
@@ -282,6 +286,7 @@ class DatasetContract:
     source_priority: tuple[str, ...] = ()
     redelivery: Literal["adds", "replaces"] = "adds"
     landing: Landing = field(default_factory=Landing)
+    databases: "tuple[SourceTable, ...]" = ()
     schema_changes: SchemaChanges = field(default_factory=SchemaChanges)
     null_values: tuple[str, ...] = ()
     cluster_by: tuple[str, ...] = ()

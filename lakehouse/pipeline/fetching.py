@@ -1,4 +1,4 @@
-"""Fetch commits from repositories into a dataset's landing folder; from there they take the one path."""
+"""Fetch commits from repositories, and rows from tables, into a dataset's landing folder; from there they take the one path."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,12 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lakehouse.contracts import DatasetContract
+from lakehouse.errors import SourceError
 from lakehouse.pipeline.events import Event, Progress, State, unwatched
 from lakehouse.pipeline.workspace import Workspace
+from lakehouse.settings import Settings
 
 if TYPE_CHECKING:
+    from lakehouse.contracts.databases import SourceTable
     from lakehouse.ingest import Arrived
     from lakehouse.ingest.sources import SourceReport
+
+_TELL_EVERY = 8 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +51,6 @@ def fetch_commits(
     """
     if not repositories:
         return []
-    from lakehouse.ingest.landing import pending
     from lakehouse.ingest.sources import git_history, github_commits
 
     landing = workspace.settings.landing_dir / contract.name
@@ -63,6 +67,65 @@ def fetch_commits(
     for name in repositories.github:
         progress(Event("fetch", name, State.STARTED))
         fetched(name, github_commits(name, landing, settings=workspace.settings, now=now, details=repositories.with_details))
+    return _with_waiting(workspace, contract, pages)
+
+
+def fetch_tables(workspace: Workspace, contract: DatasetContract, *, now: datetime, progress: Progress = unwatched) -> "list[Arrived]":
+    """Write what is new in the databases that the contract names as pages into the dataset's landing folder.
+
+    Returns:
+        The pages to ingest: the new ones, and those that an earlier fetch left behind when it was stopped.
+
+    Raises:
+        SourceError: the contract names no database for this environment, or one can't be read; pages written so far stay.
+    """
+    from lakehouse.ingest.sources import postgres_rows
+
+    tables = tables_of(contract, workspace.settings)
+    if not tables:
+        raise SourceError(
+            f"dataset {contract.name}",
+            "names no database that it could be fetched from",
+            expected=f"a server of type postgres in {contract.path or 'its contract'}, for {workspace.settings.environment} or for any",
+        )
+    landing = workspace.settings.landing_dir / contract.name
+    pages: dict[Arrived, None] = {}
+    for table in tables:
+        told = _Told(f"{table.name} of {table.server}", progress)
+        progress(Event("fetch", told.name, State.STARTED))
+        report = postgres_rows(contract, table, landing, settings=workspace.settings, now=now, progress=told)
+        gone = f", {report.gone:,} gone" if report.gone else ""
+        progress(Event("fetch", told.name, State.FINISHED if report.page else State.SKIPPED, f"{report.rows:,} rows{gone}"))
+        pages.update(dict.fromkeys([report.page] if report.page else []))
+    return _with_waiting(workspace, contract, pages)
+
+
+def tables_of(contract: DatasetContract, settings: Settings) -> "tuple[SourceTable, ...]":
+    """The contract's tables in this environment: its own, or those of any for a server that it has none of."""
+    own = tuple(table for table in contract.databases if table.environment == settings.environment)
+    servers = {table.server for table in own}
+    return own + tuple(table for table in contract.databases if table.environment is None and table.server not in servers)
+
+
+@dataclass(slots=True)
+class _Told:
+    """Tells how much has come."""
+
+    name: str
+    progress: Progress
+    bytes: int = 0
+    said: int = 0
+
+    def __call__(self, more: int) -> None:
+        self.bytes += more
+        if self.bytes - self.said >= _TELL_EVERY:
+            self.said = self.bytes
+            self.progress(Event("fetch", self.name, State.ADVANCED, f"{self.bytes / 1e6:,.0f} MB"))
+
+
+def _with_waiting(workspace: Workspace, contract: DatasetContract, pages: "dict[Arrived, None]") -> "list[Arrived]":
+    from lakehouse.ingest.landing import pending
+
     waiting = pending(workspace.lake, contract, settings=workspace.settings)
     # A page appears whole: nothing is gained by letting a new one rest.
     pages.update(dict.fromkeys([*(file.path for file in waiting.ready), *waiting.settling]))

@@ -1,0 +1,125 @@
+"""The databases among a contract's `servers`: which table of which one a dataset's rows are fetched from."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from lakehouse.contracts.objects import Column
+from lakehouse.contracts.references import Blame, Place
+
+_TYPES = frozenset({"postgres", "postgresql"})
+_KNOWN = ("table", "watermark", "overlap", "deletedAs", "user", "sslmode")
+
+
+@dataclass(frozen=True, slots=True)
+class SourceTable:
+    """A table, or a view, of a PostgreSQL database.
+
+    Attributes:
+        server: as the contract calls it.
+        environment: the only one in which it is read; None is any for which there is no other.
+        user: who reads it; None leaves it to the settings and to libpq.
+        sslmode: libpq's; None leaves it to libpq.
+        watermark: the contract's column that grows with every change of a row; None compares whole snapshots.
+        overlap: how far behind the newest watermark a later look begins, in seconds or, of whole numbers, in their unit.
+        deleted_as: the contract's column that is true for a row that is gone; None tells how many there are and adds no row.
+    """
+
+    server: str
+    host: str
+    port: int
+    database: str
+    schema: str
+    table: str
+    environment: str | None = None
+    user: str | None = None
+    sslmode: str | None = None
+    watermark: str | None = None
+    overlap: float | None = None
+    deleted_as: str | None = None
+
+    @property
+    def address(self) -> str:
+        """For people: `server: host:port/database`."""
+        return f"{self.server}: {self.host}:{self.port}/{self.database}"
+
+    @property
+    def name(self) -> str:
+        """For people: `schema.table`."""
+        return f"{self.schema}.{self.table}"
+
+
+def source_tables(
+    parsed: Mapping[str, Any], schema: Mapping[str, Any], columns: Mapping[str, Column], *, blame: Blame
+) -> tuple[SourceTable, ...]:
+    """Every table of a database that the contract names as a source.
+
+    Raises:
+        ContractError: a property is not known, names no column, or has a value that it can't take.
+    """
+    found: list[SourceTable] = []
+    servers: list[dict[str, Any]] = list(parsed.get("servers") or ())
+    for position, server in enumerate(servers):
+        if server.get("type") not in _TYPES:
+            continue
+        place: Place = ("servers", position)
+        properties: list[dict[str, Any]] = list(server.get("customProperties") or ())
+        custom: dict[str, Any] = {str(one["property"]).removeprefix("lakehouse."): one["value"] for one in properties}
+        strange = next((name for name in custom if name not in _KNOWN), None)
+        if strange is not None:
+            fix = "Passwords are no part of a contract: LAKEHOUSE_POSTGRES_PASSWORD or ~/.pgpass" if "pass" in strange.lower() else None
+            raise blame(place, "has a property that is not known", expected=f"one of {', '.join(_KNOWN)}", found=strange, fix=fix)
+        watermark, deleted_as = (_text(custom, name) for name in ("watermark", "deletedAs"))
+        for label, name in (("watermark", watermark), ("deletedAs", deleted_as)):
+            if name is not None and name not in columns:
+                raise blame(place, f"{label} names no column", expected=f"one of {', '.join(columns)}", found=name)
+        found.append(
+            SourceTable(
+                server=str(server["server"]),
+                host=str(server["host"]),
+                port=int(server["port"]),
+                database=str(server["database"]),
+                schema=str(server["schema"]),
+                table=str(custom.get("table") or schema.get("physicalName") or schema["name"]),
+                environment=_text(server, "environment"),
+                user=_text(custom, "user"),
+                sslmode=_text(custom, "sslmode"),
+                watermark=watermark,
+                overlap=_overlap(custom.get("overlap"), place, blame),
+                deleted_as=deleted_as,
+            )
+        )
+        _check_deleted(found[-1], columns, place, blame)
+    return tuple(found)
+
+
+def _check_deleted(table: SourceTable, columns: Mapping[str, Column], place: Place, blame: Blame) -> None:
+    name = table.deleted_as
+    if name is None:
+        return
+    if table.watermark is not None:
+        raise blame(place, "can't tell by a watermark which rows are gone", found=f"watermark and deletedAs: {name}", fix="Leave one out")
+    if columns[name].sql_type != "BOOLEAN":
+        raise blame(place, "deletedAs names no boolean", expected="a column of logicalType boolean", found=columns[name].sql_type)
+    if not any(column.primary_key for column in columns.values()):
+        raise blame(
+            place, "can't say which rows are gone", expected="a primaryKey", found="none", fix="Mark the columns that tell rows apart"
+        )
+    needed = [column.name for column in columns.values() if column.required and not column.primary_key and column.name != name]
+    if needed:
+        raise blame(
+            place, "has rows that are gone and required columns", expected="required columns of the key alone", found=", ".join(needed)
+        )
+
+
+def _overlap(value: Any, place: Place, blame: Blame) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e15:
+        raise blame(place, "overlap is no number", expected="seconds, or for whole numbers their unit, from 0", found=str(value))
+    return float(value)
+
+
+def _text(entry: Mapping[str, Any], name: str) -> str | None:
+    value = entry.get(name)
+    return None if value is None else str(value)
