@@ -3,7 +3,6 @@
 import os
 import shutil
 import signal
-import socket
 import tempfile
 from pathlib import Path
 
@@ -56,7 +55,7 @@ class PostgresServer(Server):
         options = [word for name, value in _SETTINGS.items() for word in ("-c", f"{name}={value}")]
         log = folder / "postgres.log"
         self.run_in_background(["postgres", "-D", cluster, "-p", str(port), *options], log, user=user)
-        self.wait_until(lambda: _listens(port), "PostgreSQL", log)
+        self.wait_until(lambda: _is_ready(Path(cluster)), "PostgreSQL", log)
         return {"host": "127.0.0.1", "port": str(port), "user": USER, "password": PASSWORD}
 
     def stop(self) -> None:
@@ -66,8 +65,9 @@ class PostgresServer(Server):
             shutil.rmtree(self._data, ignore_errors=True)
 
 
-def _listens(port: int) -> bool:
-    """It opens its port when it is ready, and not before."""
-    with socket.socket() as probe:
-        probe.settimeout(2)
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+def _is_ready(cluster: Path) -> bool:
+    """Its port is open before it takes connections; the last line of this file says when it does."""
+    try:
+        return (cluster / "postmaster.pid").read_text(encoding="utf-8").splitlines()[-1].strip() == "ready"
+    except (OSError, IndexError):
+        return False
