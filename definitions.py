@@ -19,7 +19,7 @@ from resources.workspace import RESOURCE_KEY, workspace_resource
 from sensors.alerts import build_alert_sensors
 from sensors.landing import build_landing_sensors
 from sensors.lost_runs import build_lost_run_sensor
-from sensors.schedules import build_schedules
+from sensors.schedules import build_fetch_schedules, build_schedules
 
 
 def build_definitions(settings: Settings) -> dg.Definitions:
@@ -49,7 +49,7 @@ def build_definitions(settings: Settings) -> dg.Definitions:
             *build_jobs(table_checks=[check for step in (*dataset_assets, *dbt_assets, *outlier_checks) for check in step.check_keys]),
             *build_recovery_jobs(settings),
         ],
-        schedules=build_schedules(settings),
+        schedules=[*build_schedules(settings), *build_fetch_schedules(datasets, settings)],
         sensors=[*build_landing_sensors(datasets, settings), *build_alert_sensors(settings), build_lost_run_sensor(settings)],
         resources={RESOURCE_KEY: workspace_resource(workspace)},
         executor=executor(settings),

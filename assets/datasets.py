@@ -87,9 +87,9 @@ def build_dataset_assets(contract: DatasetContract) -> dg.AssetsDefinition:
 def _ingest(
     context: dg.AssetExecutionContext, workspace: Workspace, contract: DatasetContract, *, run: str, now: datetime
 ) -> Sequence["FileReport"]:
-    from lakehouse.ingest import ingest_landing
+    from lakehouse.pipeline.ingestion import ingest_arrived
 
-    report = ingest_landing(workspace.lake, contract, settings=workspace.settings, run=run, now=now)
+    report = ingest_arrived(workspace, contract, run=run, now=now)
     files = ", ".join(f"{count:,} {status}" for status, count in report.counts().items())
     context.log.info(
         f"files: {files}; rows: {report.rows_read:,} read, {report.rows_accepted:,} accepted, {report.rows_quarantined:,} quarantined"

@@ -1,8 +1,21 @@
 """When the jobs run by themselves. Times are UTC and come from the settings."""
 
+from collections.abc import Iterable
+
 import dagster as dg
 
-from assets.jobs import ARCHIVE_JOB, BACKUP_JOB, COMPACTION_JOB, MAIN_JOB, PERFORMANCE_JOB, PRIVACY_JOB, QUALITY_JOB, VERIFY_JOB
+from assets.jobs import (
+    ARCHIVE_JOB,
+    BACKUP_JOB,
+    COMPACTION_JOB,
+    MAIN_JOB,
+    PERFORMANCE_JOB,
+    PRIVACY_JOB,
+    QUALITY_JOB,
+    VERIFY_JOB,
+    data_downstream_of,
+)
+from lakehouse.contracts import DatasetContract
 from lakehouse.settings import Settings
 
 
@@ -28,4 +41,23 @@ def build_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
             description=f"Runs the job {job} at `{cron}` UTC.",
         )
         for job, cron in crons.items()
+    ]
+
+
+def build_fetch_schedules(datasets: Iterable[DatasetContract], settings: Settings) -> list[dg.ScheduleDefinition]:
+    """One schedule per dataset whose rows are fetched from a database: nothing else tells that there are new ones."""
+    from lakehouse.pipeline.fetching import tables_of
+
+    return [
+        dg.ScheduleDefinition(
+            name=f"{contract.name}_fetch_schedule",
+            target=data_downstream_of(contract.raw, contract.quarantine),
+            cron_schedule=settings.schedule_fetch,
+            execution_timezone="UTC",
+            default_status=dg.DefaultScheduleStatus.RUNNING,
+            description=f"Fetches what is new in {', '.join(table.name for table in tables)}, ingests it, and brings everything downstream "
+            f"up to date, at `{settings.schedule_fetch}` UTC.",
+        )
+        for contract in datasets
+        if (tables := tables_of(contract, settings))
     ]

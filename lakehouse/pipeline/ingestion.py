@@ -1,4 +1,4 @@
-"""Ingest named files, watched."""
+"""Ingest named files, or what there is to bring in, watched."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -40,3 +40,17 @@ def ingest_files(
     else:
         progress(Event("ingest", contract.name, State.FINISHED if counts["ingested"] else State.SKIPPED, detail))
     return report
+
+
+def ingest_arrived(workspace: Workspace, contract: DatasetContract, *, run: str, now: datetime) -> "IngestReport":
+    """Fetch what is new where the contract names databases, then ingest what waits in the landing folder.
+
+    Raises:
+        SourceError: a database can't be read.
+    """
+    from lakehouse.ingest import ingest_landing
+    from lakehouse.pipeline.fetching import fetch_tables, tables_of
+
+    if tables_of(contract, workspace.settings):
+        return ingest_files(workspace, contract, fetch_tables(workspace, contract, now=now), run=run, now=now)
+    return ingest_landing(workspace.lake, contract, settings=workspace.settings, run=run, now=now)

@@ -324,6 +324,13 @@ def test_a_fault_while_reading_leaves_nothing_behind(
     assert not list(reader.spill_dir.rglob("table-*"))
 
 
+def test_a_row_that_is_too_long_is_told(
+    database: PostgresDatabase, contract_of: Callable[..., DatasetContract], look: Callable[..., TableReport]
+) -> None:
+    database.run("INSERT INTO orders (id, note) VALUES (1, 'short'), (2, repeat('x', 20000000))")
+    assert "has rows that can't be read" in told(lambda: look(contract_of()))
+
+
 def test_it_can_change_nothing(
     database: PostgresDatabase, contract_of: Callable[..., DatasetContract], look: Callable[..., TableReport]
 ) -> None:

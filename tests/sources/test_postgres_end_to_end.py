@@ -105,6 +105,24 @@ def test_a_dataset_without_a_database_says_so() -> None:
     assert "names no database" in json.loads(ran.stdout)["message"]
 
 
+def test_dagster_fetches_by_schedule(database: PostgresDatabase, with_contract: Callable[[str], None]) -> None:
+    import dagster as dg
+
+    from assets.datasets import build_dataset_assets
+    from lakehouse.pipeline.workspace import Workspace
+    from resources.workspace import RESOURCE_KEY, workspace_resource
+    from sensors.schedules import build_fetch_schedules
+
+    with_contract(BY_TIME)
+    database.run("INSERT INTO payments (id, amount) VALUES (1, 1)")
+    workspace = Workspace.load()
+    (schedule,) = build_fetch_schedules(workspace.contracts.datasets.values(), workspace.settings)
+    assert (schedule.name, schedule.cron_schedule) == ("payments_fetch_schedule", "*/15 * * * *")
+    assets = build_dataset_assets(workspace.contracts.dataset("payments"))
+    assert dg.materialize([assets], resources={RESOURCE_KEY: workspace_resource(workspace)}).success
+    assert raw("id") == [(1,)]
+
+
 @pytest.mark.parametrize("point", [Point.BEFORE_CURSOR, Point.AFTER_CURSOR, Point.QUARANTINE_COMMITTED, Point.AFTER_COMMIT])
 @pytest.mark.parametrize("properties", [BY_TIME, ""], ids=["watermark", "snapshot"])
 def test_killed_and_run_again(database: PostgresDatabase, with_contract: Callable[[str], None], point: Point, properties: str) -> None:

@@ -9,11 +9,12 @@ import duckdb
 
 from lakehouse.durable import PRIVATE
 from lakehouse.errors import SourceError
+from lakehouse.ingest.readers.formats import MAX_RECORD_BYTES
 from lakehouse.ingest.sources.postgres_types import TableColumn
 from lakehouse.sql import quote_identifier, quote_literal
 
-# A line of the CSV can't be longer: DuckDB holds some of them at once.
-_LONGEST_ROW = 64 * 1024 * 1024
+# DuckDB's own buffers are sixteen times the longest row, and it holds some of them.
+_BUFFER = 2 * MAX_RECORD_BYTES
 # Behind the last column: a row of one column without a value would be a blank line.
 ROW_END = "."
 _KEPT_BEHIND = 1.25
@@ -67,7 +68,8 @@ class LookedAt:
         # One thread: a line break inside a value can't be told from the end of a row by one that begins in the middle.
         read = (
             f"read_csv({quote_literal(str(rows))}, auto_detect=false, header=false, delim=',', quote='\"', escape='\"', new_line='\\n', "
-            f"nullstr='', allow_quoted_nulls=false, parallel=false, strict_mode=true, max_line_size={_LONGEST_ROW}, columns={{{types}}})"
+            f"nullstr='', allow_quoted_nulls=false, parallel=false, strict_mode=true, "
+            f"max_line_size={MAX_RECORD_BYTES}, buffer_size={_BUFFER}, columns={{{types}}})"
         )
         digest = f"md5(CAST(to_json([{', '.join(names)}]) AS VARCHAR))"
         try:
