@@ -1,4 +1,4 @@
-"""Commands that generate data: sample households, sample commits."""
+"""Commands that generate data: sample households, sample commits, sample commerce."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -22,6 +22,7 @@ def register(app: typer.Typer) -> None:
     app.add_typer(group, rich_help_panel="Data")
     command(group, "households")(households)
     command(group, "commits")(commits)
+    command(group, "commerce")(commerce)
 
 
 def households(
@@ -52,15 +53,43 @@ def commits(screen: Screen, *, out: _Out, rows: _Rows = 3_000, seed: _Seed = 0) 
     _report(screen, "commits", seed, out, report)
 
 
+def commerce(
+    screen: Screen,
+    *,
+    out: _Out,
+    customers: Annotated[int, typer.Option("--customers", min=1, help="How many customers the shop has.")] = 500,
+    days: Annotated[int, typer.Option("--days", min=1, help="How many days are watched; a file a day.")] = 180,
+    seed: _Seed = 0,
+) -> None:
+    """Write a shop's customers, orders, payments and web events: a folder for each, with copies, bots, late events and bad rows."""
+    from lakehouse.pipeline.events import counted
+    from lakehouse.sampling import commerce as write_commerce
+
+    with screen.progress() as progress, counted(progress, "sample", "commerce", total=customers) as advance:
+        reports = write_commerce(customers=customers, days=days, seed=seed, out=out, progress=advance)
+    document = {"seed": seed, "datasets": {dataset: report.as_dict() for dataset, report in reports.items()}}
+
+    def show(console: Any) -> None:
+        for dataset, report in reports.items():
+            _tell(console, report, out / dataset)
+            console.print(f"Next: lakehouse ingest {dataset} {out / dataset}", markup=False, soft_wrap=True)
+
+    screen.emit(document, show)
+
+
 def _report(screen: Screen, dataset: str, seed: int, out: Path, report: "SampleReport") -> None:
     document = {"dataset": dataset, "seed": seed, **report.as_dict()}
 
     def show(console: Any) -> None:
-        size = sum(file.size_bytes for file in report.files)
-        bad = f", {report.bad_rows:,} of them bad on purpose" if report.bad_rows else ""
-        console.print(
-            f"{report.rows:,} rows{bad} in {len(report.files):,} files, {human_size(size)}, under {out}", markup=False, soft_wrap=True
-        )
+        _tell(console, report, out)
         console.print(f"Next: lakehouse ingest {dataset} {out}", markup=False, soft_wrap=True)
 
     screen.emit(document, show)
+
+
+def _tell(console: Any, report: "SampleReport", folder: Path) -> None:
+    size = sum(file.size_bytes for file in report.files)
+    bad = f", {report.bad_rows:,} of them bad on purpose" if report.bad_rows else ""
+    console.print(
+        f"{report.rows:,} rows{bad} in {len(report.files):,} files, {human_size(size)}, under {folder}", markup=False, soft_wrap=True
+    )

@@ -25,7 +25,7 @@ GROUPS = {
     "contract": ("accept", "diff"),
     "keys": ("rotate",),
     "quarantine": ("list", "show", "edit", "replay", "discard"),
-    "sample": ("households", "commits"),
+    "sample": ("households", "commits", "commerce"),
     "tag": ("add", "list", "remove"),
 }
 SINGLE = (
