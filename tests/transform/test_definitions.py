@@ -244,7 +244,7 @@ def test_staging_follows_what_its_contract_says_of_columns_key_and_time(scratch_
     ("macro", "changed"),
     [
         ("touched_households", {"household_features", "household_panel"}),
-        ("stage_dataset", {"stg_commits", "stg_household_survey"}),
+        ("stage_dataset", {f"stg_{one}" for one in ("commits", "customers", "household_survey", "orders", "payments", "web_events")}),
         ("commit_types", {"stg_commits", "commit_features"}),
         ("wilson", {"household_vulnerability_by_district_quarter"}),
         ("lakehouse_write", set()),

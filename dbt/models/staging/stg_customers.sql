@@ -1,0 +1,3 @@
+{{ config(alias='customers', materialized='incremental', unique_key=['customer_id']) }}
+
+{{ stage_dataset('customers') }}

@@ -1,0 +1,3 @@
+{{ config(alias='payments', materialized='incremental', unique_key=['payment_id']) }}
+
+{{ stage_dataset('payments') }}

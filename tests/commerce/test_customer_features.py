@@ -1,0 +1,192 @@
+"""A customer's features: what a reader of the books at that midnight would have counted, however the lines arrived."""
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lakehouse.contracts import load_contracts
+from lakehouse.features.point_in_time import JoinedView, point_in_time_sql
+from lakehouse.features.views import feature_views
+from lakehouse.transform import prepare
+from tests.commerce.conftest import Shop
+from tests.transform.conftest import put_raw
+
+MODELS = ["stg_orders", "customer_days", "customer_activity", "customer_basket", "customer_outlook"]
+TABLES = ["analytics.customer_outlook", "features.customer_activity", "features.customer_basket"]
+START = datetime(2025, 1, 1)
+FEATURES = (
+    "orders_1d",
+    "orders_7d",
+    "orders_30d",
+    "orders_7d_before",
+    "sales_1d",
+    "sales_30d",
+    "sales_30d_change",
+    "returns_7d",
+    "frequency",
+    "monetary",
+)
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line, and when the database knew it."""
+
+    customer: str
+    order: str
+    at: datetime
+    known: datetime
+    quantity: int
+    price: Decimal
+
+    @property
+    def raw(self) -> Mapping[str, Any]:
+        return {
+            "order_id": self.order,
+            "product_id": f"P{self.quantity}",
+            "quantity": self.quantity,
+            "unit_price": self.price,
+            "ordered_at": self.at,
+            "customer_id": self.customer,
+            "updated_at": self.known if self.known != self.at else None,
+        }
+
+
+def history(seed: int, count: int) -> list[Line]:
+    """Lines of a few customers; some come back, one in five is known days or weeks late."""
+    chance = random.Random(seed)
+    lines = []
+    for number in range(count):
+        at = START + timedelta(minutes=chance.randrange(120 * 24 * 60))
+        known = at + timedelta(hours=chance.randrange(1, 24 * 40)) if chance.random() < 0.2 else at
+        back = chance.random() < 0.15
+        lines.append(
+            Line(
+                customer=str(chance.randrange(5)),
+                order=f"{'C' if back else ''}{number}",
+                at=at,
+                known=known,
+                quantity=chance.randrange(1, 9) * (-1 if back else 1),
+                price=Decimal(chance.randrange(100, 900)) / 100,
+            )
+        )
+    return lines
+
+
+def counted(lines: Sequence[Line], customer: str, day: date) -> dict[str, Any] | None:
+    """The features by hand: of the lines that were known before `day` began, those of the days before it."""
+    known = [line for line in lines if line.customer == customer and line.at.date() < day and line.known.date() < day]
+    if not known:
+        return None
+
+    def total(back: bool, days: int, before: int = 0) -> Decimal:
+        ages = [((day - line.at.date()).days, abs(line.quantity) * line.price) for line in known if line.order.startswith("C") == back]
+        return sum((value for age, value in ages if before < age <= before + days), Decimal(0))
+
+    def orders(days: int, before: int = 0) -> int:
+        return sum(before < (day - line.at.date()).days <= before + days for line in known if not line.order.startswith("C"))
+
+    return {
+        **{f"orders_{days}d": orders(days) for days in (1, 7, 30)},
+        "orders_7d_before": orders(7, 7),
+        "sales_1d": float(total(False, 1)),
+        "sales_30d": float(total(False, 30)),
+        "sales_30d_change": float(total(False, 30) - total(False, 30, 30)),
+        "returns_7d": float(total(True, 7)),
+        "frequency": orders(10_000),
+        "monetary": float(total(False, 10_000) - total(True, 10_000)),
+    }
+
+
+def put(shop: Shop, lines: Sequence[Line], batch: int) -> None:
+    put_raw(shop.lake, load_contracts(shop.settings).dataset("orders"), [line.raw for line in lines], batch=batch)
+
+
+def asked(shop: Shop, moments: Sequence[tuple[str, datetime]]) -> list[dict[str, Any] | None]:
+    """What training would be given for those customers at those instants."""
+    view = feature_views(prepare(shop.settings))["customer_activity"]
+    joined = JoinedView(view, "view_rows", tuple(shop.columns(view.table)), FEATURES)
+    rows = ", ".join(f"({number}, '{customer}', TIMESTAMP '{at}')" for number, (customer, at) in enumerate(moments))
+    spine = f"(VALUES {rows}) AS given(number, customer_id, asked_at)"
+    sql = point_in_time_sql(
+        f"(SELECT * FROM {spine})", [joined], spine_columns=["number", "customer_id", "asked_at"], event_timestamp="asked_at"
+    )
+    con = shop.lake.open_connection()
+    con.execute(f"CREATE TABLE view_rows AS {shop.lake.scan_sql(view.table, con=con)}")
+    answers = con.execute(f"SELECT * EXCLUDE (number, customer_id, asked_at) FROM ({sql}) ORDER BY number").fetchall()
+    con.close()
+    return [dict(zip(FEATURES, answer, strict=True)) if answer[-1] is not None else None for answer in answers]
+
+
+def test_features_are_what_was_known_then(open_shop: Callable[[str], Shop]) -> None:
+    lines, shop, chance = history(1, 150), open_shop("known"), random.Random(9)
+    put(shop, lines, 1)
+    shop.build(*MODELS)
+    moments = [(str(chance.randrange(5)), START + timedelta(minutes=chance.randrange(120 * 24 * 60))) for _ in range(400)]
+    found = asked(shop, moments)
+    for (customer, at), answer in zip(moments, found, strict=True):
+        expected = counted(lines, customer, at.date())
+        assert (answer is None) == (expected is None), (customer, at)
+        assert answer is None or answer == pytest.approx(expected), (customer, at)
+    assert sum(answer is None for answer in found) < 100
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pieces", [3, 12])
+def test_features_do_not_tell_in_what_order_lines_arrived(open_shop: Callable[[str], Shop], pieces: int) -> None:
+    lines = history(2, 120)
+    whole, parts = open_shop("whole"), open_shop("parts")
+    put(whole, lines, 1)
+    whole.build(*MODELS)
+    random.Random(3).shuffle(lines)
+    for number in range(pieces):
+        put(parts, lines[number::pieces], number + 1)
+        parts.build(*MODELS)
+    assert {table: parts.rows(table) for table in TABLES} == {table: whole.rows(table) for table in TABLES}
+
+
+def test_a_customer_without_news_is_not_written_again(open_shop: Callable[[str], Shop]) -> None:
+    shop = open_shop("news")
+    first = [
+        Line(who, f"{who}{day}", START + timedelta(days=day), START + timedelta(days=day), 1, Decimal(2)) for who in "ab" for day in (0, 90)
+    ]
+    put(shop, first, 1)
+    shop.build(*MODELS)
+    put(shop, [Line("a", "a2", START + timedelta(days=89), START + timedelta(days=89), 1, Decimal(3))], 2)
+    written = {node.name: node.rows for node in shop.build(*MODELS).nodes}
+    assert written["customer_activity"] == len(shop.rows("features.customer_activity", "customer_id")) - len(
+        [row for row in shop.rows("features.customer_activity", "customer_id") if row == ("b",)]
+    )
+
+
+@pytest.mark.slow
+def test_the_online_retail_data_are_understood(open_shop: Callable[[str], Shop], real_data: Path) -> None:
+    files = sorted((real_data / "commerce" / "online_retail" / "daily").glob("*.csv"))[:3]
+    if not files:
+        pytest.skip("the online retail data are absent")
+    shop = open_shop("retail")
+    report = shop.ingest("orders", *files)
+    assert report.rows_read == report.rows_accepted + report.rows_quarantined > 5000
+    shop.build(*MODELS)
+    con = shop.lake.open_connection()
+    listed = ", ".join(f"'{file}'" for file in files)
+    con.execute(f"CREATE TABLE found AS {shop.lake.scan_sql('features.customer_activity', con=con)}")
+    by_hand = f"""
+        SELECT CAST(CAST(CustomerID AS BIGINT) AS VARCHAR) AS customer_id, count(DISTINCT InvoiceNo) AS orders_7d,
+            CAST(sum(CAST(Quantity * CAST(UnitPrice AS DECIMAL(18, 4)) AS DECIMAL(38, 4))) AS DOUBLE) AS sales_7d
+        FROM (SELECT DISTINCT * FROM read_csv([{listed}], types={{'InvoiceNo': 'VARCHAR'}}))
+        WHERE CustomerID IS NOT NULL AND Quantity > 0 AND UnitPrice > 0 AND InvoiceNo NOT LIKE 'C%'
+        GROUP BY customer_id ORDER BY customer_id
+    """
+    newest = """
+        SELECT customer_id, orders_7d, sales_7d FROM found WHERE orders_7d > 0
+        QUALIFY row_number() OVER (PARTITION BY customer_id ORDER BY as_of DESC) = 1 ORDER BY customer_id
+    """
+    assert con.execute(newest).fetchall() == con.execute(by_hand).fetchall()
+    con.close()
