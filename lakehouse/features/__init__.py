@@ -1,6 +1,6 @@
 """Features: views declared in dbt, and the point-in-time join over them."""
 
-from lakehouse.features.point_in_time import JoinedView, output_names, point_in_time_sql
+from lakehouse.features.point_in_time import JoinedView, default_literals, newest_sql, output_names, point_in_time_sql
 from lakehouse.features.training_set import (
     LABEL,
     FeatureSource,
@@ -20,10 +20,12 @@ __all__ = [
     "FeatureView",
     "JoinedView",
     "ModelRows",
+    "default_literals",
     "described",
     "feature_source",
     "feature_views",
     "find_view",
+    "newest_sql",
     "output_names",
     "point_in_time_sql",
     "prediction_set",

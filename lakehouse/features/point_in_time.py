@@ -1,7 +1,8 @@
 """The point-in-time join: for every row of the spine, what was true and known of its entities at its instant."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
 
 from lakehouse.errors import FeatureError
 from lakehouse.features.views import FeatureView
@@ -19,12 +20,43 @@ class JoinedView:
         relation: SQL that can stand after FROM.
         columns: every column the relation has.
         features: which of them to deliver, in this order.
+        defaults: SQL of what a feature is where it has no value, of the feature's own type; see `default_literals`.
     """
 
     view: FeatureView
     relation: str
     columns: tuple[str, ...]
     features: tuple[str, ...]
+    defaults: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+def default_literals(view: FeatureView, types: Mapping[str, str]) -> dict[str, str]:
+    """The defaults of a view as SQL, each of the type that its feature has.
+
+    Args:
+        view: declares them.
+        types: DuckDB type by column.
+
+    Raises:
+        FeatureError: a default is for a feature that the view does not have, or is no value of its type.
+    """
+    import duckdb
+
+    if not view.defaults:
+        return {}
+    found: dict[str, str] = {}
+    with duckdb.connect(":memory:", config={"threads": 1}) as scratch:
+        for feature, value in view.defaults.items():
+            subject = f"feature view {view.name}: default of {feature}"
+            if feature not in types:
+                known = ", ".join(view.features(types))
+                raise FeatureError(subject, "is for a feature that is not there", expected=known, fix="Correct meta.feature_view.defaults")
+            found[feature] = f"CAST({quote_literal(value)} AS {types[feature]})"
+            try:
+                scratch.execute(f"SELECT {found[feature]}")
+            except duckdb.Error as error:
+                raise FeatureError(subject, "is no value of its type", expected=types[feature], found=repr(value)) from error
+    return found
 
 
 def output_names(views: Sequence[JoinedView], *, taken: Sequence[str] = ()) -> dict[tuple[str, str], str]:
@@ -53,9 +85,9 @@ def point_in_time_sql(
     """SQL that gives every spine row once, followed by the features of each view.
 
     For each view the newest row wins whose event time is not after the spine's, which is not older than the view's ttl, and
-    which was known by then; features are NULL where there is none. Equal event times are decided by known time, then by the
-    order of arrival, then by the values themselves: the same on every run. A view without event time joins on its entity, to the
-    row that arrived last of those known by then.
+    which was known by then; features have their default, or are NULL, where there is none. Equal event times are decided by the
+    priority of sources, then by known time, then by the order of arrival, then by the values themselves: the same on every run. A view
+    without event time joins on its entity, to the row that arrived last of those known by then.
 
     Args:
         spine: SQL that can stand after FROM; it has `spine_columns`.
@@ -82,10 +114,42 @@ def point_in_time_sql(
         parts.append(f"{alias} AS ({_one_view(joined)})")
         joins.append(f"LEFT JOIN {alias} ON spine.__id = {alias}.__id")
         delivered += [
-            f"{alias}.{quote_identifier(f'__f{position}')} AS {quote_identifier(names[(joined.view.name, feature)])}"
+            f"{_or_default(f'{alias}.__f{position}', joined, feature)} AS {quote_identifier(names[(joined.view.name, feature)])}"
             for position, feature in enumerate(joined.features)
         ]
     return f"WITH {', '.join(parts)} SELECT {', '.join(delivered)} FROM spine {' '.join(joins)}"
+
+
+def newest_sql(joined: JoinedView, *, at: datetime, where: str = "true") -> str:
+    """SQL of every entity's row at one instant, once per entity: the same row that `point_in_time_sql` finds, whatever its age.
+
+    Args:
+        joined: the view.
+        at: the instant to look from, in both times.
+        where: a condition over the relation's columns, as SQL.
+
+    Returns:
+        A SELECT of the entity (`__e0`, ...), the features with their defaults (`__f0`, ...), and `__at` and `__known`, which are NULL
+        where the view has no such time.
+    """
+    view, parts = joined.view, _Parts.of(joined)
+    limit = quote_literal(at)
+    times = {"__at": view.event_timestamp, "__known": view.known_timestamp}
+    selected = [f"{_instant(column) if column else 'NULL::TIMESTAMPTZ'} AS {mark}" for mark, column in times.items()]
+    conditions = [f"({where})", *(f"{quote_identifier(column)} IS NOT NULL" for column in view.entity)]
+    conditions += [f"{_instant(column)} <= {limit}" for column in times.values() if column]
+    rows = f"SELECT {parts.columns}, {', '.join(selected)} FROM {joined.relation} WHERE {' AND '.join(conditions)}"
+    entity = [f"__e{place}" for place in range(len(view.entity))]
+    features = [f"{_or_default(f'__f{place}', joined, feature)} AS __f{place}" for place, feature in enumerate(joined.features)]
+    order = ", ".join([*(["__at DESC"] if view.event_timestamp else []), parts.order])
+    return (
+        f"SELECT {', '.join([*entity, *features, '__at', '__known'])} FROM"
+        f" (SELECT * FROM ({rows}) QUALIFY row_number() OVER (PARTITION BY {', '.join(entity)} ORDER BY {order}) = 1)"
+    )
+
+
+def _or_default(value: str, joined: JoinedView, feature: str) -> str:
+    return f"coalesce({value}, {joined.defaults[feature]})" if feature in joined.defaults else value
 
 
 def _one_view(joined: JoinedView) -> str:
@@ -152,10 +216,15 @@ class _Parts:
 
     @classmethod
     def of(cls, joined: JoinedView) -> "_Parts":
-        breakers = [joined.view.known_timestamp] if joined.view.known_timestamp else []
-        breakers += [column for column in ARRIVAL if column in joined.columns]
-        named = [("__e", joined.view.entity), ("__f", joined.features), ("__t", tuple(breakers))]
-        columns = [f"{quote_identifier(column)} AS {mark}{place}" for mark, group in named for place, column in enumerate(group)]
+        view = joined.view
+        known = [view.known_timestamp] if view.known_timestamp else []
+        arrival = [quote_identifier(column) for column in ARRIVAL if column in joined.columns]
+        trust = [_trust(view)] if view.source_priority and view.source in joined.columns else []
+        times = [quote_identifier(column) for column in known]
+        # A value that changes with nothing but what is known of it is corrected by whoever knows better later.
+        breakers = [*trust, *times, *arrival] if view.event_timestamp else [*times, *trust, *arrival]
+        named = [("__e", map(quote_identifier, view.entity)), ("__f", map(quote_identifier, joined.features)), ("__t", breakers)]
+        columns = [f"{column} AS {mark}{place}" for mark, group in named for place, column in enumerate(group)]
         features = [f"__f{place}" for place in range(len(joined.features))]
         order = [*(f"__t{place}" for place in range(len(breakers))), *features]
         return cls(
@@ -182,6 +251,12 @@ class _Parts:
         """Keeps one row per entity and instant, so that an ASOF join has nothing to choose."""
         group = [*(f"__e{place}" for place in range(len(self.entity))), *([instant] if instant else [])]
         return f"QUALIFY row_number() OVER (PARTITION BY {', '.join(group)} ORDER BY {self.order}) = 1"
+
+
+def _trust(view: FeatureView) -> str:
+    """A number that is the higher the more a row's source is trusted; of sources that nobody has named none is above another."""
+    ranks = [f"WHEN {quote_literal(name)} THEN {-place}" for place, name in enumerate(view.source_priority)]
+    return f"CASE CAST({quote_identifier(view.source)} AS VARCHAR) {' '.join(ranks)} ELSE {-len(ranks)} END"
 
 
 def _instant(column: str | None) -> str:

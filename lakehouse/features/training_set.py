@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from lakehouse.contracts import ModelContract
 from lakehouse.errors import FeatureError, ModelError
-from lakehouse.features.point_in_time import ARRIVAL, JoinedView, output_names, point_in_time_sql
+from lakehouse.features.point_in_time import ARRIVAL, JoinedView, default_literals, output_names, point_in_time_sql
 from lakehouse.features.views import FeatureView, find_view
 from lakehouse.sql import quote_identifier
 
@@ -184,7 +184,7 @@ def _joined(source: FeatureSource, view: FeatureView, key: Sequence[str]) -> Joi
     columns = tuple(source.columns[view.table])
     ignored = {*key, *target_columns(source.contract)}
     features = tuple(feature for feature in view.features(columns) if feature not in ignored)
-    return JoinedView(view, relation(view.table), columns, features)
+    return JoinedView(view, relation(view.table), columns, features, default_literals(view, source.columns[view.table]))
 
 
 def target_columns(contract: ModelContract) -> frozenset[str]:

@@ -3,12 +3,15 @@
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from lakehouse.contracts import Contracts
 from lakehouse.errors import FeatureError
+
+Default = str | int | float | bool
 
 _UNIT_S = {
     "s": 1,
@@ -24,7 +27,12 @@ _UNIT_S = {
     "week": 604800,
 }
 _DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z]+?)s?\s*", re.IGNORECASE)
-_KNOWN_KEYS = {"entity", "event_timestamp", "known_timestamp", "ttl", "online", "owner", "description"}
+_KNOWN_KEYS = {
+    *("entity", "event_timestamp", "known_timestamp", "ttl", "online", "owner", "description"),
+    *("defaults", "source", "source_priority"),
+}
+SOURCE = "_source"
+"""Column that says which source a row came from, unless a view names another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +40,21 @@ class FeatureView:
     """One dbt model of features.
 
     Attributes:
-        name: the dbt model's name.
+        name: the dbt model's name; of a model with versions, that of one of them (`customer_activity_v2`).
         table: its Delta table, `layer.name`.
         entity: columns that say whose features a row holds.
         event_timestamp: column of the instant from which a row's values were true; None for values that do not change.
         known_timestamp: column of the instant from which they could be known; None means from the event on.
         ttl_s: a value older than this is as good as none; None means that it never ages.
         online: whether it is meant for the online store.
+        defaults: what a feature is where it has no value, by its name.
+        source: column that says which source a row came from.
+        source_priority: sources, the most trusted first; of rows of one entity and instant theirs win in this order.
+        model: the dbt model's name without a version.
+        version: of the dbt model, where it has several side by side.
+        is_latest: whether the model's name alone means this version.
+        tables_above: tables that the model reads, as `layer.name`.
+        described: what its columns mean, by name.
     """
 
     name: str
@@ -50,46 +66,66 @@ class FeatureView:
     online: bool = False
     owner: str | None = None
     description: str = ""
+    defaults: Mapping[str, Default] = field(default_factory=dict[str, Default])
+    source: str = SOURCE
+    source_priority: tuple[str, ...] = ()
+    model: str = ""
+    version: str | None = None
+    is_latest: bool = True
+    tables_above: tuple[str, ...] = ()
+    described: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """Columns that are not features: entity and times."""
+        """Columns that are not features and have to be there: entity and times."""
         return (*self.entity, *(column for column in (self.event_timestamp, self.known_timestamp) if column))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What it can be called by."""
+        if self.version is None:
+            return (self.name, self.table)
+        versioned = tuple(f"{self.model}{mark}{self.version}" for mark in ("@", "@v", ".v"))
+        return (self.name, self.table, *versioned, *([self.model] if self.is_latest else []))
 
     def features(self, columns: Iterable[str]) -> tuple[str, ...]:
         """The features among a table's columns: neither key, nor time, nor provenance (a leading underscore)."""
-        keys = set(self.keys)
+        keys = {*self.keys, self.source}
         return tuple(column for column in columns if column not in keys and not column.startswith("_"))
 
 
-def feature_views(manifest: Path | Mapping[str, Any]) -> dict[str, FeatureView]:
+def feature_views(manifest: Path | Mapping[str, Any], contracts: Contracts | None = None) -> dict[str, FeatureView]:
     """Every feature view a dbt manifest declares (`meta.feature_view` of a model), by name.
 
     Args:
         manifest: the parsed manifest, or the path of its JSON.
+        contracts: of the datasets: a view that names no priority of sources has that of the contract it is made from.
 
     Raises:
         FeatureError: a declaration is incomplete or has a key that means nothing.
     """
     document: Mapping[str, Any] = json.loads(manifest.read_text("utf-8")) if isinstance(manifest, Path) else manifest
     views: dict[str, FeatureView] = {}
-    for node in document.get("nodes", {}).values():
+    for unique_id, node in document.get("nodes", {}).items():
         if node.get("resource_type") != "model":
             continue
         declared = _declaration(node)
         if declared is not None:
-            views[str(node["name"])] = _view(node, declared)
+            view = replace(_view(node, declared), tables_above=_tables_above(document, node))
+            if not view.source_priority and contracts is not None:
+                view = replace(view, source_priority=_priority(document, unique_id, contracts))
+            views[view.name] = view
     return dict(sorted(views.items()))
 
 
 def find_view(views: Mapping[str, FeatureView], name: str) -> FeatureView:
-    """The view of that name; `features.name` is understood too.
+    """The view of that name; `features.name` is understood too, and `name@2` for a version of a model that has several.
 
     Raises:
         FeatureError: there is none; the message names the closest.
     """
     for view in views.values():
-        if name in (view.name, view.table):
+        if name in view.names:
             return view
     close = get_close_matches(name, views, n=3, cutoff=0.5)
     raise FeatureError(
@@ -98,6 +134,27 @@ def find_view(views: Mapping[str, FeatureView], name: str) -> FeatureView:
         expected=f"one of {', '.join(views) or 'none: no dbt model declares meta.feature_view'}",
         fix=f"Did you mean {' or '.join(close)}?" if close else "Declare meta.feature_view in a model under dbt/models/features",
     )
+
+
+def _tables_above(document: Mapping[str, Any], node: Mapping[str, Any]) -> tuple[str, ...]:
+    everything = {**document.get("sources", {}), **document.get("nodes", {})}
+    above = [everything[parent] for parent in (node.get("depends_on") or {}).get("nodes", ()) if parent in everything]
+    return tuple(sorted({f"{one['schema']}.{one.get('identifier') or one.get('alias') or one['name']}" for one in above}))
+
+
+def _priority(document: Mapping[str, Any], unique_id: str, contracts: Contracts) -> tuple[str, ...]:
+    """What the contracts above a model say, if they say one thing: of two that differ neither is about the other's sources."""
+    waiting, seen, found = [unique_id], {unique_id}, set[tuple[str, ...]]()
+    while waiting:
+        here = waiting.pop()
+        source = document.get("sources", {}).get(here)
+        contract = contracts.datasets.get(str(source.get("identifier"))) if source and source.get("schema") == "raw" else None
+        if contract is not None and len(contract.source_priority) > 1:
+            found.add(contract.source_priority)
+        parents = (document.get("nodes", {}).get(here, {}).get("depends_on") or {}).get("nodes", ())
+        waiting += [parent for parent in parents if parent not in seen]
+        seen.update(parents)
+    return found.pop() if len(found) == 1 else ()
 
 
 def _declaration(node: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -120,9 +177,14 @@ def _view(node: Mapping[str, Any], declared: Mapping[str, Any]) -> FeatureView:
             subject, "names no entity", expected="meta.feature_view.entity: [column, ...]", fix="Say whose features these are"
         )
     event, known = declared.get("event_timestamp"), declared.get("known_timestamp")
+    version = node.get("version")
+    priority = declared.get("source_priority") or ()
+    if isinstance(priority, str) or not all(isinstance(one, str) for one in priority):
+        raise FeatureError(f"{subject}: source_priority", "is not a list of sources", expected="[source, ...]", found=repr(priority))
+    alias = str(node.get("alias") or name)
     return FeatureView(
-        name=name,
-        table=f"{node['schema']}.{node.get('alias') or name}",
+        name=name if version is None else f"{name}_v{version}",
+        table=f"{node['schema']}.{alias}",
         entity=columns,
         event_timestamp=event,
         known_timestamp=known,
@@ -130,7 +192,26 @@ def _view(node: Mapping[str, Any], declared: Mapping[str, Any]) -> FeatureView:
         online=bool(declared.get("online", False)),
         owner=declared.get("owner"),
         description=str(node.get("description") or declared.get("description") or ""),
+        defaults=_defaults(declared.get("defaults"), (*columns, event, known), subject),
+        source=str(declared.get("source") or SOURCE),
+        source_priority=tuple(priority),
+        model=name,
+        version=None if version is None else str(version),
+        is_latest=version is None or str(version) == str(node.get("latest_version")),
+        described={column: str(one.get("description") or "") for column, one in (node.get("columns") or {}).items()},
     )
+
+
+def _defaults(given: Any, keys: Iterable[str | None], subject: str) -> dict[str, Default]:
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping):
+        raise FeatureError(f"{subject}: defaults", "are not written so", expected="{feature: value, ...}", found=repr(given))
+    for feature, value in given.items():
+        if feature in set(keys) or not isinstance(value, Default):
+            problem = "is no feature, and can't have a default" if feature in set(keys) else "has a default that is no single value"
+            raise FeatureError(f"{subject}: {feature}", problem, found=repr(value), fix="Correct meta.feature_view.defaults")
+    return {str(feature): value for feature, value in given.items()}
 
 
 def _seconds(ttl: object, subject: str) -> float | None:

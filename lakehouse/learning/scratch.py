@@ -176,7 +176,7 @@ def model_recipe(settings: Settings, contracts: Contracts, model: ModelContract)
         ModelError: no dbt model makes a table of the model.
     """
     manifest: Mapping[str, Any] = json.loads(prepare(settings, contracts).read_text("utf-8"))
-    source = feature_source(model, feature_views(manifest))
+    source = feature_source(model, feature_views(manifest, contracts))
     tables = _nodes(manifest)
     wanted = [model.label_table, *(view.table for view in source.views)]
     unknown = [table for table in wanted if table not in tables]

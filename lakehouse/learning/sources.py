@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from lakehouse.contracts import ModelContract
+from lakehouse.contracts import ModelContract, load_contracts
 from lakehouse.errors import TableNotFound
 from lakehouse.features import FeatureSource, FeatureView, feature_views
 from lakehouse.settings import Settings
@@ -20,7 +20,8 @@ def declared_views(settings: Settings, contract: ModelContract) -> Mapping[str, 
         return {}
     from lakehouse.transform import prepare
 
-    return feature_views(prepare(settings))
+    contracts = load_contracts(settings)
+    return feature_views(prepare(settings, contracts), contracts)
 
 
 def require_tables(lake: Lake, source: FeatureSource) -> None:

@@ -3,9 +3,19 @@
 import duckdb
 import pytest
 
-from lakehouse.contracts import ModelContract
+from lakehouse.contracts import Contracts, DatasetContract, ModelContract
 from lakehouse.errors import FeatureError, ModelError
-from lakehouse.features import described, feature_source, feature_views, find_view, prediction_set, target_columns, training_set
+from lakehouse.features import (
+    JoinedView,
+    described,
+    feature_source,
+    feature_views,
+    find_view,
+    output_names,
+    prediction_set,
+    target_columns,
+    training_set,
+)
 
 
 def manifest(**declared: object) -> dict:
@@ -51,11 +61,52 @@ def test_a_ttl_is_a_duration(ttl, seconds):
         ({"entity": "id", "ttl": "soon"}, "is not a duration"),
         ({"entity": "id", "ttl": 0}, "is not a duration"),
         ({"entity": "id", "tll": "1 day"}, "keys that mean nothing"),
+        ({"entity": "id", "defaults": {"id": 1}}, "is no feature"),
+        ({"entity": "id", "defaults": {"spent": [1]}}, "no single value"),
+        ({"entity": "id", "defaults": 3}, "are not written so"),
+        ({"entity": "id", "source_priority": "crm"}, "is not a list of sources"),
     ],
 )
 def test_a_declaration_that_says_too_little_is_refused(declared, message):
     with pytest.raises(FeatureError, match=message):
         feature_views(manifest(**declared))
+
+
+def test_versions_of_a_view_stand_side_by_side():
+    nodes = {}
+    for number in (1, 2):
+        (node,) = [one for one in manifest(entity="id")["nodes"].values() if one.get("name") == "customer_features"]
+        nodes[f"model.x.customer_features.v{number}"] = node | {
+            "version": number,
+            "latest_version": 2,
+            "alias": f"customer_features_v{number}",
+        }
+    views = feature_views({"nodes": nodes})
+    assert list(views) == ["customer_features_v1", "customer_features_v2"]
+    newest, older = views["customer_features_v2"], views["customer_features_v1"]
+    assert [find_view(views, name) for name in ("customer_features", "customer_features@2", "features.customer_features_v2")] == [
+        newest
+    ] * 3
+    assert [find_view(views, name) for name in ("customer_features@1", "customer_features.v1", "customer_features_v1")] == [older] * 3
+    assert output_names([JoinedView(older, "a", ("id", "x"), ("x",)), JoinedView(newest, "b", ("id", "x"), ("x",))]) == {
+        ("customer_features_v1", "x"): "customer_features_v1__x",
+        ("customer_features_v2", "x"): "customer_features_v2__x",
+    }
+
+
+def test_sources_are_trusted_as_the_contract_above_says():
+    document = manifest(entity="id")
+    document["nodes"]["model.x.customer_features"]["depends_on"] = {"nodes": ["model.x.stg_orders"]}
+    document["nodes"]["model.x.stg_orders"]["depends_on"] = {"nodes": ["source.x.raw.orders"]}
+    document["sources"] = {"source.x.raw.orders": {"schema": "raw", "identifier": "orders"}}
+    orders = DatasetContract(name="orders", version="1", columns=(), source_priority=("crm", "clicks"))
+    contracts = Contracts(datasets={"orders": orders})
+    view = feature_views(document, contracts)["customer_features"]
+    assert view.source_priority == ("crm", "clicks")
+    assert view.tables_above == ("staging.orders",)
+    assert feature_views(document)["customer_features"].source_priority == ()
+    document["nodes"]["model.x.customer_features"]["config"]["meta"]["feature_view"]["source_priority"] = ["own"]
+    assert feature_views(document, contracts)["customer_features"].source_priority == ("own",)
 
 
 def test_an_unknown_view_names_the_nearest():
