@@ -3,6 +3,7 @@
 import dagster as dg
 
 from assets.datasets import build_dataset_assets, landing_spec
+from assets.features import build_online_assets
 from assets.jobs import build_jobs, build_recovery_jobs, executor
 from assets.maintenance import build_maintenance_assets
 from assets.models import build_model_assets
@@ -29,7 +30,8 @@ def build_definitions(settings: Settings) -> dg.Definitions:
     workspace = Workspace(settings)
     contracts = workspace.contracts
     datasets, models = contracts.datasets.values(), contracts.models.values()
-    dbt_assets = build_dbt_assets(contracts, prepare(settings, contracts))
+    manifest = prepare(settings, contracts)
+    dbt_assets = build_dbt_assets(contracts, manifest)
     outlier_checks = build_outlier_checks(contracts)
     dataset_assets = [build_dataset_assets(dataset) for dataset in datasets]
     return dg.Definitions(
@@ -37,6 +39,7 @@ def build_definitions(settings: Settings) -> dg.Definitions:
             *(landing_spec(dataset) for dataset in datasets),
             *dataset_assets,
             *dbt_assets,
+            *build_online_assets(contracts, manifest),
             *(asset for model in models for asset in build_model_assets(model, contracts)),
             *build_monitoring_assets(contracts),
             *build_maintenance_assets(),

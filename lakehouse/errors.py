@@ -152,6 +152,12 @@ class FeatureError(LakehouseError):
     """A feature view is declared or used wrongly."""
 
 
+class ServingBlocked(FeatureError):
+    """A feature view is not served: what the online store has is not what training sees."""
+
+    exit_code = DATA_DID_NOT_PASS
+
+
 class ModelError(LakehouseError):
     """A model can't be trained, loaded or used."""
 

@@ -90,6 +90,15 @@ class Settings(BaseSettings):
     orphan_age_h: float = Field(default=24, ge=0, description="Files in no version, older than this, belong to no living writer.")
     schedule_privacy: str = Field(default="30 4 * * *", description="Cron, UTC.")
     schedule_compaction: str = Field(default="30 3 * * *", description="Cron, UTC.")
+    online_url: SecretStr | None = Field(
+        default=None, description="Online store: redis://host:port/database; default a SQLite file below home."
+    )
+    online_ttl_h: float = Field(default=24, gt=0, description="The online store serves what nothing has confirmed for this long no more.")
+    online_limit_mb: int = Field(
+        default=1024, ge=1, description="The online store takes no more than this; from 80 % on an alarm is raised."
+    )
+    online_cache_rows: int = Field(default=10_000, ge=0, description="Entities that a process keeps of the online store; 0 keeps none.")
+    online_cache_ttl_s: float = Field(default=5.0, ge=0, description="For how long it keeps them.")
     executor: Literal["in_process", "multiprocess"] = Field(default="in_process", description="How Dagster runs the steps of a run.")
     sensor_interval_s: int = Field(default=30, ge=1, description="How often sensors and automation look.")
 

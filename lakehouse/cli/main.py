@@ -6,7 +6,22 @@ from typing import Annotated
 
 import typer
 
-from lakehouse.cli import contract, data, home, learn, maintain, privacy, profile, quarantine, recovery, run, sample, trace, versions
+from lakehouse.cli import (
+    contract,
+    data,
+    features,
+    home,
+    learn,
+    maintain,
+    privacy,
+    profile,
+    quarantine,
+    recovery,
+    run,
+    sample,
+    trace,
+    versions,
+)
 from lakehouse.cli.command import usage_error_as_json
 from lakehouse.errors import WRONG_USE
 
@@ -35,7 +50,7 @@ def _root(
     """Files in; versioned tables, features, a registered model and its predictions out."""
 
 
-for _group in (run, data, contract, profile, versions, maintain, quarantine, learn, trace, recovery, sample, privacy, home):
+for _group in (run, data, contract, profile, versions, maintain, quarantine, features, learn, trace, recovery, sample, privacy, home):
     _group.register(app)
 
 

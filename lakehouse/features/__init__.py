@@ -1,5 +1,6 @@
 """Features: views declared in dbt, and the point-in-time join over them."""
 
+from lakehouse.features.offline import Historical, historical_features
 from lakehouse.features.point_in_time import JoinedView, default_literals, newest_sql, output_names, point_in_time_sql
 from lakehouse.features.training_set import (
     LABEL,
@@ -18,6 +19,7 @@ __all__ = [
     "LABEL",
     "FeatureSource",
     "FeatureView",
+    "Historical",
     "JoinedView",
     "ModelRows",
     "default_literals",
@@ -25,6 +27,7 @@ __all__ = [
     "feature_source",
     "feature_views",
     "find_view",
+    "historical_features",
     "newest_sql",
     "output_names",
     "point_in_time_sql",

@@ -54,6 +54,7 @@ class FeatureView:
         version: of the dbt model, where it has several side by side.
         is_latest: whether the model's name alone means this version.
         tables_above: tables that the model reads, as `layer.name`.
+        datasets: raw tables that it is made from in the end, as `layer.name`.
         described: what its columns mean, by name.
     """
 
@@ -73,6 +74,7 @@ class FeatureView:
     version: str | None = None
     is_latest: bool = True
     tables_above: tuple[str, ...] = ()
+    datasets: tuple[str, ...] = ()
     described: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @property
@@ -111,9 +113,10 @@ def feature_views(manifest: Path | Mapping[str, Any], contracts: Contracts | Non
             continue
         declared = _declaration(node)
         if declared is not None:
-            view = replace(_view(node, declared), tables_above=_tables_above(document, node))
+            datasets = _datasets(document, unique_id)
+            view = replace(_view(node, declared), tables_above=_tables_above(document, node), datasets=datasets)
             if not view.source_priority and contracts is not None:
-                view = replace(view, source_priority=_priority(document, unique_id, contracts))
+                view = replace(view, source_priority=_priority(datasets, contracts))
             views[view.name] = view
     return dict(sorted(views.items()))
 
@@ -142,18 +145,22 @@ def _tables_above(document: Mapping[str, Any], node: Mapping[str, Any]) -> tuple
     return tuple(sorted({f"{one['schema']}.{one.get('identifier') or one.get('alias') or one['name']}" for one in above}))
 
 
-def _priority(document: Mapping[str, Any], unique_id: str, contracts: Contracts) -> tuple[str, ...]:
-    """What the contracts above a model say, if they say one thing: of two that differ neither is about the other's sources."""
-    waiting, seen, found = [unique_id], {unique_id}, set[tuple[str, ...]]()
+def _datasets(document: Mapping[str, Any], unique_id: str) -> tuple[str, ...]:
+    waiting, seen = [unique_id], {unique_id}
     while waiting:
-        here = waiting.pop()
-        source = document.get("sources", {}).get(here)
-        contract = contracts.datasets.get(str(source.get("identifier"))) if source and source.get("schema") == "raw" else None
-        if contract is not None and len(contract.source_priority) > 1:
-            found.add(contract.source_priority)
-        parents = (document.get("nodes", {}).get(here, {}).get("depends_on") or {}).get("nodes", ())
+        node = document.get("nodes", {}).get(waiting.pop(), {})
+        parents = (node.get("depends_on") or {}).get("nodes", ())
         waiting += [parent for parent in parents if parent not in seen]
         seen.update(parents)
+    sources = [document["sources"][one] for one in seen if one in document.get("sources", {})]
+    return tuple(sorted({f"{one['schema']}.{one['identifier']}" for one in sources if one["schema"] == "raw"}))
+
+
+def _priority(datasets: Iterable[str], contracts: Contracts) -> tuple[str, ...]:
+    """What the contracts above a model say, if they say one thing: of two that differ neither is about the other's sources."""
+    names = [table.removeprefix("raw.") for table in datasets]
+    said = {contracts.datasets[name].source_priority for name in names if name in contracts.datasets}
+    found = {priority for priority in said if len(priority) > 1}
     return found.pop() if len(found) == 1 else ()
 
 

@@ -85,6 +85,7 @@ def run_pipeline(
     models: dict[str, ModelOutcome] = {}
     if usable:
         _transform(state, selection, usable)
+        _serve(state, usable)
         for model in selection.models:
             outcome = _learn(state, model, usable)
             if outcome is not None:
@@ -128,6 +129,34 @@ def _transform(state: _Run, selection: Selection, usable: Sequence[DatasetContra
         progress=state.progress,
     )
     state.checks.extend(outcome)
+
+
+def _serve(state: _Run, usable: Sequence[DatasetContract]) -> None:
+    """Bring the online store up to date with what was built, and ask whether it is."""
+    from lakehouse.pipeline.features import PARITY, ROOM, compare_view, declared, materialize_view, measured, online
+
+    workspace = state.workspace
+    tables = {contract.raw for contract in usable}
+    views = [
+        view for view in declared(workspace).values() if view.online and tables & set(view.datasets) and workspace.lake.exists(view.table)
+    ]
+    with online(workspace) as features:
+        for view in views:
+            subject = f"online.{view.name}"
+            if state.blocked([view.table]):
+                continue
+            try:
+                done = materialize_view(workspace, features, view, now=state.now, full=state.full)
+                parity = compare_view(workspace, features, view, now=state.now, run=state.run)
+                store = measured(workspace, features)
+            except LakehouseError as error:
+                state.tell("serve", view.name, State.FAILED, str(error))
+                state.checks.append(CheckOutcome(PARITY, subject, "error", passed=False, detail=str(error)))
+                continue
+            state.checks.append(CheckOutcome(PARITY, subject, "error", passed=parity.passed, detail=parity.claim))
+            room = f"{store.used_bytes:,} bytes of {store.limit_bytes or 0:,} are used"
+            state.checks.append(CheckOutcome(ROOM, subject, "warning", passed=not store.is_alarming, detail=room))
+            state.tell("serve", view.name, State.SKIPPED if done.is_unchanged else State.FINISHED, f"{done.entities:,} entities")
 
 
 def _learn(state: _Run, contract: ModelContract, usable: Sequence[DatasetContract]) -> ModelOutcome | None:

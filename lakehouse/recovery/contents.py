@@ -21,7 +21,7 @@ from lakehouse.tables.stored import StoredFile
 ORIGINALS = "files/"
 CHECKSUMS = "_checksums/"
 # What is made again when it is needed, what has not been taken in yet, and keys, which have a place of their own.
-_NOT_OF_HOME = {"landing", "tmp", "dbt", "index", "keys"}
+_NOT_OF_HOME = {"landing", "tmp", "dbt", "index", "keys", "online"}
 _NOT_IN_HOME = re.compile(r"^registry/locks/|\.lock$|^\.|/\.[^/]*\.(new|tmp)$|\.tmp$")
 _LOG_FILE = re.compile(r"(\d{20})\.(json|checkpoint\..+|crc)|(\d+)\.(\d+)\.compacted\.json")
 _PARALLEL = 16

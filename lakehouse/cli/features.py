@@ -1,0 +1,490 @@
+"""Commands about features: list, show, history, get, materialize, parity, search."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lakehouse.cli.command import command
+from lakehouse.cli.completion import feature_view_names
+from lakehouse.cli.screen import Screen, counted, human_size
+from lakehouse.errors import DATA_DID_NOT_PASS, FeatureError
+
+if TYPE_CHECKING:
+    from lakehouse.features import FeatureView
+    from lakehouse.features.online import Materialized, Occupancy, Parity
+    from lakehouse.pipeline.features import ViewOverview
+
+_View = Annotated[str, typer.Argument(help="The feature view; name@2 for one of several versions.", autocompletion=feature_view_names)]
+_Views = Annotated[list[str] | None, typer.Argument(help="Feature views; all online ones without.", autocompletion=feature_view_names)]
+
+
+def register(app: typer.Typer) -> None:
+    """Add this group's commands."""
+    group = typer.Typer(name="features", help="Feature views: look them up, read them as of any instant, serve them.", no_args_is_help=True)
+    app.add_typer(group, rich_help_panel="Models")
+    command(group, "list")(list_views)
+    command(group, "show")(show_view)
+    command(group, "history")(view_history)
+    command(group, "get")(get)
+    command(group, "materialize")(materialize)
+    command(group, "parity")(parity)
+    command(group, "search")(search)
+
+
+def list_views(screen: Screen) -> None:
+    """List the feature views: whose features, from when, how many, and what the online store has."""
+    from lakehouse.pipeline.features import declared, measured, online, overview
+    from lakehouse.pipeline.workspace import Workspace
+
+    workspace = Workspace.load()
+    views = declared(workspace)
+    with online(workspace) as features:
+        found = [overview(workspace, features, view) for view in views.values()]
+        store = measured(workspace, features)
+        address = features.store.address
+    document = {"views": [_summary(one) for one in found], "online_store": _store_document(address, store)}
+
+    def show(out: Any) -> None:
+        from rich.table import Table
+
+        if not found:
+            out.print("No feature views yet: declare meta.feature_view in a model under dbt/models/features.")
+            return
+        table = Table(box=None, pad_edge=False)
+        for name in ("view", "entity", "ttl"):
+            table.add_column(name)
+        for name in ("features", "rows", "version", "online"):
+            table.add_column(name, justify="right")
+        for one in found:
+            table.add_row(
+                one.view.name,
+                ", ".join(one.view.entity),
+                _duration(one.view.ttl_s),
+                str(len(one.features)),
+                f"{one.rows:,}",
+                "not built" if one.version is None else str(one.version),
+                _online_word(one),
+            )
+        out.print(table)
+        if store.is_alarming:
+            out.print(_alarm(address, store), markup=False, soft_wrap=True, style="yellow")
+
+    screen.emit(document, show)
+
+
+def show_view(screen: Screen, *, view: _View) -> None:
+    """Show a feature view: its features with types and meaning, its lineage, its freshness, and what serves it."""
+    from lakehouse.features import find_view
+    from lakehouse.pipeline.features import declared, online, overview
+    from lakehouse.pipeline.workspace import Workspace
+
+    workspace = Workspace.load()
+    views = declared(workspace)
+    with online(workspace) as features:
+        found = overview(workspace, features, find_view(views, view))
+    models = [model.name for model in workspace.contracts.models.values() if {*model.feature_views} & {*found.view.names}]
+    one = found.view
+    document = {
+        **_summary(found),
+        "description": one.description,
+        "features": [
+            {
+                "name": name,
+                "type": found.columns.get(name),
+                "description": one.described.get(name, ""),
+                "default": one.defaults.get(name),
+            }
+            for name in found.features
+        ],
+        "source_priority": list(one.source_priority),
+        "versions_beside": [other.name for other in views.values() if other.model == one.model and other.name != one.name],
+        "made_from": list(one.tables_above),
+        "used_by": models,
+    }
+
+    def show(out: Any) -> None:
+        from rich.table import Table
+
+        def say(text: str, style: str = "") -> None:
+            out.print(text, markup=False, soft_wrap=True, style=style or None)
+
+        say(one.name, "bold")
+        if one.description:
+            say(one.description)
+        say(f"entity {', '.join(one.entity)}; true from {one.event_timestamp or 'ever'}; known from {one.known_timestamp or 'then on'}")
+        say(f"ttl {_duration(one.ttl_s)}; online: {_online_word(found)}; owner {one.owner or 'nobody'}")
+        if one.source_priority:
+            say(f"of rows of one instant the source decides: {' before '.join(one.source_priority)}")
+        say(f"made from {', '.join(one.tables_above) or 'nothing'}; used by {', '.join(models) or 'no model'}")
+        if found.newest is not None:
+            say(f"{one.table} version {found.version}, {found.rows:,} rows, last written {found.newest.timestamp:%Y-%m-%d %H:%M:%S}")
+        table = Table(box=None, pad_edge=False)
+        for name in ("feature", "type", "default", "meaning"):
+            table.add_column(name)
+        for name in found.features:
+            default = one.defaults.get(name)
+            table.add_row(name, found.columns.get(name, ""), "" if default is None else str(default), one.described.get(name, ""))
+        out.print(table)
+
+    screen.emit(document, show)
+
+
+def view_history(
+    screen: Screen, *, view: _View, limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only the newest.")] = None
+) -> None:
+    """Show the versions of a feature view's table, newest first: what wrote them, by which definition, from what."""
+    from lakehouse.features import find_view
+    from lakehouse.pipeline.features import declared
+    from lakehouse.pipeline.overview import table_history
+    from lakehouse.pipeline.workspace import Workspace
+
+    workspace = Workspace.load()
+    one = find_view(declared(workspace), view)
+    commits = table_history(workspace.lake, one.table, limit=limit)
+    document = {
+        "view": one.name,
+        "table": one.table,
+        "versions": [
+            {
+                "version": commit.version,
+                "timestamp": commit.timestamp,
+                "operation": commit.operation,
+                "rows": commit.rows,
+                "definition": commit.stamp.code if commit.stamp else None,
+                "inputs": dict(commit.stamp.inputs) if commit.stamp else {},
+                "run": commit.stamp.run if commit.stamp else None,
+            }
+            for commit in commits
+        ],
+    }
+
+    def show(out: Any) -> None:
+        for commit in commits:
+            stamp = commit.stamp
+            inputs = ", ".join(f"{table}@{version}" for table, version in stamp.inputs.items()) if stamp else ""
+            rows = "" if commit.rows is None else f"  {commit.rows:,} rows"
+            code = f"  definition {stamp.code[:12]}" if stamp and stamp.code else ""
+            out.print(
+                f"{one.table}@{commit.version}  {commit.timestamp:%Y-%m-%d %H:%M:%S}  {commit.operation}{rows}{code}  {inputs}",
+                markup=False,
+                soft_wrap=True,
+            )
+
+    screen.emit(document, show)
+
+
+def get(
+    screen: Screen,
+    *,
+    views: Annotated[list[str], typer.Argument(help="One or several feature views.", autocompletion=feature_view_names)],
+    entity: Annotated[
+        list[str], typer.Option("--entity", help="A value, or column=value[,column=value] where the views need several; may be repeated.")
+    ],
+    as_of: Annotated[str | None, typer.Option("--as-of", help="The instant to look from, UTC; default now.")] = None,
+    known_at: Annotated[str | None, typer.Option("--known-at", help="Only what was known by this instant; default --as-of.")] = None,
+    feature: Annotated[list[str] | None, typer.Option("--feature", help="Only this one; may be repeated.")] = None,
+    online: Annotated[bool, typer.Option("--online", help="Ask the online store instead of the tables.")] = False,
+) -> None:
+    """Read the features of entities: as they were true and known at an instant, or as they are served now."""
+    from lakehouse.features import find_view
+    from lakehouse.features.offline import historical_features
+    from lakehouse.pipeline.features import declared
+    from lakehouse.pipeline.workspace import Workspace
+
+    workspace = Workspace.load()
+    declared_views = declared(workspace)
+    chosen = [find_view(declared_views, name) for name in views]
+    entities = [_entity(text, chosen) for text in entity]
+    if online:
+        if as_of or known_at:
+            raise FeatureError("--online", "serves what is now", fix="Leave out --as-of and --known-at, or ask the tables without --online")
+        _get_online(screen, workspace, chosen, entities, feature or ())
+        return
+    at = datetime.now(UTC) if as_of is None else _instant("--as-of", as_of)
+    known = at if known_at is None else _instant("--known-at", known_at)
+    found = historical_features(workspace.lake, chosen, entities, at=at, known_at=known, features=feature or ())
+    rows = [dict(zip(found.columns, row, strict=True)) for row in found.rows]
+    document = {
+        "views": [one.name for one in chosen],
+        "as_of": at,
+        "known_at": known,
+        "columns": [{"name": name, "type": kind} for name, kind in zip(found.columns, found.types, strict=True)],
+        "rows": rows,
+        "versions": dict(found.versions),
+    }
+
+    def show(out: Any) -> None:
+        _print_entities(out, rows)
+        tables = ", ".join(f"{table}@{version}" for table, version in found.versions.items())
+        screen.say(f"as of {at:%Y-%m-%d %H:%M:%S}, from {tables}")
+
+    screen.emit(document, show)
+
+
+def _get_online(
+    screen: Screen, workspace: Any, views: "Sequence[FeatureView]", entities: Sequence[Mapping[str, str]], features: Sequence[str]
+) -> None:
+    from lakehouse.features.online import ViewState
+    from lakehouse.pipeline.features import online as open_online
+
+    now = datetime.now(UTC)
+    rows: list[dict[str, Any]] = [dict(entity) for entity in entities]
+    origins: list[dict[str, Any]] = [{} for _ in entities]
+    versions: dict[str, int] = {}
+    with open_online(workspace) as served:
+        for view in views:
+            chosen = [name.removeprefix(f"{view.name}.") for name in features] or None
+            found = served.get(
+                view.name, [{column: one.get(column) for column in view.entity} for one in entities], now=now, features=chosen
+            )
+            state = ViewState.of(served.store.states().get(view.name))
+            if state is not None:
+                versions[view.table] = state.version
+            for row, origin, one in zip(rows, origins, found, strict=True):
+                row.update({(f"{view.name}__{name}" if name in row else name): value for name, value in one.values.items()})
+                origin[view.name] = {"origin": str(one.origin), "event_time": one.event_time, "written_at": one.written_at}
+    document = {"views": [one.name for one in views], "as_of": now, "rows": rows, "served": origins, "versions": versions}
+
+    def show(out: Any) -> None:
+        _print_entities(out, rows)
+
+    screen.emit(document, show)
+
+
+def materialize(
+    screen: Screen,
+    *,
+    views: _Views = None,
+    full: Annotated[bool, typer.Option("--full", help="Write everything again, not only what has changed.")] = False,
+    evict: Annotated[bool, typer.Option("--evict", help="Let go of what would not be served, too.")] = False,
+) -> None:
+    """Bring feature views in the online store to the newest version of their tables."""
+    from lakehouse.pipeline.features import evict_old, materialize_view, measured, online, online_views
+    from lakehouse.pipeline.workspace import Workspace
+
+    workspace = Workspace.load()
+    chosen = online_views(workspace, views or ())
+    now = datetime.now(UTC)
+    skipped: list[str] = []
+    done: list[Materialized] = []
+    with online(workspace) as features:
+        evicted = evict_old(workspace, features, now=now) if evict else None
+        for view in chosen:
+            # Without names it is all that there is; what has not been built is none of it.
+            if not views and not workspace.lake.exists(view.table):
+                skipped.append(view.name)
+            else:
+                done.append(materialize_view(workspace, features, view, now=now, full=full))
+        store, address = measured(workspace, features), features.store.address
+    document = {
+        "views": [
+            {
+                "view": one.view,
+                "table": one.table,
+                "version": one.version,
+                "since": one.since,
+                "entities": one.entities,
+                "written": one.written,
+                "removed": one.removed,
+                "whole": one.is_whole,
+                "why": one.why,
+            }
+            for one in done
+        ],
+        "not_built": skipped,
+        "evicted": None
+        if evicted is None
+        else {
+            "rows": evicted.rows,
+            "pushed": evicted.pushed,
+            "lanes": evicted.lanes,
+            "views": list(evicted.views),
+            "bytes_freed": evicted.bytes_freed,
+        },
+        "online_store": _store_document(address, store),
+    }
+
+    def show(out: Any) -> None:
+        for one in done:
+            if one.is_unchanged:
+                out.print(f"{one.view}: up to date with {one.table} version {one.version}", markup=False)
+            else:
+                entities = "1 entity" if one.entities == 1 else f"{one.entities:,} entities"
+                what = f"all, because {one.why}" if one.is_whole else f"changed since version {one.since}, {one.removed:,} removed"
+                out.print(f"{one.view}: {entities} ({what}); {one.table} version {one.version}", markup=False, soft_wrap=True)
+        for name in skipped:
+            out.print(f"{name}: its table has not been built", markup=False)
+        if evicted is not None:
+            rows = counted(evicted.rows + evicted.pushed, "row")
+            out.print(f"Evicted {rows} and {counted(len(evicted.views), 'view')}: {human_size(evicted.bytes_freed)}")
+        if store.is_alarming:
+            out.print(_alarm(address, store), markup=False, soft_wrap=True, style="yellow")
+
+    screen.emit(document, show)
+
+
+def parity(
+    screen: Screen,
+    *,
+    views: _Views = None,
+    sample: Annotated[int, typer.Option("--sample", min=1, help="Entities to compare.")] = 200,
+    seed: Annotated[int, typer.Option("--seed", help="Draws other entities.")] = 0,
+) -> None:
+    """Compare the online store with the tables; a view that differs is not served until it agrees again."""
+    from lakehouse.pipeline.features import compare_view, online, online_views
+    from lakehouse.pipeline.runs import new_run
+    from lakehouse.pipeline.workspace import Workspace
+
+    workspace = Workspace.load()
+    now, run = datetime.now(UTC), new_run()
+    with online(workspace) as features:
+        there = features.store.states()
+        chosen = [view for view in online_views(workspace, views or ()) if views or view.name in there]
+        found = [compare_view(workspace, features, view, now=now, run=run, sample=sample, seed=seed) for view in chosen]
+    document = {"views": [_parity_document(one) for one in found], "run": run}
+
+    def show(out: Any) -> None:
+        if not found:
+            out.print("No view is in the online store: lakehouse features materialize brings them there.")
+        for one in found:
+            behind = f"; the table is at version {one.newest_version}" if one.newest_version != one.version else ""
+            out.print(f"{one.view}: {one.claim}{behind}", markup=False, soft_wrap=True, style=None if one.passed else "red")
+
+    screen.emit(document, show)
+    if not all(one.passed for one in found):
+        raise typer.Exit(DATA_DID_NOT_PASS)
+
+
+def search(screen: Screen, *, text: Annotated[str, typer.Argument(help="Words of a feature's name or description.")]) -> None:
+    """Search the features of all views by name, description, view and entity."""
+    from lakehouse.pipeline.features import search as search_features
+    from lakehouse.pipeline.workspace import Workspace
+
+    found = search_features(Workspace.load(), text)
+    document = {
+        "text": text,
+        "features": [{"view": one.view, "feature": one.feature, "type": one.type, "description": one.description} for one in found],
+    }
+
+    def show(out: Any) -> None:
+        for one in found:
+            out.print(f"{one.view}.{one.feature}  {one.type or ''}  {one.description}".rstrip(), markup=False, soft_wrap=True)
+        screen.say(counted(len(found), "feature"))
+
+    screen.emit(document, show)
+
+
+def _summary(found: "ViewOverview") -> dict[str, Any]:
+    view, state = found.view, found.online
+    return {
+        "view": view.name,
+        "version_of_model": view.version,
+        "table": view.table,
+        "entity": list(view.entity),
+        "event_timestamp": view.event_timestamp,
+        "known_timestamp": view.known_timestamp,
+        "ttl_s": view.ttl_s,
+        "owner": view.owner,
+        "feature_count": len(found.features),
+        "rows": found.rows,
+        "version": found.version,
+        "last_written": found.newest.timestamp if found.newest is not None else None,
+        "online": view.online,
+        "served": None
+        if state is None
+        else {
+            "version": state.version,
+            "confirmed_at": datetime.fromtimestamp(state.synced_us / 1e6, UTC),
+            "blocked": state.blocked,
+        },
+    }
+
+
+def _online_word(found: "ViewOverview") -> str:
+    state = found.online
+    if not found.view.online:
+        return "no"
+    if state is None:
+        return "not yet"
+    if state.blocked is not None:
+        return "BLOCKED"
+    return f"version {state.version}"
+
+
+def _store_document(address: str, store: "Occupancy") -> dict[str, Any]:
+    return {
+        "address": address,
+        "size_bytes": store.used_bytes,
+        "limit_bytes": store.limit_bytes,
+        "share": store.share,
+        "alarm": store.is_alarming,
+        "rows": sum(lane.rows for lane in store.lanes.values()),
+    }
+
+
+def _alarm(address: str, store: "Occupancy") -> str:
+    share = f"{store.share or 0:.0%} of {human_size(store.limit_bytes or 0)}"
+    return f"Warning: the online store {address} takes {share}: evict with lakehouse features materialize --evict, or raise LAKEHOUSE_ONLINE_LIMIT_MB"
+
+
+def _parity_document(one: "Parity") -> dict[str, Any]:
+    return {
+        "view": one.view,
+        "table": one.table,
+        "version": one.version,
+        "newest_version": one.newest_version,
+        "passed": one.passed,
+        "sampled": one.sampled,
+        "differing": one.differing,
+        "differences": [
+            {"entity": each.entity, "feature": each.feature, "online": each.online, "offline": each.offline} for each in one.differences
+        ],
+        "skew": one.skew,
+        "skew_by_feature": dict(one.skew_by_feature),
+        "shift_by_feature": dict(one.shift_by_feature),
+    }
+
+
+def _entity(text: str, views: "Sequence[FeatureView]") -> dict[str, str]:
+    columns = list(dict.fromkeys(column for view in views for column in view.entity))
+    if len(columns) == 1 and not text.startswith(f"{columns[0]}="):
+        return {columns[0]: text}
+    parts = [part.partition("=") for part in text.split(",")]
+    if any(not mark or name.strip() not in columns for name, mark, _ in parts):
+        expected = ",".join(f"{column}=..." for column in columns)
+        raise FeatureError(f"--entity {text}", "does not say which columns it means", expected=expected)
+    return {name.strip(): value for name, _, value in parts}
+
+
+def _instant(option: str, text: str) -> datetime:
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise FeatureError(f"{option} {text}", "is no instant", expected="such as 2026-01-31 or 2026-01-31T12:00:00Z") from error
+    return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
+
+
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return "none"
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if seconds >= size and seconds % size == 0:
+            return f"{seconds / size:g} {unit}"
+    return f"{seconds:g} s"
+
+
+def _print_entities(out: Any, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Features below each other, as there are many of them; entities side by side."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from lakehouse.cli.screen import cell
+
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for _ in range(len(rows) + 1):
+        table.add_column(overflow="fold")
+    for name in rows[0] if rows else ():
+        table.add_row(name, *(Text("NULL" if row[name] is None else str(cell(row[name]))) for row in rows))
+    out.print(table)

@@ -1,0 +1,274 @@
+"""What the online store answers: the features of entities now, and single rows that are pushed into it."""
+
+import json
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from lakehouse.errors import FeatureError, ServingBlocked
+from lakehouse.features.online.rows import NEVER, Packed, as_payload, decoded, encoded, instant_of, key_of, microseconds, pack
+from lakehouse.features.online.state import ViewState
+from lakehouse.features.online.store import OnlineStore
+
+_SECOND_US = 1_000_000
+# The lane of a view's rows is another one after each time that it was filled anew.
+_LOOKS = 5
+
+
+class Origin(StrEnum):
+    """Where the features of an entity are from."""
+
+    TABLE = "table"
+    PUSHED = "pushed"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """The features of one entity at one instant.
+
+    Attributes:
+        values: by feature; defaults, or None, where there is no row that may be served.
+        event_time: from when they were true; None for what does not change, and where there is no row.
+        written_at: when the row came to the store.
+    """
+
+    values: Mapping[str, Any]
+    origin: Origin
+    event_time: datetime | None = None
+    written_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A row as it is kept in the process: the better one of table and pushed."""
+
+    state: ViewState
+    table: Packed | None
+    pushed: Packed | None
+    read_us: int
+
+
+class OnlineFeatures:
+    """Reads and pushes features; may be shared by threads.
+
+    A process keeps what it has read for a short time, up to a number of entities: so long may a newer row, or a block, go unnoticed.
+
+    Args:
+        store: the online store.
+        ttl_s: for how long what was confirmed is served: a row of the table was confirmed when its view was last materialized, a pushed
+            one when it was pushed.
+        cache_rows: entities to keep in this process.
+        cache_ttl_s: for how long.
+    """
+
+    def __init__(self, store: OnlineStore, *, ttl_s: float = 86_400, cache_rows: int = 10_000, cache_ttl_s: float = 5.0) -> None:
+        self.store = store
+        self._ttl_us = int(ttl_s * _SECOND_US)
+        self._cache_rows = cache_rows if cache_ttl_s > 0 else 0
+        self._cache_us = int(cache_ttl_s * _SECOND_US)
+        self._cache: OrderedDict[tuple[str, bytes], _Row] = OrderedDict()
+        self._states: dict[str, tuple[str, ViewState, int]] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def cached_rows(self) -> int:
+        """Entities that this process keeps."""
+        return len(self._cache)
+
+    def get(
+        self, view: str, entities: Sequence[Mapping[str, Any]], *, now: datetime, features: Sequence[str] | None = None
+    ) -> list[Served]:
+        """The features of entities, in their order.
+
+        Args:
+            view: name of the view.
+            entities: each the values of the entity's columns, by name.
+            now: the instant; no row that became true later is served, nor one that is older than the view's ttl.
+            features: which, in this order; default all.
+
+        Raises:
+            FeatureError: the view is not online, or is asked for what it does not have.
+            ServingBlocked: what the store has of it is not what training sees.
+            StorageError: the store can't be reached.
+        """
+        now_us = microseconds(now)
+        rows, state = self._rows(view, entities, now_us)
+        chosen = self._chosen(view, state, features)
+        return [self._served(row, chosen, now_us) for row in rows]
+
+    def _rows(self, view: str, entities: Sequence[Mapping[str, Any]], now_us: int) -> tuple[list[_Row], ViewState]:
+        known = self._states.get(view)
+        state = known[1] if known is not None and now_us - self._cache_us <= known[2] <= now_us else None
+        if state is None or state.blocked is not None:
+            state = self._look(view, self.store.read(view, (), ()).state, now_us)
+        self._require_served(view, state)
+        keys = [key_of(view, state.entity, entity) for entity in entities]
+        found: dict[bytes, _Row] = {}
+        if self._cache_rows:
+            with self._lock:
+                for key in keys:
+                    row = self._cache.get((view, key))
+                    if row is not None and now_us - self._cache_us <= row.read_us <= now_us and row.state.lane == state.lane:
+                        self._cache.move_to_end((view, key))
+                        found[key] = row
+        missing = [key for key in dict.fromkeys(keys) if key not in found]
+        if missing:
+            state, read = self._read(view, state, missing, now_us, is_served=True)
+            found |= read
+            self._keep(view, read)
+        return [found[key] for key in keys], state
+
+    def arrays(self, view: str, entities: Sequence[Mapping[str, Any]], *, now: datetime) -> list[list[Any]]:
+        """What `get` would say, as the store has it, past what this process keeps and whether or not the view is served: to compare.
+
+        Raises:
+            FeatureError: the view is not online, or is asked for what it does not have.
+            StorageError: the store can't be reached.
+        """
+        now_us = microseconds(now)
+        state = self._look(view, self.store.read(view, (), ()).state, now_us)
+        keys = [key_of(view, state.entity, entity) for entity in entities]
+        _, read = self._read(view, state, list(dict.fromkeys(keys)), now_us, is_served=False)
+        rows = [read[key] for key in keys]
+        best = [(row.state, self._best(row, now_us)[0]) for row in rows]
+        return [list(state.defaults) if packed is None else json.loads(packed.payload) for state, packed in best]
+
+    def _read(
+        self, view: str, state: ViewState, keys: Sequence[bytes], now_us: int, *, is_served: bool
+    ) -> tuple[ViewState, dict[bytes, _Row]]:
+        """Rows with the state that they belong to: where that is another one than was thought, they are looked for again."""
+        for _ in range(_LOOKS):
+            answer = self.store.read(view, (state.lane, state.pushed), keys)
+            newest = self._look(view, answer.state, now_us)
+            if is_served:
+                self._require_served(view, newest)
+            if (newest.lane, newest.pushed) == (state.lane, state.pushed):
+                table, pushed = answer.values
+                return newest, {
+                    key: _Row(newest, Packed.of(ours) if ours else None, Packed.of(theirs) if theirs else None, now_us)
+                    for key, ours, theirs in zip(keys, table, pushed, strict=True)
+                }
+            state = newest
+        raise FeatureError(f"feature view {view}", "is being replaced again and again", fix="Ask again")
+
+    def _look(self, view: str, text: str | None, now_us: int) -> ViewState:
+        known = self._states.get(view)
+        state = known[1] if known is not None and known[0] == text else ViewState.of(text)
+        if state is None or text is None:
+            self._states.pop(view, None)
+            raise FeatureError(
+                f"feature view {view}",
+                "is not in the online store",
+                expected=f"one of {', '.join(self.store.states()) or 'none'}",
+                fix=f"Run `lakehouse features materialize {view}`",
+            )
+        self._states[view] = (text, state, now_us)
+        return state
+
+    @staticmethod
+    def _require_served(view: str, state: ViewState) -> None:
+        if state.blocked is not None:
+            raise ServingBlocked(
+                f"feature view {view}",
+                "is not served",
+                expected="the same features online and offline",
+                found=state.blocked,
+                fix=f"Run `lakehouse features materialize {view} --full`, then `lakehouse features parity {view}`",
+            )
+
+    def _keep(self, view: str, rows: Mapping[bytes, _Row]) -> None:
+        if not self._cache_rows:
+            return
+        with self._lock:
+            for key, row in rows.items():
+                self._cache[(view, key)] = row
+                self._cache.move_to_end((view, key))
+            while len(self._cache) > self._cache_rows:
+                self._cache.popitem(last=False)
+
+    @staticmethod
+    def _chosen(view: str, state: ViewState, features: Sequence[str] | None) -> list[int]:
+        if features is None:
+            return list(range(len(state.features)))
+        places = {feature.name: place for place, feature in enumerate(state.features)}
+        unknown = [name for name in features if name not in places]
+        if unknown:
+            raise FeatureError(f"feature view {view}", f"has no feature {', '.join(unknown)}", expected=", ".join(places))
+        return [places[name] for name in features]
+
+    def _served(self, row: _Row, chosen: Sequence[int], now_us: int) -> Served:
+        state, (packed, origin) = row.state, self._best(row, now_us)
+        values = state.defaults if packed is None else json.loads(packed.payload)
+        columns = state.features
+        given = {columns[place].name: decoded(columns[place], values[place]) for place in chosen}
+        if packed is None:
+            return Served(given, origin)
+        return Served(given, origin, instant_of(packed.event_us) if state.has_event else None, instant_of(packed.written_us))
+
+    def _best(self, row: _Row, now_us: int) -> tuple[Packed | None, Origin]:
+        state = row.state
+        table = row.table
+        if table is not None and (not table.payload or state.synced_us < now_us - self._ttl_us):
+            table = None
+        pushed = row.pushed
+        if pushed is not None and (pushed.written_us < now_us - self._ttl_us or pushed.event_us > now_us):
+            pushed = None
+        if table is not None and pushed is not None:
+            # What has no time of its own is as new as the last look at its table.
+            timeless = (state.synced_us, state.synced_us)
+            of_table = timeless if table.event_us == NEVER else (table.event_us, table.known_us if state.has_known else table.event_us)
+            of_pushed = (pushed.event_us, pushed.known_us if state.has_known else pushed.event_us)
+            if of_pushed > of_table:
+                table = None
+            else:
+                pushed = None
+        best, origin = (pushed, Origin.PUSHED) if pushed is not None else (table, Origin.TABLE)
+        too_old = best is not None and state.has_event and state.ttl_s is not None and best.event_us < now_us - state.ttl_s * _SECOND_US
+        return (None, Origin.NONE) if best is None or too_old else (best, origin)
+
+    def push(self, view: str, row: Mapping[str, Any], *, event_time: datetime | None = None, now: datetime) -> bool:
+        """Put one entity's features into the store before its table has them.
+
+        They are served until a row of the table is as new, for as long as the ttl lasts. A row that is older than one that was pushed
+        before changes nothing, and neither does the same one again.
+
+        Args:
+            view: name of the view.
+            row: the entity's columns and every feature, by name.
+            event_time: from when they are true; default `now`.
+            now: when they were known.
+
+        Returns:
+            Whether the store took it: False where it has a newer one.
+
+        Raises:
+            FeatureError: the view is not online, or the row is not one of it.
+            StorageError: the store can't be reached.
+        """
+        now_us = microseconds(now)
+        state = self._look(view, self.store.read(view, (), ()).state, now_us)
+        key = key_of(view, state.entity, row)
+        names = [feature.name for feature in state.features]
+        missing = [name for name in names if name not in row]
+        unknown = [name for name in row if name not in {*names, *(column.name for column in state.entity)}]
+        if missing or unknown:
+            raise FeatureError(
+                f"feature view {view}",
+                "is given a row that is not one of it",
+                expected=", ".join(names),
+                found=f"without {', '.join(missing)}" if missing else f"with {', '.join(unknown)}",
+                fix="Give every feature; None is a value",
+            )
+        values = [encoded(view, feature, row[feature.name]) for feature in state.features]
+        values = [default if value is None else value for value, default in zip(values, state.defaults, strict=True)]
+        event_us = now_us if event_time is None else microseconds(event_time)
+        value = pack(rank=(event_us, now_us), event_us=event_us, known_us=now_us, written_us=now_us, payload=as_payload(values))
+        written = self.store.put(state.pushed, [(key, value)])
+        with self._lock:
+            self._cache.pop((view, key), None)
+        return bool(written)

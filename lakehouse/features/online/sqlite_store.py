@@ -1,0 +1,239 @@
+"""The online store in one SQLite file: a table per lane, write-ahead logging, any number of processes of one machine."""
+
+import os
+import sqlite3
+import threading
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from itertools import islice
+from pathlib import Path
+
+from lakehouse.durable import PRIVATE
+from lakehouse.errors import StorageError
+from lakehouse.features.online.store import LaneSize, Read
+from lakehouse.sql import quote_identifier
+
+_WAIT_S = 30.0
+_AT_ONCE = 10_000
+_KEYS_AT_ONCE = 500
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS views (name TEXT PRIMARY KEY, state TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS lanes (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE);
+"""
+
+
+class SqliteStore:
+    """A file that is made when something is first written."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._local = threading.local()
+        self._tables: dict[str, str] = {}
+        self._opened: list[tuple[int, sqlite3.Connection]] = []
+
+    @property
+    def address(self) -> str:
+        """The file."""
+        return str(self._path)
+
+    def read(self, view: str, lanes: Sequence[str], keys: Sequence[bytes]) -> Read:
+        """As the interface says; all of one instant."""
+        if not self._path.exists():
+            return Read(None, tuple((None,) * len(keys) for _ in lanes))
+        with self._telling() as con:
+            # A single row is the common case, and a transaction costs as much as reading it.
+            con.execute("BEGIN")
+            try:
+                row = con.execute("SELECT state FROM views WHERE name = ?", (view,)).fetchone()
+                return Read(row[0] if row else None, tuple(self._values(con, lane, keys) for lane in lanes))
+            finally:
+                con.execute("COMMIT")
+
+    def _values(self, con: sqlite3.Connection, lane: str, keys: Sequence[bytes]) -> tuple[bytes | None, ...]:
+        table = self._table(con, lane)
+        if table is None:
+            return (None,) * len(keys)
+        try:
+            if len(keys) == 1:
+                row = con.execute(f"SELECT value FROM {table} WHERE key = ?", (keys[0],)).fetchone()
+                return (row[0] if row else None,)
+            found: dict[bytes, bytes] = {}
+            for start in range(0, len(keys), _KEYS_AT_ONCE):
+                part = keys[start : start + _KEYS_AT_ONCE]
+                marks = ",".join("?" * len(part))
+                found.update(con.execute(f"SELECT key, value FROM {table} WHERE key IN ({marks})", part))
+            return tuple(map(found.get, keys))
+        except sqlite3.OperationalError as error:
+            if "no such table" not in str(error):
+                raise
+            # Another process has dropped the lane.
+            self._tables.pop(lane, None)
+            return (None,) * len(keys)
+
+    def put(self, lane: str, rows: Iterable[tuple[bytes, bytes]]) -> int:
+        """As the interface says; other writers come in between after every few thousand rows."""
+        written, waiting = 0, iter(rows)
+        while chunk := list(islice(waiting, _AT_ONCE)):
+            with self._writing() as con:
+                table = self._table(con, lane, make=True)
+                before = con.total_changes
+                con.executemany(
+                    f"INSERT INTO {table} VALUES (?, ?)"
+                    " ON CONFLICT (key) DO UPDATE SET value = excluded.value WHERE excluded.value > value",
+                    chunk,
+                )
+                written += con.total_changes - before
+        return written
+
+    def remove(self, lane: str, rows: Iterable[tuple[bytes, bytes]]) -> int:
+        """As the interface says."""
+        with self._writing() as con:
+            table = self._table(con, lane)
+            if table is None:
+                return 0
+            before = con.total_changes
+            con.executemany(f"DELETE FROM {table} WHERE key = ? AND value = ?", rows)
+            return con.total_changes - before
+
+    def scan(self, lane: str) -> Iterator[tuple[bytes, bytes]]:
+        """As the interface says; in the order of the keys."""
+        last: bytes | None = None
+        while self._path.exists():
+            with self._telling() as con:
+                table = self._table(con, lane)
+                if table is None:
+                    return
+                after = "" if last is None else "WHERE key > ?"
+                found = con.execute(
+                    f"SELECT key, value FROM {table} {after} ORDER BY key LIMIT {_AT_ONCE}", () if last is None else (last,)
+                ).fetchall()
+            yield from found
+            if len(found) < _AT_ONCE:
+                return
+            last = found[-1][0]
+
+    def drop(self, lane: str) -> None:
+        """As the interface says."""
+        with self._writing() as con:
+            table = self._table(con, lane)
+            if table is not None:
+                con.execute(f"DROP TABLE {table}")
+                con.execute("DELETE FROM lanes WHERE name = ?", (lane,))
+        self._tables.pop(lane, None)
+
+    def lanes(self) -> Mapping[str, LaneSize]:
+        """As the interface says."""
+        if not self._path.exists():
+            return {}
+        sizes: dict[str, LaneSize] = {}
+        with self._telling() as con:
+            for (name,) in con.execute("SELECT name FROM lanes ORDER BY name").fetchall():
+                table = self._table(con, name)
+                if table is not None:
+                    rows, size = con.execute(f"SELECT count(*), coalesce(sum(length(key) + length(value)), 0) FROM {table}").fetchone()
+                    sizes[name] = LaneSize(rows, size)
+        return sizes
+
+    def states(self) -> Mapping[str, str]:
+        """As the interface says."""
+        if not self._path.exists():
+            return {}
+        with self._telling() as con:
+            return dict(con.execute("SELECT name, state FROM views ORDER BY name").fetchall())
+
+    def replace_state(self, view: str, new: str | None, *, expected: str | None) -> bool:
+        """As the interface says."""
+        with self._writing() as con:
+            row = con.execute("SELECT state FROM views WHERE name = ?", (view,)).fetchone()
+            if (row[0] if row else None) != expected:
+                return False
+            if new is None:
+                con.execute("DELETE FROM views WHERE name = ?", (view,))
+            else:
+                con.execute("INSERT INTO views VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET state = excluded.state", (view, new))
+            return True
+
+    def size_bytes(self) -> int:
+        """Of the file, without pages that are free."""
+        if not self._path.exists():
+            return 0
+        with self._telling() as con:
+            pages, free, page = (con.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count", "page_size"))
+        return (pages - free) * page
+
+    def capacity_bytes(self) -> int | None:
+        """A file grows as long as the disk has room."""
+        return None
+
+    def shrink(self) -> None:
+        """Write the file again without free pages; nobody writes meanwhile."""
+        if self._path.exists():
+            with self._telling() as con:
+                con.execute("VACUUM")
+                con.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def close(self) -> None:
+        """Close the connections of all threads of this process, which must have ended their work."""
+        for process, con in self._opened:
+            if process == os.getpid():
+                con.close()
+        self._opened.clear()
+        self._local = threading.local()
+
+    def _table(self, con: sqlite3.Connection, lane: str, *, make: bool = False) -> str | None:
+        """The table of a lane; a number is never used again, so a name that is known stays right."""
+        if (known := self._tables.get(lane)) is not None and not make:
+            return known
+        row = con.execute("SELECT id FROM lanes WHERE name = ?", (lane,)).fetchone()
+        if row is None and not make:
+            return None
+        number = row[0] if row else con.execute("INSERT INTO lanes (name) VALUES (?)", (lane,)).lastrowid
+        table = quote_identifier(f"lane_{number}")
+        if row is None:
+            con.execute(f"CREATE TABLE {table} (key BLOB PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID")
+        self._tables[lane] = table
+        return table
+
+    @contextmanager
+    def _writing(self) -> Generator[sqlite3.Connection]:
+        with self._telling() as con:
+            con.execute("BEGIN IMMEDIATE")
+            try:
+                yield con
+            except BaseException:
+                if con.in_transaction:
+                    con.execute("ROLLBACK")
+                # What this block made is not there.
+                self._tables.clear()
+                raise
+            con.execute("COMMIT")
+
+    @contextmanager
+    def _telling(self) -> Generator[sqlite3.Connection]:
+        try:
+            yield self._connection()
+        except sqlite3.Error as error:
+            fix = "Make room on the disk, or remove the file: lakehouse features materialize fills it again"
+            raise StorageError(f"online store {self._path}", "can't be used", found=str(error), fix=fix) from error
+
+    def _connection(self) -> sqlite3.Connection:
+        con: sqlite3.Connection | None = getattr(self._local, "con", None)
+        # A connection must not cross a fork.
+        if con is not None and self._local.process == os.getpid():
+            return con
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        # It holds what the tables hold, for one user.
+        os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, PRIVATE))
+        con = sqlite3.connect(self._path, timeout=_WAIT_S, isolation_level=None, check_same_thread=False)
+        # Of a file that has pages already it changes nothing.
+        con.execute("PRAGMA page_size = 8192")
+        con.execute("PRAGMA journal_mode = WAL")
+        con.execute("PRAGMA synchronous = NORMAL")
+        # Rows of somebody who was erased must not stay in free pages.
+        con.execute("PRAGMA secure_delete = ON")
+        con.execute("PRAGMA mmap_size = 268435456")
+        with closing(con.cursor()) as cursor:
+            cursor.executescript(_SCHEMA)
+        self._local.con, self._local.process = con, os.getpid()
+        self._opened.append((os.getpid(), con))
+        return con

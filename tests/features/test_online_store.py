@@ -1,0 +1,155 @@
+"""What every online store has to do, whatever it is made of."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from lakehouse.errors import SettingsError, StorageError
+from lakehouse.features.online import open_store
+from lakehouse.features.online.redis_store import RedisStore
+from lakehouse.features.online.sqlite_store import SqliteStore
+
+
+def test_a_store_without_anything_answers(store):
+    assert store.read("v", ("a", "b"), (b"1", b"2")).values == ((None, None), (None, None))
+    assert store.read("v", (), ()).state is None
+    assert (dict(store.lanes()), dict(store.states()), list(store.scan("a"))) == ({}, {}, [])
+    assert store.remove("a", [(b"1", b"x")]) == 0
+    store.drop("a")
+    store.shrink()
+
+
+def test_the_greater_value_stays(store):
+    assert store.put("a", [(b"1", b"\x05x"), (b"2", b"\x01")]) == 2
+    assert store.put("a", [(b"1", b"\x04zzzz"), (b"2", b"\xff\x00"), (b"3", b"")]) == 2
+    assert store.put("a", [(b"1", b"\x05x"), (b"2", b"\xff")]) == 0
+    assert store.read("v", ("a",), (b"1", b"2", b"3", b"4")).values == ((b"\x05x", b"\xff\x00", b"", None),)
+    assert store.put("b", [(b"1", b"other")]) == 1
+    assert store.read("v", ("b", "a"), (b"1",)).values == ((b"other",), (b"\x05x",))
+    assert {lane: size.rows for lane, size in store.lanes().items()} == {"a": 3, "b": 1}
+    assert all(size.size_bytes > 0 for size in store.lanes().values())
+    assert store.size_bytes() > 0
+
+
+def test_many_rows_are_scanned_and_read_once_each(store):
+    rows = {b"%d" % number: b"value of %d" % number for number in range(25_000)}
+    assert store.put("a", rows.items()) == 25_000
+    assert store.put("a", rows.items()) == 0
+    assert dict(store.scan("a")) == rows
+    keys = list(rows)[::7]
+    assert store.read("v", ("a",), keys).values == (tuple(rows[key] for key in keys),)
+    store.drop("a")
+    assert list(store.scan("a")) == []
+    assert "a" not in store.lanes()
+    assert store.put("a", [(b"1", b"again")]) == 1
+
+
+def test_only_what_is_still_there_is_removed(store):
+    store.put("a", [(b"1", b"x"), (b"2", b"y")])
+    assert store.remove("a", [(b"1", b"x"), (b"2", b"x"), (b"3", b"x")]) == 1
+    assert dict(store.scan("a")) == {b"2": b"y"}
+
+
+def test_a_state_is_replaced_only_by_who_has_read_it(store):
+    assert not store.replace_state("v", "new", expected="old")
+    assert store.replace_state("v", "one", expected=None)
+    assert not store.replace_state("v", "two", expected=None)
+    assert store.replace_state("v", "two", expected="one")
+    assert dict(store.states()) == {"v": "two"}
+    assert store.read("v", (), ()).state == "two"
+    assert store.replace_state("v", None, expected="two")
+    assert dict(store.states()) == {}
+
+
+def test_threads_that_write_the_same_keys_leave_the_greatest(store):
+    def write(number: int) -> None:
+        store.put("a", [(b"%d" % key, b"%03d" % (number * 37 % 64)) for key in range(200)])
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(64)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert dict(store.scan("a")) == {b"%d" % key: b"063" for key in range(200)}
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from lakehouse.features.online.sqlite_store import SqliteStore
+store, number = SqliteStore(Path(sys.argv[1])), int(sys.argv[2])
+print("ready", flush=True)
+for turn in range(1_000_000 if number < 0 else 20):
+    store.put("a", [(b"%d" % key, b"%06d" % (turn * 10 + abs(number))) for key in range(500)])
+"""
+
+
+def _start(path: Path, number: int) -> subprocess.Popen[str]:
+    return subprocess.Popen([sys.executable, "-c", WRITER, str(path), str(number)], stdout=subprocess.PIPE, text=True)
+
+
+def test_processes_write_one_file(tmp_path):
+    path = tmp_path / "online" / "features.db"
+    writers = [_start(path, number) for number in range(3)]
+    for writer in writers:
+        writer.communicate(timeout=120)
+    assert [writer.returncode for writer in writers] == [0] * 3
+    store = SqliteStore(path)
+    assert set(dict(store.scan("a")).values()) == {b"%06d" % 192}
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_writer_that_is_killed_leaves_whole_rows(tmp_path):
+    path = tmp_path / "online" / "features.db"
+    store = SqliteStore(path)
+    for number in (-1, -2):
+        with _start(path, number) as writer:
+            assert writer.stdout is not None
+            assert writer.stdout.readline() == "ready\n"
+            while not store.lanes() or store.put("other", [(b"1", b"%d" % number)]) < 0:
+                pass
+            os.kill(writer.pid, signal.SIGKILL)
+        assert len(dict(store.scan("a"))) == 500
+        assert all(len(value) == 6 for _, value in store.scan("a"))
+
+
+def test_a_lane_that_another_process_drops_holds_nothing(tmp_path):
+    here, there = (SqliteStore(tmp_path / "features.db") for _ in range(2))
+    here.put("a", [(b"1", b"x")])
+    assert there.read("v", ("a",), (b"1",)).values == ((b"x",),)
+    here.drop("a")
+    assert there.read("v", ("a",), (b"1",)).values == ((None,),)
+    here.put("a", [(b"1", b"y")])
+    assert there.read("v", ("a",), (b"1", b"2")).values == ((b"y", None),)
+
+
+def test_removed_rows_are_not_found_in_the_file(tmp_path):
+    store = SqliteStore(tmp_path / "features.db")
+    store.put("a", [(b"%d" % number, b"somebody's secret %d" % number) for number in range(1000)])
+    store.drop("a")
+    store.shrink()
+    store.close()
+    assert not any(b"secret" in path.read_bytes() for path in tmp_path.iterdir())
+
+
+def test_a_store_that_cannot_be_used_says_so(tmp_path):
+    (tmp_path / "features.db").write_bytes(b"no database at all" * 100)
+    with pytest.raises(StorageError, match=r"features\.db.*can't be used"):
+        SqliteStore(tmp_path / "features.db").put("a", [(b"1", b"x")])
+    nobody = RedisStore("redis://user:hidden@127.0.0.1:1/0", home="h")
+    assert "hidden" not in nobody.address
+    with pytest.raises(StorageError, match="LAKEHOUSE_ONLINE_URL"):
+        nobody.read("v", ("a",), (b"1",))
+    with pytest.raises(SettingsError, match="is not Redis' address"):
+        RedisStore("http://127.0.0.1", home="h")
+
+
+def test_the_settings_choose_the_store(settings, monkeypatch):
+    assert open_store(settings).address == str(settings.home_dir / "online" / "features.db")
+    monkeypatch.setenv("LAKEHOUSE_ONLINE_URL", "redis://:pass@cache:6380/2")
+    assert open_store(type(settings).load()).address == "redis://cache:6380/2"
