@@ -43,12 +43,12 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[OnlineStor
         made: OnlineStore = SqliteStore(tmp_path / "online" / "features.db")
     else:
         try:
-            server = request.getfixturevalue("redis_server")
+            url = request.getfixturevalue("redis_url")
         except pytest.FixtureLookupError:
             pytest.skip("server redis: tests/servers has none")
         from lakehouse.features.online.redis_store import RedisStore
 
-        made = RedisStore(server.url, home=str(tmp_path))
+        made = RedisStore(url, home=str(tmp_path))
     yield made
     for lane in made.lanes():
         made.drop(lane)
