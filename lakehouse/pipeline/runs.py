@@ -140,6 +140,8 @@ def _serve(state: _Run, usable: Sequence[DatasetContract]) -> None:
     views = [
         view for view in declared(workspace).values() if view.online and tables & set(view.datasets) and workspace.lake.exists(view.table)
     ]
+    if not views:
+        return
     with online(workspace) as features:
         for view in views:
             subject = f"online.{view.name}"

@@ -118,7 +118,7 @@ def test_empty_and_missing_files_are_named(settings: Settings, tmp_path: Path) -
 
 @pytest.fixture
 def built(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, object]]:
-    """dbt is called with these; its own tests look at what it does."""
+    """dbt is called with these, and has no feature views; its own tests look at what it does."""
     calls: list[dict[str, object]] = []
 
     def build_tables(workspace: Workspace, **said: object) -> list[object]:
@@ -126,6 +126,7 @@ def built(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, object]]:
         return []
 
     monkeypatch.setattr("lakehouse.pipeline.building.build_tables", build_tables)
+    monkeypatch.setattr("lakehouse.pipeline.features.declared", lambda _: {})
     return calls
 
 
@@ -184,12 +185,12 @@ def test_a_key_with_missing_values_is_refused_with_an_example(settings: Settings
 
 
 def test_a_key_that_fails_once_in_a_thousand_rows_is_taken_with_a_warning(settings: Settings, tmp_path: Path) -> None:
-    file = tmp_path / "orders.csv"
+    file = tmp_path / "sales.csv"
     file.write_text("order,amount\n" + "".join(f"A{i if i != 1999 else 7},{i}\n" for i in range(2000)))
     report = _add(settings, file, key=("order",))
     assert report.dataset.primary_key == ("order",)
     assert report.warnings == (
-        "key order: is not different in every row of orders.csv: 1 value in more than one row (1 row too many), such as 'A7' in rows 8 "
+        "key order: is not different in every row of sales.csv: 1 value in more than one row (1 row too many), such as 'A7' in rows 8 "
         "and 2,000; quarantined",
     )
 
