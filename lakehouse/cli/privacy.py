@@ -76,11 +76,13 @@ def _erase(screen: Screen, workspace: Any, who: Any, backups: list[str], *, dry_
         out.print(grid)
         for one in document["files"]:
             out.print(f"{one['path']}: {one['what']}, {one['records']} records", markup=False, soft_wrap=True)
+        for one in document["online"]:
+            out.print(f"online store: {one['rows']:,} rows of {one['view']}, {one['masked']:,} masked", markup=False)
         for one in document["backups"]:
             out.print(f"backup {one['backup']}: {one['files']} files", markup=False)
         for one in document["models"]:
             out.print(f"model {one['model']}, versions {', '.join(one['versions'])}: {one['note']}", markup=False, soft_wrap=True)
-        if not document["tables"] and not document["files"]:
+        if not any(document[name] for name in ("tables", "files", "online")):
             out.print("Nothing of the subject was found.")
         if report.path:
             out.print(f"Signed report: {report.path}", markup=False, soft_wrap=True)

@@ -11,12 +11,13 @@ from typing import Any
 import duckdb
 
 from lakehouse.contracts import DatasetContract
-from lakehouse.errors import PrivacyError
+from lakehouse.errors import PrivacyError, StorageError
 from lakehouse.ingest.known import KnownFiles
 from lakehouse.ingest.waiting import current_rows_sql
 from lakehouse.learning.registry import Registry
 from lakehouse.locks import exclusive
 from lakehouse.openlineage import job
+from lakehouse.pipeline.erasing_online import ErasedOnline, erase_online, hashed_online, left_online
 from lakehouse.pipeline.searching import Search, backup_places, places
 from lakehouse.pipeline.workspace import Workspace
 from lakehouse.privacy import Key, SubjectKeys
@@ -68,6 +69,7 @@ class _Passed:
 
     tables: list[ErasedTable]
     files: list[ErasedFile]
+    online: list[ErasedOnline]
     backups: list[dict[str, Any]]
 
     def with_more(self, later: "_Passed") -> "_Passed":
@@ -78,7 +80,7 @@ class _Passed:
         # What may belong to a writer is what the newest look says of it.
         waiting = {one.table: one.waiting for one in later.tables}
         kept = [replace(one, waiting=waiting.get(one.table, ())) for one in tables.values()]
-        return _Passed(kept, [*self.files, *later.files], [*self.backups, *later.backups])
+        return _Passed(kept, [*self.files, *later.files], [*self.online, *later.online], [*self.backups, *later.backups])
 
 
 @dataclass
@@ -96,6 +98,7 @@ class _Erasure:
     told: Told
     backups: Sequence[str] = ()
     who: Identifiers = field(init=False)
+    unreached: list[str] = field(init=False, default_factory=list[str])
 
     def __post_init__(self) -> None:
         self.fingerprint = self.subject.fingerprint(self.key)
@@ -115,14 +118,14 @@ class _Erasure:
             self.lake.erasures.begin(self.con, again=True)
         passed = self._pass(memory.attempt)
         search = Search(self.workspace, self.con, [self.key], self.scratch, self.backups)
-        left = [] if self.dry_run else search.left(self.who)
+        left = [] if self.dry_run else self._left(search)
         for number in range(2, _MOST_PASSES + 1):
             if not left:
                 break
             # Somebody wrote meanwhile what they had read before; from the mark on nobody does.
             settle_archived(list(self.tiers.values()), self.lake.tables(), stamp=self.stamp)
             passed = passed.with_more(self._pass(f"{memory.attempt}.{number}"))
-            left = search.left(self.who)
+            left = self._left(search)
         models = self._models(passed.tables)
         waiting = [f"{one.table}: {self.who.masked(path)}" for one in passed.tables for path in one.waiting]
         keys = 0 if self.dry_run else SubjectKeys(self.key).destroy([subject_name(self.subject.column, self.subject.value)])
@@ -134,6 +137,7 @@ class _Erasure:
             "searched_everywhere": is_distinctive(self.subject.value),
             "tables": [_told_table(one) for one in passed.tables],
             "files": [asdict(one) for one in passed.files],
+            "online": [asdict(one) for one in passed.online],
             "backups": passed.backups,
             "models": models,
             "keys_destroyed": keys,
@@ -161,8 +165,22 @@ class _Erasure:
             forget_tables(self.lake, tables)
             forget(self.lake.storage, [_ORIGINALS])
             mark(self.lake, self.con, stamp=self.stamp)
+        online = self._online()
         others = self._others()
-        return _Passed(tables, [*originals, *others], self._backups())
+        return _Passed(tables, [*originals, *others], online, self._backups())
+
+    def _left(self, search: Search) -> list[str]:
+        return [*search.left(self.who), *left_online(self.workspace, self.subject, self.who), *self.unreached]
+
+    def _online(self) -> list[ErasedOnline]:
+        """Rows of the online store, after the mark: nobody brings them back. A store out of reach holds nothing else up."""
+        self.told("online store")
+        self.unreached = []
+        try:
+            return erase_online(self.workspace, self.subject, self.who, dry_run=self.dry_run)
+        except StorageError as error:
+            self.unreached = [str(error)]
+            return []
 
     def _count(self, attempt: str) -> None:
         """Rows of raw and quarantine that are about to go: their logs go on saying that they came."""
@@ -239,7 +257,7 @@ class _Erasure:
         for place in places(self.workspace):
             self.told(f"folder {place.storage.root}")
             tree = self._tree(place.storage)
-            for file in tree.holding(skip=place.skips):
+            for file in tree.holding(skip=place.skips_online):
                 if self.dry_run:
                     done.append(ErasedFile(self.who.masked(file.path), 0, "found"))
                     continue
@@ -393,14 +411,16 @@ def verify_erasure(workspace: Workspace, path: Path, subject: Subject | None, *,
     fingerprint = document["subject"]["fingerprint"]
     with opened(workspace) as (con, scratch):
         search = Search(workspace, con, [key], scratch, backups)
-        left = search.hashed(document["subject"]["dataset"], document["subject"]["column"], fingerprint)
+        dataset, column = document["subject"]["dataset"], document["subject"]["column"]
+        left = search.hashed(dataset, column, fingerprint)
+        left += hashed_online(workspace, Subject(dataset, column, ""), fingerprint, key)
         if subject is None:
             return Verification(document, tuple(left), looked_everywhere=False)
         if subject.fingerprint(key) != fingerprint:
             raise PrivacyError("subject", "is not the one that the report is about", fix="Give the subject that was erased")
         contract = workspace.contracts.dataset(subject.dataset)
         who = identify(list(archive_tiers(workspace.settings, workspace.lake).values()), con, contract, subject, [key])
-        left += search.left(who)
+        left += [*search.left(who), *left_online(workspace, subject, who)]
         return Verification(document, tuple(dict.fromkeys(left)), looked_everywhere=is_distinctive(subject.value))
 
 

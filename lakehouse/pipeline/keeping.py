@@ -14,6 +14,7 @@ from lakehouse.contracts import DatasetContract
 from lakehouse.contracts.keeping import Consent, Retention, consent_of, retention_of
 from lakehouse.openlineage import job
 from lakehouse.pipeline.erasing import erase, forget_tables, note_models, opened
+from lakehouse.pipeline.erasing_online import fill_anew
 from lakehouse.pipeline.workspace import Workspace
 from lakehouse.privacy import encrypt_file
 from lakehouse.privacy import key as secret_key
@@ -126,6 +127,7 @@ class _Period:
             tables = self._tables(con, scratch, cutoff)
             originals = self._originals(con, scratch, cutoff)
         if not self.dry_run:
+            fill_anew(self.workspace, (one.table for one in tables))
             note.unlink(missing_ok=True)
         return Expired(self.contract.name, cutoff, {one.table: one.rows_now or one.rows_ever for one in tables}, originals)
 

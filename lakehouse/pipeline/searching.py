@@ -17,6 +17,7 @@ from lakehouse.tables.storage import Storage
 from lakehouse.tables.tiers import archive_tiers
 
 _NOT_LOOKED_AT = ("tmp/", "keys/", "privacy/erasing/")
+_ONLINE = "online/"
 _LOCK = ".lock"
 
 
@@ -32,6 +33,10 @@ class Place:
     storage: Storage
     is_landing: bool
     skips: Callable[[str], bool]
+
+    def skips_online(self, path: str) -> bool:
+        """The same, and the online store, whose rows are more than cells."""
+        return self.skips(path) or (not self.is_landing and path.startswith(_ONLINE))
 
 
 def places(workspace: Workspace) -> Iterator[Place]:

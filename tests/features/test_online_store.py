@@ -137,6 +137,43 @@ def test_removed_rows_are_not_found_in_the_file(tmp_path):
     assert not any(b"secret" in path.read_bytes() for path in tmp_path.iterdir())
 
 
+def test_removed_rows_are_not_found_in_the_files_of_a_purged_store(tmp_path):
+    store = SqliteStore(tmp_path / "features.db")
+    store.purge()
+    store.put("a", [(b"%d" % number, b"somebody's secret %d" % number) for number in range(1000)])
+    store.remove("a", list(store.scan("a")))
+    store.purge()
+    assert not any(b"secret" in path.read_bytes() for path in tmp_path.iterdir())
+
+
+@pytest.mark.servers
+def test_a_redis_server_that_keeps_files_writes_them_anew(redis_url, tmp_path):
+    import redis
+
+    client = redis.Redis.from_url(redis_url)
+    folder = Path(client.config_get("dir")["dir"])
+    store = RedisStore(redis_url, home=str(tmp_path))
+
+    def has_secret() -> bool:
+        return any(b"somebody's secret" in path.read_bytes() for path in folder.rglob("*") if path.is_file())
+
+    try:
+        client.config_set("save", "3600 1")
+        client.config_set("appendonly", "yes")
+        store.put("a", [(b"1", b"somebody's secret")])
+        store.purge()
+        assert has_secret()
+        store.remove("a", [(b"1", b"somebody's secret")])
+        assert has_secret()
+        store.purge()
+        assert not has_secret()
+    finally:
+        client.config_set("appendonly", "no")
+        client.config_set("save", "")
+        client.close()
+        store.close()
+
+
 def test_a_store_that_cannot_be_used_says_so(tmp_path):
     (tmp_path / "features.db").write_bytes(b"no database at all" * 100)
     with pytest.raises(StorageError, match=r"features\.db.*can't be used"):

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from lakehouse.crashpoints import Point, reached
-from lakehouse.errors import ConcurrentWrite, StorageError, TableNotFound
+from lakehouse.errors import ConcurrentWrite, ErasedMeanwhile, StorageError, TableNotFound
 from lakehouse.features.online.capacity import require_room
 from lakehouse.features.online.rows import EPOCH, NEVER, Packed, key_sql, microseconds, pack, payload_sql
 from lakehouse.features.online.state import Shape, ViewState
@@ -23,7 +23,7 @@ from lakehouse.features.point_in_time import JoinedView, default_literals, newes
 from lakehouse.features.training_set import relation
 from lakehouse.features.views import FeatureView
 from lakehouse.sql import quote_identifier, quote_literal
-from lakehouse.tables import Lake
+from lakehouse.tables import Lake, TableName
 
 if TYPE_CHECKING:
     from lakehouse.tables import Session
@@ -83,9 +83,15 @@ def materialize(
         StorageError: the store can't be reached, or is full.
         ConcurrentWrite: others changed the view again and again meanwhile.
     """
+    why = "it was asked for" if full else None
     for _ in range(_ATTEMPTS):
         text = store.states().get(view.name)
-        done = _attempt(_Turn(lake, store, view, microseconds(now), limit_bytes, text, ViewState.of(text)), full=full)
+        try:
+            done = _attempt(_Turn(lake, store, view, microseconds(now), limit_bytes, text, ViewState.of(text)), why=why)
+        except ErasedMeanwhile:
+            # What was read before may have come into the lane: another one takes its place.
+            why = "somebody was erased meanwhile"
+            continue
         if done is not None:
             return done
     raise ConcurrentWrite(f"feature view {view.name}", "is being materialized by others again and again", fix="Try again later")
@@ -115,7 +121,7 @@ class _Source:
     version: int
 
 
-def _attempt(turn: _Turn, *, full: bool) -> Materialized | None:
+def _attempt(turn: _Turn, *, why: str | None) -> Materialized | None:
     """What was done; None if somebody else changed the view so that it has to be looked at again."""
     lake, view, state = turn.lake, turn.view, turn.state
     snapshot = lake.snapshot(view.table)
@@ -125,7 +131,7 @@ def _attempt(turn: _Turn, *, full: bool) -> Materialized | None:
         features = tuple(one.name for one in shape.features)
         joined = JoinedView(view, relation(view.table), tuple(columns), features, default_literals(view, columns))
         source = _Source(session, shape, joined, str(snapshot.delta.metadata().id), snapshot.version)
-        why = _why_whole(state, source, full=full)
+        why = why or _why_whole(state, source)
         if state is None or why is not None:
             return _write_whole(turn, source, why or "it had not been materialized")
         if source.version < state.version:
@@ -138,9 +144,7 @@ def _attempt(turn: _Turn, *, full: bool) -> Materialized | None:
         return _update(turn, source, state, changes)
 
 
-def _why_whole(state: ViewState | None, source: _Source, *, full: bool) -> str | None:
-    if full:
-        return "it was asked for"
+def _why_whole(state: ViewState | None, source: _Source) -> str | None:
     if state is None:
         return "it had not been materialized"
     if state.digest != source.shape.digest:
@@ -166,10 +170,11 @@ def _write_whole(turn: _Turn, source: _Source, why: str) -> Materialized | None:
         written = store.put(lane, _packed(turn, source, f"SELECT {_columns(source)} FROM ({sql}) ORDER BY 1", as_of_us, counted))
         reached(Point.MID_MATERIALIZE)
         new = _new_state(turn, source, lane=lane, as_of_us=as_of_us)
+        _require_nobody_erased(turn, source)
         if not store.replace_state(view.name, new.as_text(), expected=turn.text):
             store.drop(lane)
             return None
-    except StorageError:
+    except (StorageError, ErasedMeanwhile):
         # Nobody will look for it; where the store is out of reach, eviction finds it later.
         _drop_if_reachable(store, lane)
         raise
@@ -228,6 +233,7 @@ def _update(turn: _Turn, source: _Source, state: ViewState, changes: "Changes") 
         rows = _packed(turn, source, f"SELECT {_columns(source, is_there='__is_there')} FROM ({sql})", as_of_us, counted)
         written = _put_changed(store, state, rows)
     reached(Point.MID_MATERIALIZE)
+    _require_nobody_erased(turn, source)
     new = replace(
         _new_state(turn, source, lane=state.lane, as_of_us=as_of_us), pushed=state.pushed, synced_us=max(state.synced_us, turn.now_us)
     )
@@ -321,12 +327,18 @@ def _packed(turn: _Turn, source: _Source, sql: str, as_of_us: int, counted: _Cou
     cursor = source.session.con.execute(sql)
     while rows := cursor.fetchmany(_CHUNK):
         require_room(turn.store, turn.limit_bytes, now_us=turn.now_us)
+        _require_nobody_erased(turn, source)
         for key, payload, event, known in rows:
             counted.rows += 1
             counted.gone += payload is None
             known_us = NEVER if known is None else known
             event_us = known_us if event is None else event
             yield key, pack(rank=rank, event_us=event_us, known_us=known_us, written_us=turn.now_us, payload=payload or b"")
+
+
+def _require_nobody_erased(turn: _Turn, source: _Source) -> None:
+    """An erasure looks through the store after its mark: what was read before the mark must not come there afterwards."""
+    turn.lake.erasures.check(source.session.con, TableName.parse(turn.view.table))
 
 
 def _effective(view: FeatureView) -> str:

@@ -1,6 +1,7 @@
 """The online store in Redis: a hash per lane, one round trip for any number of keys of a view."""
 
 import hashlib
+import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -15,6 +16,8 @@ _TIMEOUT_S = 10.0
 _AT_ONCE = 500
 _IN_FLIGHT = 8
 _SAMPLES = 50
+_BACKGROUND_S = 600
+_LOOK_EVERY_S = 0.1
 # Strings are compared by their bytes: Lua's own comparison goes by the server's locale.
 _PUT = """
 local function is_greater(new, old)
@@ -175,6 +178,46 @@ class RedisStore:
 
     def shrink(self) -> None:
         """The server does so by itself."""
+
+    def purge(self) -> None:
+        """As the interface says: files that the server keeps its memory in are written anew. Replicas and copies of them it can't reach."""
+        with self._telling():
+            if self._client.info("persistence").get("aof_enabled"):
+                self._run_in_background("bgrewriteaof", ("aof_rewrite_in_progress", "aof_rewrite_scheduled"), "aof_last_bgrewrite_status")
+            if self._takes_snapshots():
+                self._run_in_background("bgsave", ("rdb_bgsave_in_progress",), "rdb_last_bgsave_status")
+
+    def _takes_snapshots(self) -> bool:
+        import redis
+
+        try:
+            return bool(self._client.config_get("save").get("save"))
+        except redis.ResponseError:
+            # A server of others does not let itself be asked: its files are theirs.
+            return False
+
+    def _run_in_background(self, command: str, under_way: Sequence[str], status: str) -> None:
+        import redis
+
+        def is_under_way() -> bool:
+            found = self._client.info("persistence")
+            return any(found.get(name) for name in under_way)
+
+        # One that is under way may have begun before the rows were removed.
+        self._wait_until(lambda: not is_under_way(), command)
+        getattr(self._client, command)()
+        self._wait_until(lambda: not is_under_way(), command)
+        if self._client.info("persistence").get(status) != "ok":
+            raise redis.RedisError(f"{command} failed: the server's log says why")
+
+    def _wait_until(self, is_so: Callable[[], bool], command: str) -> None:
+        import redis
+
+        for _ in range(int(_BACKGROUND_S / _LOOK_EVERY_S)):
+            if is_so():
+                return
+            time.sleep(_LOOK_EVERY_S)
+        raise redis.TimeoutError(f"{command} did not end within {_BACKGROUND_S} s")
 
     def close(self) -> None:
         """Close all connections."""

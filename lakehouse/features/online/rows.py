@@ -121,6 +121,22 @@ def key_of(view: str, entity: Sequence[Typed], values: Mapping[str, Any]) -> byt
     return texts[0] if len(texts) == 1 else b"".join(b"%d:%b" % (len(text), text) for text in texts)
 
 
+def entity_of(entity: Sequence[Typed], key: bytes) -> tuple[str, ...] | None:
+    """The values of an entity's columns in a key, as text (an instant is microseconds since 1970); None where the key is no such entity's."""
+    try:
+        if len(entity) == 1:
+            return (key.decode(),)
+        texts: list[str] = []
+        rest = key
+        while rest:
+            length, _, rest = rest.partition(b":")
+            texts.append(rest[: int(length)].decode())
+            rest = rest[int(length) :]
+    except ValueError:
+        return None
+    return tuple(texts) if len(texts) == len(entity) else None
+
+
 def _key_text(view: str, column: Typed, value: Any) -> str:
     _require_key_type(view, column)
     try:

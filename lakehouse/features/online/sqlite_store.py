@@ -172,6 +172,21 @@ class SqliteStore:
                 con.execute("VACUUM")
                 con.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
+    def purge(self) -> None:
+        """As the interface says: what is free is overwritten, and the log is empty."""
+        if not self._path.exists():
+            return
+        with self._telling() as con:
+            con.execute("VACUUM")
+            is_busy, *_ = con.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        if is_busy:
+            raise StorageError(
+                f"online store {self._path}",
+                "is being read by somebody who does not let go of it",
+                expected="a log that can be emptied",
+                fix="Stop what reads from it, and try again",
+            )
+
     def close(self) -> None:
         """Close the connections of all threads of this process, which must have ended their work."""
         for process, con in self._opened:

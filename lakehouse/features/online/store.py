@@ -87,6 +87,10 @@ class OnlineStore(Protocol):
         """Give back what removed rows took."""
         ...
 
+    def purge(self) -> None:
+        """See that no file of the store keeps what was removed: no free page, no log."""
+        ...
+
     def close(self) -> None:
         """Let go of connections."""
         ...
