@@ -14,6 +14,7 @@ from assets.recovery import build_recovery_assets
 from assets.references import build_reference_checks
 from assets.transform import build_dbt_assets
 from assets.versions import build_version_assets
+from lakehouse.features import feature_views
 from lakehouse.pipeline.workspace import Workspace
 from lakehouse.settings import Settings
 from resources.workspace import RESOURCE_KEY, workspace_resource
@@ -31,6 +32,7 @@ def build_definitions(settings: Settings) -> dg.Definitions:
     contracts = workspace.contracts
     datasets, models = contracts.datasets.values(), contracts.models.values()
     manifest = prepare(settings, contracts)
+    views = feature_views(manifest, contracts)
     dbt_assets = build_dbt_assets(contracts, manifest)
     outlier_checks = build_outlier_checks(contracts)
     dataset_assets = [build_dataset_assets(dataset) for dataset in datasets]
@@ -39,8 +41,8 @@ def build_definitions(settings: Settings) -> dg.Definitions:
             *(landing_spec(dataset) for dataset in datasets),
             *dataset_assets,
             *dbt_assets,
-            *build_online_assets(contracts, manifest),
-            *(asset for model in models for asset in build_model_assets(model, contracts)),
+            *build_online_assets(contracts, manifest, views.values()),
+            *(asset for model in models for asset in build_model_assets(model, contracts, views)),
             *build_monitoring_assets(contracts),
             *build_maintenance_assets(),
             *build_version_assets(),

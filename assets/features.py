@@ -1,6 +1,6 @@
 """The online store: each view that is meant for it as an asset, with the checks that it may be served."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from json import loads
 from pathlib import Path
@@ -12,7 +12,7 @@ from assets.metadata import records_table
 from assets.naming import asset_key, owners
 from assets.transform import domains_of, table_of
 from lakehouse.contracts import Contracts
-from lakehouse.features.views import FeatureView, feature_views
+from lakehouse.features.views import FeatureView
 from lakehouse.pipeline.features import PARITY, ROOM
 from lakehouse.pipeline.workspace import Workspace
 
@@ -20,12 +20,11 @@ if TYPE_CHECKING:
     from lakehouse.features.online import Materialized, Occupancy, Parity
 
 
-def build_online_assets(contracts: Contracts, manifest_path: Path) -> list[dg.AssetsDefinition]:
+def build_online_assets(contracts: Contracts, manifest_path: Path, views: Iterable[FeatureView]) -> list[dg.AssetsDefinition]:
     """One step per feature view that says `online: true`."""
     manifest = loads(manifest_path.read_bytes())
     nodes = {node: domain for node, domain in domains_of(manifest, contracts).items() if node in manifest["nodes"]}
     groups = {table_of(manifest["nodes"][node]): domain for node, domain in nodes.items()}
-    views = feature_views(manifest, contracts).values()
     return [_online(view, groups.get(view.table)) for view in views if view.online]
 
 

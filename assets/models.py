@@ -1,6 +1,6 @@
 """Models as assets: the training set and the trained model in one step, the predictions in another."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +10,7 @@ from assets import plots
 from assets.metadata import data_version, inputs_table, records_table, table_metadata
 from assets.naming import asset_key, owners, slug
 from lakehouse.contracts import Contracts, ModelContract, Severity
+from lakehouse.features import FeatureView, view_tables
 from lakehouse.pipeline.dagster_log import WAITING
 from lakehouse.pipeline.workspace import Workspace
 
@@ -21,9 +22,9 @@ MINIMUMS = "metrics_reach_their_minimums"
 BASELINE = "model_beats_its_baseline"
 
 
-def build_model_assets(contract: ModelContract, contracts: Contracts) -> list[dg.AssetsDefinition]:
-    """Training and prediction of one model contract."""
-    inputs = [asset_key(contract.label_table), *(dg.AssetKey(["features", view]) for view in contract.feature_views)]
+def build_model_assets(contract: ModelContract, contracts: Contracts, views: Mapping[str, FeatureView]) -> list[dg.AssetsDefinition]:
+    """Training and prediction of one model contract, after the tables of its views."""
+    inputs = [asset_key(table) for table in (contract.label_table, *view_tables(contract.feature_views, views))]
     group = slug(contracts.dataset(contract.dataset).domain)
     return [_training(contract, inputs, group), _predictions(contract, inputs, group)]
 

@@ -12,6 +12,7 @@ from lakehouse.features.training_set import (
     relation,
     target_columns,
     training_set,
+    view_tables,
 )
 from lakehouse.features.views import FeatureView, feature_views, find_view
 
@@ -35,4 +36,5 @@ __all__ = [
     "relation",
     "target_columns",
     "training_set",
+    "view_tables",
 ]

@@ -64,6 +64,20 @@ def feature_source(contract: ModelContract, views: Mapping[str, FeatureView]) ->
     return FeatureSource(contract, tuple(find_view(views, name) for name in contract.feature_views))
 
 
+def view_tables(names: Iterable[str], views: Mapping[str, FeatureView]) -> tuple[str, ...]:
+    """The tables of views, under whatever names they are called (`customer_activity@2`); one that nobody declares is taken by its name.
+
+    That there is no such view is said by whoever reads it: it must not keep others from their work.
+    """
+    tables: dict[str, None] = {}
+    for name in names:
+        try:
+            tables[find_view(views, name).table] = None
+        except FeatureError:
+            tables[f"features.{name.removeprefix('features.')}"] = None
+    return tuple(tables)
+
+
 def described(source: FeatureSource, con: "duckdb.DuckDBPyConnection") -> FeatureSource:
     """The same with the columns that its tables have in this session."""
     columns: dict[str, dict[str, str]] = {}

@@ -162,10 +162,12 @@ def _serve(state: _Run, usable: Sequence[DatasetContract]) -> None:
 
 
 def _learn(state: _Run, contract: ModelContract, usable: Sequence[DatasetContract]) -> ModelOutcome | None:
+    from lakehouse.features import view_tables
     from lakehouse.learning import predict_batch, train
+    from lakehouse.learning.sources import declared_views
 
     workspace, name = state.workspace, contract.name
-    inputs = [contract.label_table, *(f"features.{view}" for view in contract.feature_views)]
+    inputs = [contract.label_table, *view_tables(contract.feature_views, declared_views(workspace.settings, contract))]
     if contract.dataset not in {one.name for one in usable} or not all(workspace.lake.exists(table) for table in inputs):
         return None
     if state.blocked(inputs):

@@ -15,6 +15,7 @@ from lakehouse.features import (
     prediction_set,
     target_columns,
     training_set,
+    view_tables,
 )
 
 
@@ -88,6 +89,9 @@ def test_versions_of_a_view_stand_side_by_side():
         newest
     ] * 3
     assert [find_view(views, name) for name in ("customer_features@1", "customer_features.v1", "customer_features_v1")] == [older] * 3
+    # A model of one version comes after that version's table; a view that nobody declares keeps nobody else from their work.
+    asked = ["customer_features@1", "customer_features", "features.customer_features_v2", "visits"]
+    assert view_tables(asked, views) == ("features.customer_features_v1", "features.customer_features_v2", "features.visits")
     assert output_names([JoinedView(older, "a", ("id", "x"), ("x",)), JoinedView(newest, "b", ("id", "x"), ("x",))]) == {
         ("customer_features_v1", "x"): "customer_features_v1__x",
         ("customer_features_v2", "x"): "customer_features_v2__x",
