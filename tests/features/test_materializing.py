@@ -6,6 +6,7 @@ import sys
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import duckdb
 import pytest
 from hypothesis import given, seed, settings
 from hypothesis import strategies as st
@@ -14,7 +15,7 @@ from lakehouse.crashpoints import VARIABLE
 from lakehouse.errors import FeatureError, TableNotFound
 from lakehouse.features import FeatureView, JoinedView, newest_sql
 from lakehouse.features.online import OnlineFeatures, OnlineStoreFull, Origin, ViewState, evict, materialize, occupancy
-from lakehouse.features.online.rows import Packed
+from lakehouse.features.online.rows import Packed, Typed, key_of, key_sql
 from lakehouse.features.online.sqlite_store import SqliteStore
 from lakehouse.tables import Lake
 from tests.features.conftest import NOW, STAMP, TABLE, VIEW, days, rows_sql
@@ -313,9 +314,33 @@ def test_keys_are_the_same_from_sql_and_from_python(lake, con, store):
         typed = dict(zip(entity, key, strict=True))
         for asked in (typed, {name: str(value) for name, value in typed.items()}):
             assert features.get("pairs", [asked], now=NOW)[0].values == {"x": x}
-    lake.overwrite(con, "features.floats", "SELECT 1.5::DOUBLE AS id, 2 AS x", stamp=STAMP)
+    lake.overwrite(con, "features.lists", "SELECT [1] AS id, 2 AS x", stamp=STAMP)
     with pytest.raises(FeatureError, match="can't be the key of an online store"):
-        materialize(lake, store, FeatureView("floats", "features.floats", ("id",)), now=NOW)
+        materialize(lake, store, FeatureView("lists", "features.lists", ("id",)), now=NOW)
+
+
+@pytest.mark.parametrize("kind", ["DOUBLE", "FLOAT"])
+def test_a_number_with_a_fraction_is_a_key_too(lake, con, store, kind):
+    """What a program wrote as 42.0 is asked for as 42; and both zeros are one."""
+    given = [42.0, 0.1, -2.5e-7, 1e16, 123456789.125, float("inf"), float("nan"), -0.0]
+    values = ", ".join(f"(CAST('{number}' AS {kind}), {place})" for place, number in enumerate(given))
+    lake.overwrite(con, "features.floats", f"SELECT * FROM (VALUES {values}) AS v(id, x)", stamp=STAMP)
+    materialize(lake, store, FeatureView("floats", "features.floats", ("id",)), now=NOW)
+    features = OnlineFeatures(store)
+    for asked in (given, map(str, given), [42, "0.10", "-0.00000025", 10**16, "1.23456789125e8", "Infinity", "NaN", 0]):
+        found = features.get("floats", [{"id": one} for one in asked], now=NOW)
+        assert [one.values["x"] for one in found] == list(range(len(given)))
+    with pytest.raises(FeatureError, match="can't be"):
+        features.get("floats", [{"id": "many"}], now=NOW)
+
+
+@settings(max_examples=100)
+@given(numbers=st.lists(st.floats(allow_nan=False), min_size=20, max_size=20))
+def test_numbers_have_one_text_in_sql_and_in_python(numbers):
+    column = (Typed("id", "DOUBLE"),)
+    values = ", ".join(f"('{number!r}'::DOUBLE)" for number in numbers)
+    found = duckdb.sql(f"SELECT {key_sql('v', column)} FROM (VALUES {values}) AS v(id)").fetchall()
+    assert [key for (key,) in found] == [key_of("v", column, {"id": number}) for number in numbers]
 
 
 def test_a_view_without_a_table_or_columns_is_named(lake, con, store):

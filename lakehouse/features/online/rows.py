@@ -96,10 +96,19 @@ def key_sql(view: str, entity: Sequence[Typed], *, prefix: str = "") -> str:
     for place, column in enumerate(entity):
         _require_key_type(view, column)
         name = f"{prefix}{place}" if prefix else quote_identifier(column.name)
-        texts.append(f"CAST({f'epoch_us({name})' if column.type in (_NAIVE, _AWARE) else name} AS VARCHAR)")
+        texts.append(_key_text_sql(name, column.type))
     if len(texts) == 1:
         return f"encode({texts[0]})"
     return f"encode({' || '.join(f'strlen({text}) || {chr(39)}:{chr(39)} || {text}' for text in texts)})"
+
+
+def _key_text_sql(name: str, kind: str) -> str:
+    if kind in (_NAIVE, _AWARE):
+        return f"CAST(epoch_us({name}) AS VARCHAR)"
+    if kind in _FLOATS:
+        # As Python writes them; the two zeros are one, and so is what is no number.
+        return f"CASE WHEN isnan({name}) THEN 'nan' ELSE CAST(CAST({name} AS DOUBLE) + 0.0 AS VARCHAR) END"
+    return f"lower(hex({name}))" if kind == "BLOB" else f"CAST({name} AS VARCHAR)"
 
 
 def key_of(view: str, entity: Sequence[Typed], values: Mapping[str, Any]) -> bytes:
@@ -137,7 +146,7 @@ def entity_of(entity: Sequence[Typed], key: bytes) -> tuple[str, ...] | None:
     return tuple(texts) if len(texts) == len(entity) else None
 
 
-def _key_text(view: str, column: Typed, value: Any) -> str:
+def _key_text(view: str, column: Typed, value: Any) -> str:  # noqa: PLR0911 - one line per type.
     _require_key_type(view, column)
     try:
         if column.type == "VARCHAR":
@@ -150,22 +159,33 @@ def _key_text(view: str, column: Typed, value: Any) -> str:
             return {"true": "true", "false": "false"}[str(value).lower()]
         if column.type == "DATE":
             return (value if type(value) is date else date.fromisoformat(str(value)[:10])).isoformat()
+        if column.type in _FLOATS:
+            return repr(_as_float(column.type, value) + 0.0)
+        if column.type == "BLOB":
+            return (value if isinstance(value, bytes) else bytes.fromhex(value)).hex()
         if column.type in (_NAIVE, _AWARE):
             return str(microseconds(value if isinstance(value, datetime) else datetime.fromisoformat(str(value))))
         scale = int(column.type.rstrip(")").partition(",")[2] or 0)
         return f"{Decimal(str(value)).quantize(Decimal(1).scaleb(-scale)):f}"
-    except (ValueError, KeyError, InvalidOperation, OverflowError) as error:
+    except (ValueError, TypeError, KeyError, InvalidOperation, OverflowError) as error:
         problem = "is asked for an entity that can't be"
         raise FeatureError(f"feature view {view}: {column.name}", problem, expected=column.type, found=repr(value)) from error
 
 
+def _as_float(kind: str, value: Any) -> float:
+    """The number that a column of this type holds."""
+    number = float(value)
+    return float(struct.unpack("f", struct.pack("f", number))[0]) if kind == "FLOAT" else number
+
+
 def _require_key_type(view: str, column: Typed) -> None:
-    if column.type in {*_INTEGERS, "VARCHAR", "BOOLEAN", "DATE", _NAIVE, _AWARE} or column.type.startswith("DECIMAL"):
+    plain = {*_INTEGERS, *_FLOATS, "VARCHAR", "BOOLEAN", "DATE", "BLOB", _NAIVE, _AWARE}
+    if column.type in plain or (column.type.startswith("DECIMAL") and not column.type.endswith("]")):
         return
     raise FeatureError(
         f"feature view {view}: {column.name}",
         "can't be the key of an online store",
-        expected="text, a whole number, a decimal, a date or an instant",
+        expected="a single value: text, a number, a date, an instant",
         found=column.type,
         fix="Cast it in the dbt model, or say online: false",
     )
@@ -205,7 +225,7 @@ def encoded(view: str, feature: Typed, value: Any) -> Any:  # noqa: PLR0911 - on
     if kind in _INTEGERS and isinstance(value, int) and not isinstance(value, bool):
         return value
     if kind in _FLOATS and isinstance(value, int | float) and not isinstance(value, bool):
-        number = struct.unpack("f", struct.pack("f", value))[0] if kind == "FLOAT" else float(value)
+        number = _as_float(kind, value)
         return number if math.isfinite(number) else str(number)
     if (kind == "BOOLEAN" and isinstance(value, bool)) or (kind == "VARCHAR" and isinstance(value, str)):
         return value
