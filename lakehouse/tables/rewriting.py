@@ -8,7 +8,6 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
 from typing import Any
 
 import duckdb
@@ -20,6 +19,7 @@ from lakehouse.sql import quote_identifier
 from lakehouse.tables.damage import telling
 from lakehouse.tables.feed import CHANGE_FOLDER, CHANGE_TYPE, changes_sql, has_feed, is_worth_a_file
 from lakehouse.tables.operations import check_same_partition, evolved, made, skipped
+from lakehouse.tables.pruning import may_hold
 from lakehouse.tables.retrying import wait_after_conflict
 from lakehouse.tables.snapshot import FILE_COLUMN, DataFile, Snapshot
 from lakehouse.tables.sources import Source, align, check_constraints, check_partition, inner, prepare_source
@@ -307,7 +307,7 @@ def _keep_missing(source: Source, aligned: Source, columns: Sequence[TableColumn
 
 
 def _touched_files(con: duckdb.DuckDBPyConnection, snapshot: Snapshot, affected: Affected) -> Touched:
-    candidates = [file for file in snapshot.files if _may_hold(file, affected.bounds)]
+    candidates = [file for file in snapshot.files if may_hold(file, affected.bounds)]
     if not candidates:
         return Touched([], 0)
     scan = snapshot.scan_sql(con, files=[file.uri for file in candidates], with_file=True)
@@ -315,25 +315,6 @@ def _touched_files(con: duckdb.DuckDBPyConnection, snapshot: Snapshot, affected:
     found = con.execute(f"SELECT {column}, count(*) FROM {inner(scan)} t WHERE {affected.condition} GROUP BY 1").fetchall()
     by_uri = {file.uri: file for file in candidates}
     return Touched([by_uri[uri] for uri, _ in found], sum(rows for _, rows in found))
-
-
-def _may_hold(file: DataFile, bounds: dict[str, tuple[Any, Any]]) -> bool:
-    """False if the log's bounds say that no row of the file can have a key between the source's lowest and highest."""
-    for name, (lowest, highest) in bounds.items():
-        is_partition = f"partition.{name}" in file.facts
-        low = _comparable(file.facts.get(f"partition.{name}" if is_partition else f"min.{name}"))
-        high = low if is_partition else _comparable(file.facts.get(f"max.{name}"))
-        if low is None or high is None or type(low) is not type(lowest) or type(high) is not type(highest):
-            continue
-        # Some engines cut a timestamp's upper bound to milliseconds.
-        slack = timedelta(milliseconds=1) if isinstance(high, datetime) else None
-        if low > highest or (high + slack if slack else high) < lowest:
-            return False
-    return True
-
-
-def _comparable(value: Any) -> Any:
-    return value.replace(tzinfo=None) if isinstance(value, datetime) else value
 
 
 def _key_bounds(con: duckdb.DuckDBPyConnection, source: Source, key: Sequence[str]) -> dict[str, tuple[Any, Any]]:

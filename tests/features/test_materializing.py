@@ -65,6 +65,39 @@ def test_only_what_has_changed_is_written(lake, con, store):
     assert served(store, 7, 9) == [(71.0, "gold", "table"), (None, "none", "none")]
 
 
+def test_what_is_read_grows_with_what_has_changed(lake, con, store):
+    """Of six files those are read that reach to when something changed, and of them those that may have the entity."""
+    fill(lake, con)
+    for month in range(6):
+        rows = [(number, 100 - month, 100 - month, month, "x") for number in range(50 + month, 100)]
+        lake.append(con, TABLE, rows_sql(*rows), stamp=STAMP)
+    view = replace(VIEW, ttl_s=None)
+    materialize(lake, store, view, now=NOW)
+
+    def update(*, now=NOW):
+        done = materialize(lake, store, view, now=now)
+        assert not done.is_whole
+        return done.files_read
+
+    assert update() == 0
+    # As new as anything: the others can't have a newer row.
+    lake.append(con, TABLE, rows_sql((70, 1, 1, 50, "new")), stamp=STAMP)
+    assert update() == 1
+    # Late, after the third: what is younger is looked at too.
+    lake.append(con, TABLE, rows_sql((80, 97.5, 1, 60, "late")), stamp=STAMP)
+    assert update() == 4
+    # So old that any file may have a newer row, but few have such numbers.
+    lake.append(con, TABLE, rows_sql((50, 200, 200, 1, "long ago"), (51, -3, -3, 9, "to come")), stamp=STAMP)
+    assert update() == 3
+    lake.delete(con, TABLE, "id = 60 AND spent = 5", stamp=STAMP)
+    lake.delete(con, TABLE, "id = 61", stamp=STAMP)
+    assert update() >= 1
+    found = [(50.0, "new", "table"), (5.0, "x", "table"), (0.0, "x", "table"), (4.0, "x", "table"), (None, "none", "none")]
+    assert served(store, 70, 80, 50, 60, 61, view=view) == found
+    assert update(now=days(-4)) == 1
+    assert served(store, 51, now=days(-4), view=view) == [(9.0, "to come", "table")]
+
+
 def test_time_alone_brings_rows_in(lake, con, store):
     fill(lake, con, (1, 9, 9, 10, "basic"), (1, -2, -2, 20, "gold"), (2, 3, -4, 30, "gold"))
     materialize(lake, store, VIEW, now=NOW)

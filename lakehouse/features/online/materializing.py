@@ -8,7 +8,7 @@ meanwhile.
 
 import json
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from lakehouse.crashpoints import Point, reached
 from lakehouse.errors import ConcurrentWrite, ErasedMeanwhile, StorageError, TableNotFound
 from lakehouse.features.online.capacity import require_room
+from lakehouse.features.online.newest import CHANGED_AT, effective, instants, newest_of_changed, rows_between
 from lakehouse.features.online.rows import EPOCH, NEVER, Packed, key_sql, microseconds, pack, payload_sql
 from lakehouse.features.online.state import Shape, ViewState
 from lakehouse.features.online.store import OnlineStore
@@ -28,6 +29,7 @@ from lakehouse.tables import Lake, TableName
 if TYPE_CHECKING:
     from lakehouse.tables import Session
     from lakehouse.tables.changes import Changes
+    from lakehouse.tables.snapshot import Snapshot
 
 _CHUNK = 20_000
 _ATTEMPTS = 5
@@ -46,6 +48,7 @@ class Materialized:
         removed: entities that the table has no row of any more.
         is_whole: everything was written, in a lane of its own.
         why: what made it so.
+        files_read: of the table, to find the newest rows of what has changed; None where everything was written.
     """
 
     view: str
@@ -57,6 +60,7 @@ class Materialized:
     removed: int
     is_whole: bool
     why: str
+    files_read: int | None = None
 
     @property
     def is_unchanged(self) -> bool:
@@ -118,7 +122,11 @@ class _Source:
     shape: Shape
     joined: JoinedView
     identity: str
-    version: int
+    snapshot: "Snapshot"
+
+    @property
+    def version(self) -> int:
+        return self.snapshot.version
 
 
 def _attempt(turn: _Turn, *, why: str | None) -> Materialized | None:
@@ -130,7 +138,7 @@ def _attempt(turn: _Turn, *, why: str | None) -> Materialized | None:
         shape = Shape.of(view, columns)
         features = tuple(one.name for one in shape.features)
         joined = JoinedView(view, relation(view.table), tuple(columns), features, default_literals(view, columns))
-        source = _Source(session, shape, joined, str(snapshot.delta.metadata().id), snapshot.version)
+        source = _Source(session, shape, joined, str(snapshot.delta.metadata().id), snapshot)
         why = why or _why_whole(state, source)
         if state is None or why is not None:
             return _write_whole(turn, source, why or "it had not been materialized")
@@ -206,29 +214,18 @@ def _forget_pushed_of_gone(store: OnlineStore, state: ViewState, lane: str) -> N
 def _update(turn: _Turn, source: _Source, state: ViewState, changes: "Changes") -> Materialized | None:
     store, view, con = turn.store, turn.view, source.session.con
     as_of_us = max(turn.now_us, state.as_of_us)
-    entity = ", ".join(map(quote_identifier, view.entity))
-    parts = [f"SELECT {entity} FROM ({changes.scan_sql(con)})"] if changes.files else []
+    parts = [f"FROM ({changes.scan_sql(con)})"] if changes.files else []
     if state.next_us is not None and state.next_us <= as_of_us:
         # Nothing was written, but time has passed.
-        instant = _effective(view)
-        between = f"{instant} > {quote_literal(_instant(state.as_of_us))} AND {instant} <= {quote_literal(_instant(as_of_us))}"
-        parts.append(f"SELECT {entity} FROM {source.joined.relation} WHERE {between}")
+        parts.append(rows_between(con, source.snapshot, view, _instant(state.as_of_us), _instant(as_of_us)))
     counted = _Counted()
-    written = 0
+    written = files_read = 0
     if parts:
-        whole = " AND ".join(f"{quote_identifier(column)} IS NOT NULL" for column in view.entity)
-        con.execute(f"CREATE OR REPLACE TEMP TABLE {_CHANGED} AS SELECT DISTINCT {entity} FROM ({' UNION ALL '.join(parts)}) WHERE {whole}")
-        changed = JoinedView(
-            view,
-            f"(SELECT * FROM {source.joined.relation} SEMI JOIN {_CHANGED} USING ({entity}))",
-            source.joined.columns,
-            source.joined.features,
-            source.joined.defaults,
-        )
+        _note_changed(turn, source, parts, as_of_us)
         keys = ", ".join(f"{quote_identifier(column)} AS __e{place}" for place, column in enumerate(view.entity))
         same = ", ".join(f"__e{place}" for place in range(len(view.entity)))
         # An entity that has no row any more comes without features.
-        found = newest_sql(changed, at=_instant(as_of_us))
+        found, files_read = newest_of_changed(con, source.snapshot, source.joined, _CHANGED, _instant(as_of_us))
         sql = f"SELECT * FROM (SELECT {keys} FROM {_CHANGED}) LEFT JOIN (SELECT true AS __is_there, * FROM ({found})) USING ({same})"
         rows = _packed(turn, source, f"SELECT {_columns(source, is_there='__is_there')} FROM ({sql})", as_of_us, counted)
         written = _put_changed(store, state, rows)
@@ -240,7 +237,33 @@ def _update(turn: _Turn, source: _Source, state: ViewState, changes: "Changes") 
     if not _advance(store, view.name, turn.text, new):
         return None
     return Materialized(
-        view.name, view.table, source.version, state.version, counted.rows, written, counted.gone, is_whole=False, why="what has changed"
+        view.name,
+        view.table,
+        source.version,
+        state.version,
+        counted.rows,
+        written,
+        counted.gone,
+        is_whole=False,
+        why="what has changed",
+        files_read=files_read,
+    )
+
+
+def _note_changed(turn: _Turn, source: _Source, parts: Sequence[str], as_of_us: int) -> None:
+    """Make the table of entities of which a row has changed, or has become true or known, with when the newest of these was true."""
+    view = turn.view
+    columns = [*view.entity, *(column for column in (view.event_timestamp, view.known_timestamp) if column)]
+    listed = ", ".join(map(quote_identifier, dict.fromkeys(columns)))
+    entity = ", ".join(map(quote_identifier, view.entity))
+    whole = " AND ".join(f"{quote_identifier(column)} IS NOT NULL" for column in view.entity)
+    at = "NULL::TIMESTAMPTZ"
+    if view.event_timestamp:
+        is_seen = " AND ".join(f"{one} <= {quote_literal(_instant(as_of_us))}" for one in instants(view))
+        at = f"max({instants(view)[0]}) FILTER ({is_seen})"
+    rows = " UNION ALL ".join(f"SELECT {listed} {part}" for part in parts)
+    source.session.con.execute(
+        f"CREATE OR REPLACE TEMP TABLE {_CHANGED} AS SELECT {entity}, {at} AS {CHANGED_AT} FROM ({rows}) WHERE {whole} GROUP BY {entity}"
     )
 
 
@@ -279,9 +302,8 @@ def _new_state(turn: _Turn, source: _Source, *, lane: str, as_of_us: int) -> Vie
     view, con, shape = turn.view, source.session.con, source.shape
     later = None
     if view.event_timestamp or view.known_timestamp:
-        instant, limit = _effective(view), quote_literal(_instant(as_of_us))
-        query = f"SELECT epoch_us(min({instant})) FROM {source.joined.relation} WHERE {instant} > {limit}"
-        later = con.execute(query).fetchall()[0][0]
+        rows = rows_between(con, source.snapshot, view, _instant(as_of_us), None)
+        later = con.execute(f"SELECT epoch_us(min({effective(view)})) {rows}").fetchall()[0][0]
     defaults = ", ".join(
         f"{source.joined.defaults.get(one.name, f'CAST(NULL AS {one.type})')} AS {quote_identifier(one.name)}" for one in shape.features
     )
@@ -339,12 +361,6 @@ def _packed(turn: _Turn, source: _Source, sql: str, as_of_us: int, counted: _Cou
 def _require_nobody_erased(turn: _Turn, source: _Source) -> None:
     """An erasure looks through the store after its mark: what was read before the mark must not come there afterwards."""
     turn.lake.erasures.check(source.session.con, TableName.parse(turn.view.table))
-
-
-def _effective(view: FeatureView) -> str:
-    """SQL of the instant from which a row is both true and known."""
-    times = [f"CAST({quote_identifier(column)} AS TIMESTAMPTZ)" for column in (view.event_timestamp, view.known_timestamp) if column]
-    return times[0] if len(times) == 1 else f"greatest({', '.join(times)})"
 
 
 def _instant(microseconds: int) -> datetime:
