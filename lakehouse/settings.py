@@ -71,6 +71,7 @@ class Settings(BaseSettings):
     settle_s: float = Field(default=1.0, ge=0, description="A landing file must rest unchanged this long to be read.")
     schedule_main: str = Field(default="0 2 * * 0", description="Cron, UTC.")
     schedule_fetch: str = Field(default="*/15 * * * *", description="Cron, UTC.")
+    schedule_exports: str = Field(default="0 */4 * * *", description="Cron, UTC, of looks at the `s3://` places that contracts name.")
     schedule_quality: str = Field(default="0 1 * * *", description="Cron, UTC.")
     schedule_performance: str = Field(default="0 3 * * *", description="Cron, UTC.")
     schedule_archive: str = Field(default="0 5 * * 0", description="Cron, UTC.")

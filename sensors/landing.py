@@ -165,7 +165,8 @@ def _landing_sensor(contract: DatasetContract, settings: Settings) -> dg.SensorD
     def landing_file_arrived(context: dg.SensorEvaluationContext, workspace: dg.ResourceParam[Workspace]) -> dg.RunRequest | dg.SkipReason:
         from lakehouse.ingest import pending
 
-        found = pending(workspace.lake, contract, settings=workspace.settings)
+        # What a contract names in a bucket is looked at by schedule: listing it is not free.
+        found = pending(workspace.lake, contract, settings=workspace.settings, exports=False)
         digests = [file.content for file in found.ready]
         instance = context.instance
         return decide(

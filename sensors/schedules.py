@@ -45,19 +45,20 @@ def build_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
 
 
 def build_fetch_schedules(datasets: Iterable[DatasetContract], settings: Settings) -> list[dg.ScheduleDefinition]:
-    """One schedule per dataset whose rows are fetched from a database: nothing else tells that there are new ones."""
-    from lakehouse.pipeline.fetching import tables_of
+    """One schedule per dataset that comes from a database or from exports to a bucket: nothing else tells that there is something new."""
+    from lakehouse.pipeline.fetching import looks
 
     return [
         dg.ScheduleDefinition(
             name=f"{contract.name}_fetch_schedule",
             target=data_downstream_of(contract.raw, contract.quarantine),
-            cron_schedule=settings.schedule_fetch,
+            cron_schedule=list(places) if len(places) > 1 else next(iter(places)),
             execution_timezone="UTC",
             default_status=dg.DefaultScheduleStatus.RUNNING,
-            description=f"Fetches what is new in {', '.join(table.name for table in tables)}, ingests it, and brings everything downstream "
-            f"up to date, at `{settings.schedule_fetch}` UTC.",
+            description="Ingests what is new and brings everything downstream up to date: "
+            + "; ".join(f"{', '.join(found)} at `{cron}` UTC" for cron, found in places.items())
+            + ".",
         )
         for contract in datasets
-        if (tables := tables_of(contract, settings))
+        if (places := looks(contract, settings))
     ]

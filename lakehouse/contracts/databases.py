@@ -6,9 +6,10 @@ from typing import Any
 
 from lakehouse.contracts.objects import Column
 from lakehouse.contracts.references import Blame, Place
+from lakehouse.contracts.schedules import EXPECTED, is_cron
 
 _TYPES = frozenset({"postgres", "postgresql"})
-_KNOWN = ("table", "watermark", "overlap", "deletedAs", "user", "sslmode")
+_KNOWN = ("table", "watermark", "overlap", "deletedAs", "user", "sslmode", "schedule")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,7 @@ class SourceTable:
         watermark: the contract's column that grows with every change of a row; None compares whole snapshots.
         overlap: how far behind the newest watermark a later look begins, in seconds or, of whole numbers, in their unit.
         deleted_as: the contract's column that is true for a row that is gone; None tells how many there are and adds no row.
+        schedule: cron, in UTC, of looks at it; None leaves it to the settings.
     """
 
     server: str
@@ -37,6 +39,7 @@ class SourceTable:
     watermark: str | None = None
     overlap: float | None = None
     deleted_as: str | None = None
+    schedule: str | None = None
 
     @property
     def address(self) -> str:
@@ -87,6 +90,7 @@ def source_tables(
                 watermark=watermark,
                 overlap=_overlap(custom.get("overlap"), place, blame),
                 deleted_as=deleted_as,
+                schedule=cron_of(custom.get("schedule"), place, blame),
             )
         )
         _check_deleted(found[-1], columns, place, blame)
@@ -118,6 +122,19 @@ def _overlap(value: Any, place: Place, blame: Blame) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e15:
         raise blame(place, "overlap is no number", expected="seconds, or for whole numbers their unit, from 0", found=str(value))
     return float(value)
+
+
+def cron_of(value: Any, place: Place, blame: Blame) -> str | None:
+    """When a server is looked at, as its contract says.
+
+    Raises:
+        ContractError: it is no cron expression.
+    """
+    if value is None:
+        return None
+    if not isinstance(value, str) or not is_cron(value):
+        raise blame(place, "has a schedule that can't be understood", expected=EXPECTED, found=str(value))
+    return value
 
 
 def _text(entry: Mapping[str, Any], name: str) -> str | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from lakehouse.contracts import document as documents
-from lakehouse.contracts.databases import source_tables
+from lakehouse.contracts.databases import cron_of, source_tables
 from lakehouse.contracts.objects import PROTECTIONS, Archiving, Column, DatasetContract, Landing, Pin, Protection, Rule, SchemaChanges
 from lakehouse.contracts.references import references
 from lakehouse.contracts.rules import column_rules, quality_rules, severity_of
@@ -316,6 +316,7 @@ class _Reader:
         known = {name: custom.pop(name, None) for name in ("delimiter", "quote", "escape", "sheet", "records", "decimal")}
         paths = _listed(custom.pop("paths", None)) or _listed(server.get("path") or server.get("location"))
         encodings = _listed(custom.pop("encoding", None)) or _listed(server.get("encoding"))
+        schedule = cron_of(custom.pop("schedule", None), ("servers", servers.index(server)), self.error)
         return Landing(
             paths=paths,
             format=server.get("format"),
@@ -329,6 +330,7 @@ class _Reader:
             decimal=str(known["decimal"] or "."),
             records=known["records"],
             options=custom,
+            schedule=schedule,
         )
 
     def _schema_changes(self, custom: dict[str, Any]) -> SchemaChanges:

@@ -201,6 +201,7 @@ class Landing:
         paths: globs; relative ones are under the dataset's landing folder.
         encodings: tried in this order.
         records: dotted path of the list of records inside a JSON document.
+        schedule: cron, in UTC, of looks at its `s3://` paths; None leaves it to the settings.
     """
 
     paths: tuple[str, ...] = ()
@@ -215,6 +216,12 @@ class Landing:
     decimal: str = "."
     records: str | None = None
     options: Mapping[str, Any] = field(default_factory=lambda: _EMPTY)
+    schedule: str | None = None
+
+    @property
+    def exports(self) -> tuple[str, ...]:
+        """The `s3://` paths: they are looked at by schedule."""
+        return tuple(path for path in self.paths if path.startswith("s3://"))
 
 
 @dataclass(frozen=True, slots=True)

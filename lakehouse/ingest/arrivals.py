@@ -81,8 +81,7 @@ def in_bucket(settings: Settings, dataset: str, globs: tuple[str, ...]) -> Itera
         for file in storage.walk(dataset):
             yield BucketFile.listed(storage, file)
     for glob in globs:
-        if glob.startswith("s3://"):
-            yield from matching(settings, glob)
+        yield from matching(settings, glob)
 
 
 def matching(settings: Settings, address: str) -> Iterator[BucketFile]:

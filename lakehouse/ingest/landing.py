@@ -48,17 +48,23 @@ class Pending:
     refused: tuple[tuple[Arrived, str], ...] = ()
 
 
-def pending(lake: Lake, contract: DatasetContract, *, settings: Settings) -> Pending:
+def pending(lake: Lake, contract: DatasetContract, *, settings: Settings, exports: bool = True) -> Pending:
     """Look at the landing folder; the costs are those of listing it and of reading files that have changed.
 
     Objects in a bucket are only listed: one that raw may have under another name is fetched when it is ingested.
+
+    Args:
+        lake: has the raw table.
+        contract: of the dataset.
+        settings: of the home.
+        exports: look at the `s3://` places of the contract too.
 
     Raises:
         StorageError: a bucket of the dataset can't be listed.
     """
     now_s = time.time()
     in_folder, settling_in_folder = split_settled(landing_files(contract, settings), settle_s=settings.settle_s, now_s=now_s)
-    objects = landing_objects(contract, settings)
+    objects = landing_objects(contract, settings, exports=exports)
     # An object appears whole. It rests like a file, for those who deliver in parts under one name.
     resting = [one for one in objects if not 0 <= now_s - one.modified.timestamp() < settings.settle_s]
     settled: list[Arrived] = [*in_folder, *resting]
@@ -109,7 +115,7 @@ def landing_files(contract: DatasetContract, settings: Settings) -> list[Path]:
     return list(dict.fromkeys(files))
 
 
-def landing_objects(contract: DatasetContract, settings: Settings) -> list[BucketFile]:
+def landing_objects(contract: DatasetContract, settings: Settings, *, exports: bool = True) -> list[BucketFile]:
     """Every object that has arrived for the dataset in a bucket, by key; relative globs of the contract say which names count.
 
     Raises:
@@ -118,7 +124,7 @@ def landing_objects(contract: DatasetContract, settings: Settings) -> list[Bucke
     wanted = [Path(glob).name for glob in contract.landing.paths if not Path(glob).is_absolute() and "://" not in glob]
     found = {
         file.address: file
-        for file in in_bucket(settings, contract.name, contract.landing.paths)
+        for file in in_bucket(settings, contract.name, contract.landing.exports if exports else ())
         if is_finished(Path(file.path)) and (not wanted or any(fnmatch(Path(file.path).name, name) for name in wanted))
     }
     return [found[address] for address in sorted(found)]

@@ -107,6 +107,19 @@ def tables_of(contract: DatasetContract, settings: Settings) -> "tuple[SourceTab
     return own + tuple(table for table in contract.databases if table.environment is None and table.server not in servers)
 
 
+def looks(contract: DatasetContract, settings: Settings) -> dict[str, list[str]]:
+    """When the dataset's sources are to be looked at, as nothing else tells that there is something new: places by cron, in UTC.
+
+    A source says when by its own `lakehouse.schedule`, else the settings do.
+    """
+    found: dict[str, list[str]] = {}
+    for table in tables_of(contract, settings):
+        found.setdefault(table.schedule or settings.schedule_fetch, []).append(f"{table.name} of {table.server}")
+    for address in contract.landing.exports:
+        found.setdefault(contract.landing.schedule or settings.schedule_exports, []).append(address)
+    return found
+
+
 @dataclass(slots=True)
 class _Told:
     """Tells how much has come."""

@@ -8,6 +8,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from assets.datasets import build_dataset_assets
 from lakehouse.contracts import DatasetContract
 from lakehouse.errors import StorageError
 from lakehouse.ingest import BucketFile, IngestReport, ingest, ingest_landing, pending
@@ -17,6 +18,8 @@ from lakehouse.pipeline.workspace import Workspace
 from lakehouse.settings import Settings
 from lakehouse.tables import Lake
 from lakehouse.tables.storage import Storage
+from resources.workspace import RESOURCE_KEY
+from sensors.schedules import build_fetch_schedules
 from tests.dagster.conftest import SURVEY, land_survey
 from tests.dagster.test_landing_sensor import Watched
 from tests.ingest.conftest import HEADER, people, rows_of, write_contract
@@ -159,6 +162,38 @@ def test_objects_are_named_by_address_prefix_and_glob(landed: Settings, bucket: 
     place = replace(people.landing, paths=(bucket.address("x/*.csv"),))
     waiting = pending(lake, replace(people, landing=place), settings=landed).ready
     assert [str(file.path).removeprefix(bucket.root + "/") for file in waiting] == ["x/b.csv", "x/deep/c.csv"]
+
+
+def test_exports_that_a_contract_names_are_looked_at_by_schedule(
+    landed: Settings, bucket: Storage, people: DatasetContract, now: datetime, instance: dg.DagsterInstance
+) -> None:
+    lake, workspace = Lake.from_settings(landed), Workspace(landed)
+    exported = replace(people, landing=replace(people.landing, paths=(bucket.address("exports/crm") + "/",)))
+    (schedule,) = build_fetch_schedules([exported], landed)
+    assert schedule.cron_schedule == "0 */4 * * *"
+    bucket.write("exports/crm/2026-01-01T00.csv", (HEADER + ROW.format(1) + ROW.format(2)).encode())
+    bucket.write("exports/crm/2026-01-01T04.csv.tmp", b"not yet")
+    # The sensor leaves it alone, and takes what arrives where it looks.
+    assert pending(lake, exported, settings=landed, exports=False).ready == ()
+    bucket.write("people/a.csv", (HEADER + ROW.format(9)).encode())
+    assert len(pending(lake, exported, settings=landed, exports=False).ready) == 1
+
+    def look() -> list[tuple[object, ...]]:
+        done = dg.materialize([build_dataset_assets(exported)], instance=instance, resources={RESOURCE_KEY: workspace})
+        assert done.success
+        return rows_of(lake, people.raw, "id, _file")
+
+    folder = bucket.address("exports/crm").removeprefix("s3://").partition("/")[2]
+    first = look()
+    assert [row[0] for row in first] == ["P1", "P2", "P9"]
+    assert first[0][1] == f"{folder}/2026-01-01T00.csv"
+    version = lake.version(people.raw)
+    assert look() == first
+    assert lake.version(people.raw) == version
+    # The next export has the old one once more, under another name, and one that is late under an earlier one.
+    bucket.write("exports/crm/2026-01-01T04.csv", (HEADER + ROW.format(1) + ROW.format(2)).encode())
+    bucket.write("exports/crm/2025-12-31T20.csv", (HEADER + ROW.format(3)).encode())
+    assert [row[0] for row in look()] == ["P1", "P2", "P3", "P9"]
 
 
 def test_a_landing_bucket_that_is_not_there_is_named(landed: Settings, people: DatasetContract) -> None:

@@ -118,6 +118,10 @@ def test_dagster_fetches_by_schedule(database: PostgresDatabase, with_contract: 
     workspace = Workspace.load()
     (schedule,) = build_fetch_schedules(workspace.contracts.datasets.values(), workspace.settings)
     assert (schedule.name, schedule.cron_schedule) == ("payments_fetch_schedule", "*/15 * * * *")
+    with_contract(BY_TIME + ", {property: lakehouse.schedule, value: 0 6 * * mon-fri}")
+    own = Workspace.load()
+    (schedule,) = build_fetch_schedules(own.contracts.datasets.values(), own.settings)
+    assert (schedule.cron_schedule, "payments of" in (schedule.description or "")) == ("0 6 * * mon-fri", True)
     assets = build_dataset_assets(workspace.contracts.dataset("payments"))
     assert dg.materialize([assets], resources={RESOURCE_KEY: workspace_resource(workspace)}).success
     assert raw("id") == [(1,)]
