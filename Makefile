@@ -40,7 +40,7 @@ test: $(INSTALLED) lint ## Lint, type-check and run the tests
 .PHONY: test-all
 test-all: $(INSTALLED) lint ## The same with the slow tests and those that need servers
 	$(BIN)/python -m tests.servers
-	$(PYTEST)
+	LAKEHOUSE_TEST_MANY_EXAMPLES=1 $(PYTEST)
 
 .PHONY: test-servers
 test-servers: $(INSTALLED) ## Run the tests that need real servers (S3, PostgreSQL, Redis, Kafka), which it installs where it may and starts

@@ -18,6 +18,7 @@ from lakehouse.features.online import OnlineFeatures, OnlineStoreFull, Origin, V
 from lakehouse.features.online.rows import Packed, Typed, key_of, key_sql
 from lakehouse.features.online.sqlite_store import SqliteStore
 from lakehouse.tables import Lake
+from tests.examples import examples
 from tests.features.conftest import NOW, STAMP, TABLE, VIEW, days, rows_sql
 
 
@@ -367,7 +368,7 @@ def test_a_number_with_a_fraction_is_a_key_too(lake, con, store, kind):
         features.get("floats", [{"id": "many"}], now=NOW)
 
 
-@settings(max_examples=100)
+@examples(10, many=100)
 @given(numbers=st.lists(st.floats(allow_nan=False), min_size=20, max_size=20))
 def test_numbers_have_one_text_in_sql_and_in_python(numbers):
     column = (Typed("id", "DOUBLE"),)
@@ -403,7 +404,7 @@ step = st.one_of(
 )
 
 
-@settings(max_examples=8)
+@examples(4, many=8)
 @given(steps=st.lists(step, min_size=3, max_size=8))
 def test_however_it_came_there_the_store_has_what_the_table_has(tmp_path_factory, steps):
     check_the_store(tmp_path_factory, steps)
@@ -451,7 +452,9 @@ materialize(Lake(sys.argv[1]), SqliteStore(Path(sys.argv[2])), VIEW, now=NOW)
 """
 
 
-@pytest.mark.parametrize("is_first", [True, False], ids=["everything", "what has changed"])
+@pytest.mark.parametrize(
+    "is_first", [pytest.param(True, id="everything", marks=pytest.mark.slow), pytest.param(False, id="what has changed")]
+)
 def test_killed_and_run_again_it_is_as_if_nothing_had_been(lake, con, tmp_path, is_first):
     path = tmp_path / "features.db"
     store = SqliteStore(path)

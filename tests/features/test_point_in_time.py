@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from lakehouse.errors import FeatureError
 from lakehouse.features import FeatureView, JoinedView, default_literals, newest_sql, output_names, point_in_time_sql
+from tests.examples import examples
 
 DAY_0 = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -153,7 +154,7 @@ def check_a_history(con: duckdb.DuckDBPyConnection, spine: list[Row], views: lis
 histories = st.tuples(st.tuples(kinds, rows), st.tuples(kinds, rows)).map(list)
 
 
-@settings(max_examples=80)
+@examples(25, many=80)
 @given(spine=rows, views=histories)
 def test_every_label_gets_the_newest_value_that_was_true_and_known(con, spine, views):
     check_a_history(con, spine, views)
@@ -168,7 +169,7 @@ def test_two_thousand_histories_leak_nothing_of_the_future(con, spine, views):
     check_a_history(con, spine, views)
 
 
-@settings(max_examples=30)
+@examples(8, many=30)
 @given(history=rows, kind=kinds, data=st.data())
 def test_the_order_of_arrival_in_files_decides_nothing(con, history, kind, data):
     spine = [Row(entity, at, at, None) for entity in range(3) for at in range(7)]
