@@ -17,7 +17,19 @@ from lakehouse.ingest.erased import ErasedRows
 from lakehouse.ingest.keys import KeyWatch
 from lakehouse.ingest.limits import JudgedFile, check_limits
 from lakehouse.ingest.pieces import PiecewiseAppend
-from lakehouse.ingest.readers import Chunk, FileFormat, Others, Select, as_text, read_chunks, read_documents, scratch_folder, sniff
+from lakehouse.ingest.readers import (
+    Chunk,
+    FileFormat,
+    Others,
+    Select,
+    Small,
+    as_text,
+    plain_lines,
+    read_chunks,
+    read_documents,
+    scratch_folder,
+    sniff,
+)
 from lakehouse.ingest.readers.chunks import FILE_SHIFT, new_name
 from lakehouse.ingest.readers.encoding import UTF8
 from lakehouse.ingest.readers.formats import SLICE_BYTES
@@ -206,12 +218,18 @@ class BatchReader:
     def _together(self, outcomes: Sequence[FileOutcome]) -> None:
         groups: dict[tuple[tuple[str, ...], bool], _Group] = {}
         documents: dict[int, FileOutcome] = {}
+        by_line: dict[int, list[str]] = {}
+        sources = [column.source for column in self._contract.columns]
         for number, outcome in enumerate(outcomes):
             try:
                 shape = self._sniff(outcome)
-                if shape.format == "json" and shape.compression == "none" and shape.encoding in UTF8:
-                    documents[number] = outcome
-                    continue
+                if _is_json(shape) and shape.compression == "none" and shape.encoding in UTF8:
+                    lines = plain_lines(outcome.original.copy, sources) if shape.format == "ndjson" and self._others != "read" else None
+                    if lines is not None:
+                        by_line[number] = lines
+                    if lines is not None or shape.format == "json":
+                        documents[number] = outcome
+                        continue
                 with closing(self._chunks(outcome, shape, as_text)) as chunks:
                     for chunk in chunks:
                         matching = match_columns(self._contract, chunk.names)
@@ -221,13 +239,15 @@ class BatchReader:
             except FileRefused as error:
                 self._refuse_early(outcome, number, error, groups)
         if documents:
-            self._documents(documents, groups)
+            self._documents(documents, by_line, groups)
         for group in groups.values():
             self._judge_group(group)
             self._con.execute(f"DROP TABLE {quote_identifier(group.table)}")
 
-    def _documents(self, documents: dict[int, FileOutcome], groups: dict[tuple[tuple[str, ...], bool], _Group]) -> None:
-        """JSON documents, all in one reading."""
+    def _documents(
+        self, documents: dict[int, FileOutcome], by_line: dict[int, list[str]], groups: dict[tuple[tuple[str, ...], bool], _Group]
+    ) -> None:
+        """JSON documents, and files of one record per line, all in one reading."""
 
         def failed(first: int, error: FileRefused) -> None:
             number = first >> FILE_SHIFT
@@ -242,7 +262,7 @@ class BatchReader:
         with scratch_folder(self._settings.spill_dir) as scratch:
             pieces = read_documents(
                 self._con,
-                [(number << FILE_SHIFT, outcome.original.copy) for number, outcome in documents.items()],
+                [Small(number << FILE_SHIFT, one.original.copy, by_line.get(number)) for number, one in documents.items()],
                 sources=[column.source for column in self._contract.columns],
                 records=self._contract.landing.records,
                 scratch=scratch,

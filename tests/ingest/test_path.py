@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from lakehouse.contracts import DatasetContract
-from lakehouse.ingest import IngestReport, ingest_landing, path, pending, pending_files
+from lakehouse.ingest import IngestReport, ingest, ingest_landing, path, pending, pending_files
 from lakehouse.settings import Settings
 from lakehouse.tables import Lake
 from tests.ingest.conftest import HEADER, PEOPLE, rows_of
@@ -250,6 +250,39 @@ def test_many_small_files_are_one_version(lake: Lake, people: DatasetContract, l
     assert {(file.rows_read, file.rows_accepted) for file in report.files} == {(2, 2), (2, 1), (0, 0)}
     assert rows_of(lake, people.quarantine, "_file, _row, rules") == [("7.json", 1, ["age.maximum"])]
     assert len(rows_of(lake, people.raw)) == 57
+
+
+def test_small_files_of_records_are_read_together_as_each_alone(
+    lake: Lake, people: DatasetContract, load: Load, tmp_path: Path, settings: Settings, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = '{"id": "P1", "age": 30, "sex": "f"}\n'
+    contents = {
+        "plain": good + '{"id": "P2"}\n',
+        "no end": good + '{"id": "P2", "age": 300}',
+        "blank": "\n \t\n" + good + "\n" + '{"id": "P3"}\n\n{"id": "x"}\n',
+        "bad": good + '{"id": "P4"\nno json\n[1]\n"text"\n17\n{"id": "P5", "age": "é\u2028"}\n',
+        "twice": good + good,
+        "unknown": '{"id": "P6", "colour": "red", "age": {"years": 3}}\n' + good,
+        "windows": good.replace("\n", "\r\n") * 2,
+        "marked": "\ufeff" + good,
+        "empty": "",
+        "nothing": "\n\n",
+        "values": '1\n"a"\n',
+        "odd": good + '{"id": "P\x1f7"}\n' + '{"id": "P\\u00007"}\n',
+    }
+    files = []
+    for name, text in contents.items():
+        files.append(tmp_path / f"{name}.ndjson")
+        files[-1].write_bytes(text.encode())
+    files.append(tmp_path / "no text.ndjson")
+    files[-1].write_bytes(good.encode() + b'{"id": "P\xff"}\n{"id": "P\0"}\n' + good.encode())
+    together = load(people, *files)
+    assert lake.version(people.raw) == 0
+    monkeypatch.setattr("lakehouse.ingest.reading.plain_lines", lambda *_: None)
+    alone = Lake(tmp_path / "alone")
+    assert together.files == ingest(alone, people, files, settings=settings, run="r", now=now).files
+    for table, columns in ((people.raw, "* EXCLUDE (_batch)"), (people.quarantine, "_file, _row, record, level, rules, reasons")):
+        assert rows_of(lake, table, columns) == rows_of(alone, table, columns)
 
 
 def test_new_columns_follow_the_contract(lake: Lake, write_contract: Callable[..., DatasetContract], load: Load, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -75,9 +76,41 @@ def read_json(
             yield from _chunk(con, table, rejects, names=names, select=select, scratch=scratch, others=others)
 
 
+@dataclass(frozen=True, slots=True)
+class Small:
+    """A small file that is read together with others.
+
+    Attributes:
+        first: the number that its rows' numbers begin at.
+        lines: its records, where there is one per line; None where it is a document.
+    """
+
+    first: int
+    path: Path
+    lines: Sequence[str] | None = None
+
+
+def plain_lines(path: Path, sources: Sequence[str]) -> list[str] | None:
+    """The records of a small NDJSON file, one per line; None where it has to be read on its own.
+
+    That is a text with other ends of line or characters that need a closer look, and one whose records are only understood together: by
+    dotted names, which may be keys of their own, and by the name of a value.
+    """
+    if any("." in source or "[" in source or source == VALUE for source in sources):
+        return None
+    data = path.read_bytes()
+    if data.startswith(b"\xef\xbb\xbf") or any(sign in data for sign in (b"\r", b"\0", _NEVER.encode())):
+        return None
+    try:
+        lines = data.decode("utf-8").split("\n")
+    except UnicodeDecodeError:
+        return None
+    return [line for line in lines if line.strip(" \t")] or None
+
+
 def read_documents(
     con: duckdb.DuckDBPyConnection,
-    documents: Sequence[tuple[int, Path]],
+    documents: Sequence[Small],
     *,
     sources: Sequence[str],
     records: str | None,
@@ -85,19 +118,16 @@ def read_documents(
     failed: Callable[[int, FileRefused], None],
     others: Others = "ignore",
 ) -> Generator[Chunk]:
-    """The records of many small documents at once; each comes with a number that its rows' numbers begin at.
-
-    One that is no valid JSON is handed to `failed`, and the others are read.
-    """
+    """The records of many small files at once; a document that is no valid JSON is handed to `failed`, and the others are read."""
     table = new_name("lines")
     rows: list[Reject] = []
-    for first, path in documents:
+    for one in documents:
         try:
-            elements = list(_elements(path, path, records))
+            elements = list(_elements(one.path, one.path, records)) if one.lines is None else one.lines
         except FileRefused as error:
-            failed(first, error)
+            failed(one.first, error)
             continue
-        rows += [Reject(first + number, element, "") for number, element in enumerate(elements, start=1)]
+        rows += [Reject(one.first + number, element, "") for number, element in enumerate(elements, start=1)]
     try:
         _insert_rows(con, table, rows, scratch)
         yield from _chunk(con, table, [], names=tuple(sources), select=as_text, scratch=scratch, others=others)
