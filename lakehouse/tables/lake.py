@@ -388,8 +388,21 @@ class Lake(Upkeep, Versions):
         transaction: Transaction | None = None,
         evolve: bool = True,
         expect_version: int | None = None,
+        gone: str | None = None,
     ) -> Commit:
         """Delete the rows whose key is in the query, then insert all rows of the query, in one commit.
+
+        Args:
+            con: runs the query.
+            table: `layer.name`.
+            sql: a SELECT.
+            key: columns that say which rows go.
+            stamp: where the commit comes from.
+            partition_by: of a table that is not there yet.
+            transaction: done once.
+            evolve: new columns come into the table.
+            expect_version: of the table.
+            gone: a condition over the query's columns, written by a programmer: rows that satisfy it only say which keys go.
 
         Raises:
             SchemaMismatch: the key is no column, or a column can't be stored or does not fit.
@@ -398,7 +411,15 @@ class Lake(Upkeep, Versions):
         """
         intent = Intent("delete_insert", stamp, transaction, expect_version)
         return merge_rows(
-            self._writer(table, con), con, sql, key=_keys(key), is_unique=False, partition_by=partition_by, evolve=evolve, intent=intent
+            self._writer(table, con),
+            con,
+            sql,
+            key=_keys(key),
+            is_unique=False,
+            partition_by=partition_by,
+            evolve=evolve,
+            intent=intent,
+            gone=gone,
         )
 
     def replace_where(

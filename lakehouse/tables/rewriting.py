@@ -67,8 +67,9 @@ def merge_rows(
     partition_by: Sequence[str],
     evolve: bool,
     intent: Intent,
+    gone: str | None = None,
 ) -> Commit:
-    """Rows whose key is in the query go, the query's rows come.
+    """Rows whose key is in the query go, the query's rows come, but for those that satisfy `gone`.
 
     With `is_unique` it is a merge: each key may come once, and columns that the query lacks keep their value.
     """
@@ -92,9 +93,8 @@ def merge_rows(
             _refuse_duplicates(writer, con, source, key)
         match = " AND ".join(f"s.{quote_identifier(name)} IS NOT DISTINCT FROM t.{quote_identifier(name)}" for name in key)
         affected = Affected(f"EXISTS (SELECT 1 FROM {inner(source.sql)} s WHERE {match})", _key_bounds(con, source, key))
-        return _rewrite(
-            writer, con, source, affected, key=key if is_unique else (), partition_by=partition_by, evolve=evolve, intent=intent
-        )
+        come = source if gone is None else Source(f"SELECT * FROM {inner(source.sql)} WHERE ({gone}) IS NOT TRUE", source.columns)
+        return _rewrite(writer, con, come, affected, key=key if is_unique else (), partition_by=partition_by, evolve=evolve, intent=intent)
 
 
 @telling

@@ -164,6 +164,15 @@ def test_delete_insert_takes_every_row_of_the_query(lake: Lake, con: duckdb.Duck
     assert rows(lake, T) == [(1, "x"), (1, "x"), (2, "b")]
 
 
+def test_delete_insert_only_deletes_for_rows_that_say_so(lake: Lake, con: duckdb.DuckDBPyConnection, stamp: Stamp) -> None:
+    lake.append(con, T, "SELECT 1 AS id, 'a' AS name UNION ALL SELECT 2, 'b' UNION ALL SELECT 3, 'c'", stamp=stamp)
+    given = "SELECT * FROM (VALUES (1, 'x'), (2, NULL), (4, NULL)) AS v(id, name)"
+    commit = lake.delete_insert(con, T, given, key=["id"], stamp=stamp, gone="name IS NULL")
+    assert (commit.rows, rows(lake, T)) == (1, [(1, "x"), (3, "c")])
+    lake.delete_insert(con, T, "SELECT 1 AS id, NULL::VARCHAR AS name", key=["id"], stamp=stamp, gone="name IS NULL")
+    assert rows(lake, T) == [(3, "c")]
+
+
 def test_replace_where_and_delete(lake: Lake, con: duckdb.DuckDBPyConnection, stamp: Stamp) -> None:
     lake.append(con, T, "SELECT range AS id, range % 2 = 0 AS even FROM range(6)", stamp=stamp)
     lake.replace_where(con, T, "SELECT 100::BIGINT AS id, true AS even", where="even", stamp=stamp)
