@@ -35,6 +35,7 @@ from lakehouse.tables.snapshot import Snapshot
 from lakehouse.tables.spill import own_folder
 from lakehouse.transform.codes import BuildCodes, definition_in, is_build, mixed
 from lakehouse.transform.definitions import Definitions, digest_of
+from lakehouse.transform.increments import changes_since_built
 from lakehouse.transform.sources import PROVENANCE, raw_columns
 
 # These commands run the on-run-start hook, which registers what their selection needs; any other (show, compile, docs)
@@ -99,6 +100,7 @@ class Plugin(BasePlugin):
             "register": self._op_register,
             "register_all": self._op_register_all,
             "as_of": self._op_as_of,
+            "changes": self._op_changes,
             "contract": self._op_contract,
             "plan": self._op_plan,
             "compare": self._op_compare,
@@ -215,6 +217,11 @@ class Plugin(BasePlugin):
             instant = datetime.fromisoformat(version)
             version = self._lake.version_at(table, instant if instant.tzinfo else instant.replace(tzinfo=UTC))
         target.config["sql"] = self._lake.scan_sql(table, version=int(version), con=con)
+
+    def _op_changes(self, con: duckdb.DuckDBPyConnection, target: TargetConfig) -> None:
+        model, source = _table_of(target), TableName(*target.config["source"])
+        until, built = self._register(con, source), self._register(con, model)
+        target.config["sql"] = changes_since_built(self._lake, con, source, until, model=model, built=built)
 
     # Definitions
 
@@ -347,7 +354,7 @@ class Plugin(BasePlugin):
         elif strategy in {"merge", "snapshot"}:
             write = partial(lake.merge, key=key)
         elif strategy == "delete+insert":
-            write = partial(lake.delete_insert, key=key)
+            write = partial(lake.delete_insert, key=key, gone=request["gone"])
         elif strategy == "replace_where" and request["replace_where"]:
             write = partial(lake.replace_where, where=request["replace_where"])
         else:

@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -17,6 +17,7 @@ from lakehouse.transform import prepare
 from tests.commerce.conftest import Shop
 from tests.transform.conftest import put_raw
 
+FOLLOWING = ["stg_orders", "customer_days", "customer_activity", "customer_basket"]
 MODELS = ["stg_orders", "customer_days", "customer_activity", "customer_basket", "customer_outlook"]
 TABLES = ["analytics.customer_outlook", "features.customer_activity", "features.customer_basket"]
 START = datetime(2025, 1, 1)
@@ -77,6 +78,16 @@ def history(seed: int, count: int) -> list[Line]:
             )
         )
     return lines
+
+
+def moved(lines: Sequence[Line], *, seed: int) -> list[Line]:
+    """Later states of some lines: they turn out to be another customer's, or nobody's."""
+    chance = random.Random(seed)
+    return [
+        replace(line, customer=chance.choice(["7", *map(str, range(5))]), known=line.known + timedelta(days=chance.randrange(1, 20)))
+        for line in lines
+        if chance.random() < 0.1
+    ]
 
 
 def counted(lines: Sequence[Line], customer: str, day: date) -> dict[str, Any] | None:
@@ -140,7 +151,7 @@ def test_features_are_what_was_known_then(open_shop: Callable[[str], Shop]) -> N
 @pytest.mark.slow
 @pytest.mark.parametrize("pieces", [3, 12])
 def test_features_do_not_tell_in_what_order_lines_arrived(open_shop: Callable[[str], Shop], pieces: int) -> None:
-    lines = history(2, 120)
+    lines = [*history(2, 120), *moved(history(2, 120), seed=4)]
     whole, parts = open_shop("whole"), open_shop("parts")
     put(whole, lines, 1)
     whole.build(*MODELS)
@@ -163,6 +174,29 @@ def test_a_customer_without_news_is_not_written_again(open_shop: Callable[[str],
     assert written["customer_activity"] == len(shop.rows("features.customer_activity", "customer_id")) - len(
         [row for row in shop.rows("features.customer_activity", "customer_id") if row == ("b",)]
     )
+
+
+def test_who_loses_a_line_loses_what_was_made_of_it(open_shop: Callable[[str], Shop]) -> None:
+    shop = open_shop("moved")
+    lines = [
+        Line(who, who, START + timedelta(days=day), START + timedelta(days=day), 1, Decimal(2))
+        for who, day in (("a", 1), ("b", 5), ("c", 40))
+    ]
+    put(shop, lines, 1)
+    shop.build(*FOLLOWING)
+    put(shop, [replace(lines[0], customer="b", known=START + timedelta(days=42))], 2)
+    written = {node.name: node.rows for node in shop.build(*FOLLOWING).nodes}
+    tables = ["analytics.customer_days", "features.customer_activity", "features.customer_basket"]
+    found = {table: shop.rows(table) for table in tables}
+    assert {row[0] for rows in found.values() for row in rows} == {"b", "c"}
+    # Of the third customer no line is counted again; but time has passed, so there are moments more.
+    assert written["customer_days"] == 2
+    # Time alone: the third customer's day leaves windows.
+    put(shop, [Line("d", "d", START + timedelta(days=75), START + timedelta(days=75), 1, Decimal(2))], 3)
+    shop.build(*FOLLOWING)
+    found = {table: shop.rows(table) for table in tables}
+    shop.build(*FOLLOWING, full_refresh=True)
+    assert {table: shop.rows(table) for table in tables} == found
 
 
 @pytest.mark.slow

@@ -7,8 +7,11 @@
    the one that arrived last, however late it was repaired), text cleaned, and where each row came from. A dataset without a key keeps every row, under
    row_id. New batches alone are read after the first run: they compete with the rows already here that have their keys.
 
+   `newest` are expressions that say which row of a key is the newest, the first to decide first; then the values themselves do, so that
+   the order of arrival decides nothing.
+
    Configure the model that calls this as incremental, strategy merge, with unique_key=staging_key(dataset). #}
-{% macro stage_dataset(dataset) -%}
+{% macro stage_dataset(dataset, newest=none) -%}
   {% set relation = source('raw', dataset) %}
   {% if execute %}
     {% set contract = lakehouse_contract(dataset) %}
@@ -48,7 +51,13 @@ select * from competing
 qualify row_number() over (
     partition by {% for name in key %}{{ adapter.quote(name) }}{{ ', ' if not loop.last }}{% endfor %}
 
-    order by {% if contract.event_timestamp %}{{ adapter.quote(contract.event_timestamp) }} desc nulls last, {% endif %}coalesce(_arrival, _batch) desc, _sha256 desc, _row desc
+    order by {% for one in newest or [] %}{{ one }} desc nulls last, {% endfor %}
+
+    {% if contract.event_timestamp %}{{ adapter.quote(contract.event_timestamp) }} desc nulls last, {% endif %}
+
+    {% for column in contract.columns if newest %}{{ adapter.quote(column.name) }} desc nulls last, {% endfor %}
+
+    coalesce(_arrival, _batch) desc, _sha256 desc, _row desc
 ) = 1
   {% else %}
 select * from {{ relation }}

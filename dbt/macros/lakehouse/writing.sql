@@ -17,6 +17,7 @@
     'full_refresh': should_full_refresh(),
     'always_build': own.get('always_build', false),
     'replace_where': own.get('replace_where'),
+    'gone': own.get('gone'),
     'code': code,
   }) }}
 {%- endmacro %}

@@ -1,6 +1,17 @@
-{{ config(materialized='incremental', incremental_strategy='delete+insert', unique_key=['customer_id']) }}
+{{ config(
+    materialized='incremental', incremental_strategy='delete+insert', unique_key=['customer_id'],
+    meta={'lakehouse': {'gone': 'as_of is null'}}
+) }}
 
-with {{ feature_moments(ref('customer_days')) }},
+with {{ feature_moments(ref('customer_days'), ref('customer_days')) }},
+
+placed as (
+    -- A day has several rows where a part of it was known late.
+    select
+        *,
+        min(days_ago) filter (where orders > 0) over (partition by customer_id, as_of, known_on) as last_ordered
+    from known_days
+),
 
 computed as (
     select
@@ -22,7 +33,7 @@ computed as (
         cast(sum(orders) as bigint) as frequency,
         cast(sum(sales) - sum(returns) as double) as monetary,
         {{ ratio('sum(sales)', 'sum(orders)') }} as order_value_mean,
-        cast(arg_min(sales, days_ago) filter (where orders > 0) as double) as last_order_day_sales,
+        cast(sum(sales) filter (where days_ago = last_ordered) as double) as last_order_day_sales,
         max(days_ago) as tenure_days,
         count(distinct day) filter (where orders > 0) as active_days,
         {{ ratio(
@@ -30,7 +41,7 @@ computed as (
             'count(distinct day) filter (where orders > 0) - 1'
         ) }} as days_between_orders,
         {{ ratio('sum(returns)', 'sum(sales)') }} as return_share
-    from known_days
+    from placed
     group by customer_id, as_of, known_on
 )
 

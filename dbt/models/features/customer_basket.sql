@@ -1,6 +1,9 @@
-{{ config(materialized='incremental', incremental_strategy='delete+insert', unique_key=['customer_id']) }}
+{{ config(
+    materialized='incremental', incremental_strategy='delete+insert', unique_key=['customer_id'],
+    meta={'lakehouse': {'gone': 'as_of is null'}}
+) }}
 
-with {{ feature_moments(ref('customer_days'), offsets=[1, 31]) }},
+with {{ feature_moments(ref('customer_days'), ref('customer_days'), offsets=[1, 31]) }},
 
 computed as (
     select

@@ -1,4 +1,7 @@
-{{ config(materialized='incremental', incremental_strategy='delete+insert', unique_key=['customer_id']) }}
+{{ config(
+    materialized='incremental', incremental_strategy='delete+insert', unique_key=['customer_id'],
+    meta={'lakehouse': {'gone': 'as_of is null'}}
+) }}
 
 -- Visits count for the customer who was logged in during them: who was found out later is not known at the time.
 with days as (
@@ -18,7 +21,7 @@ with days as (
     group by customer_id, day, known_day
 ),
 
-{{ feature_moments('days') }},
+{{ feature_moments('days', ref('web_visits'), customer='last_user_id') }},
 
 computed as (
     select

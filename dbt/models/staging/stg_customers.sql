@@ -1,3 +1,3 @@
 {{ config(alias='customers', materialized='incremental', unique_key=['customer_id']) }}
 
-{{ stage_dataset('customers') }}
+{{ stage_dataset('customers', newest=['updated_at']) }}

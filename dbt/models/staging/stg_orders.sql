@@ -1,7 +1,7 @@
 {{ config(alias='orders', materialized='incremental', unique_key=['order_id', 'product_id', 'quantity', 'unit_price']) }}
 
 with staged as (
-    {{ stage_dataset('orders') }}
+    {{ stage_dataset('orders', newest=['coalesce(updated_at, ordered_at)']) }}
 )
 
 select

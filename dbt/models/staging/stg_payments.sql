@@ -1,3 +1,3 @@
 {{ config(alias='payments', materialized='incremental', unique_key=['payment_id']) }}
 
-{{ stage_dataset('payments') }}
+{{ stage_dataset('payments', newest=['paid_at']) }}
