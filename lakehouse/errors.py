@@ -1,5 +1,7 @@
 """The one family of exceptions: each names the thing, what was expected, what was found and what to do next."""
 
+from collections.abc import Sequence
+
 DATA_DID_NOT_PASS = 1
 WRONG_USE = 2
 _MOST_SHOWN = 600
@@ -152,10 +154,31 @@ class FeatureError(LakehouseError):
     """A feature view is declared or used wrongly."""
 
 
+class FeatureViewNotFound(FeatureError):
+    """No feature view has this name."""
+
+
+class ViewNotOnline(FeatureError):
+    """A feature view is not in the online store."""
+
+
 class ServingBlocked(FeatureError):
     """A feature view is not served: what the online store has is not what training sees."""
 
     exit_code = DATA_DID_NOT_PASS
+
+
+class ViewRefused(FeatureError):
+    """A feature view can't be registered.
+
+    Args:
+        subject: the view.
+        reasons: all of them.
+    """
+
+    def __init__(self, subject: str, reasons: Sequence[str], *, fix: str | None = None) -> None:
+        self.reasons = tuple(reasons)
+        super().__init__(subject, "is not registered", found="; ".join(reasons), fix=fix)
 
 
 class ModelError(LakehouseError):

@@ -35,6 +35,7 @@ def register(app: typer.Typer) -> None:
 
 def list_views(screen: Screen) -> None:
     """List the feature views: whose features, from when, how many, and what the online store has."""
+    from lakehouse.pipeline import feature_documents as documents
     from lakehouse.pipeline.features import declared, measured, online, overview
     from lakehouse.pipeline.workspace import Workspace
 
@@ -44,7 +45,7 @@ def list_views(screen: Screen) -> None:
         found = [overview(workspace, features, view) for view in views.values()]
         store = measured(workspace, features)
         address = features.store.address
-    document = {"views": [_summary(one) for one in found], "online_store": _store_document(address, store)}
+    document = {"views": [documents.summary(one) for one in found], "online_store": documents.store(address, store)}
 
     def show(out: Any) -> None:
         from rich.table import Table
@@ -77,6 +78,7 @@ def list_views(screen: Screen) -> None:
 def show_view(screen: Screen, *, view: _View) -> None:
     """Show a feature view: its features with types and meaning, its lineage, its freshness, and what serves it."""
     from lakehouse.features import find_view
+    from lakehouse.pipeline import feature_documents as documents
     from lakehouse.pipeline.features import declared, online, overview
     from lakehouse.pipeline.workspace import Workspace
 
@@ -84,25 +86,7 @@ def show_view(screen: Screen, *, view: _View) -> None:
     views = declared(workspace)
     with online(workspace) as features:
         found = overview(workspace, features, find_view(views, view))
-    models = [model.name for model in workspace.contracts.models.values() if {*model.feature_views} & {*found.view.names}]
-    one = found.view
-    document = {
-        **_summary(found),
-        "description": one.description,
-        "features": [
-            {
-                "name": name,
-                "type": found.columns.get(name),
-                "description": one.described.get(name, ""),
-                "default": one.defaults.get(name),
-            }
-            for name in found.features
-        ],
-        "source_priority": list(one.source_priority),
-        "versions_beside": [other.name for other in views.values() if other.model == one.model and other.name != one.name],
-        "made_from": list(one.tables_above),
-        "used_by": models,
-    }
+    one, document = found.view, documents.description(workspace, views, found)
 
     def show(out: Any) -> None:
         from rich.table import Table
@@ -117,7 +101,7 @@ def show_view(screen: Screen, *, view: _View) -> None:
         say(f"ttl {_duration(one.ttl_s)}; online: {_online_word(found)}; owner {one.owner or 'nobody'}")
         if one.source_priority:
             say(f"of rows of one instant the source decides: {' before '.join(one.source_priority)}")
-        say(f"made from {', '.join(one.tables_above) or 'nothing'}; used by {', '.join(models) or 'no model'}")
+        say(f"made from {', '.join(one.tables_above) or 'nothing'}; used by {', '.join(document['used_by']) or 'no model'}")
         if found.newest is not None:
             say(f"{one.table} version {found.version}, {found.rows:,} rows, last written {found.newest.timestamp:%Y-%m-%d %H:%M:%S}")
         table = Table(box=None, pad_edge=False)
@@ -136,6 +120,7 @@ def view_history(
 ) -> None:
     """Show the versions of a feature view's table, newest first: what wrote them, by which definition, from what."""
     from lakehouse.features import find_view
+    from lakehouse.pipeline import feature_documents as documents
     from lakehouse.pipeline.features import declared
     from lakehouse.pipeline.overview import table_history
     from lakehouse.pipeline.workspace import Workspace
@@ -143,22 +128,7 @@ def view_history(
     workspace = Workspace.load()
     one = find_view(declared(workspace), view)
     commits = table_history(workspace.lake, one.table, limit=limit)
-    document = {
-        "view": one.name,
-        "table": one.table,
-        "versions": [
-            {
-                "version": commit.version,
-                "timestamp": commit.timestamp,
-                "operation": commit.operation,
-                "rows": commit.rows,
-                "definition": commit.stamp.code if commit.stamp else None,
-                "inputs": dict(commit.stamp.inputs) if commit.stamp else {},
-                "run": commit.stamp.run if commit.stamp else None,
-            }
-            for commit in commits
-        ],
-    }
+    document = documents.history(one, commits)
 
     def show(out: Any) -> None:
         for commit in commits:
@@ -190,13 +160,15 @@ def get(
     """Read the features of entities: as they were true and known at an instant, or as they are served now."""
     from lakehouse.features import find_view
     from lakehouse.features.offline import historical_features
+    from lakehouse.pipeline import feature_documents as documents
     from lakehouse.pipeline.features import declared
     from lakehouse.pipeline.workspace import Workspace
 
     workspace = Workspace.load()
     declared_views = declared(workspace)
     chosen = [find_view(declared_views, name) for name in views]
-    entities = [_entity(text, chosen) for text in entity]
+    columns = list(dict.fromkeys(column for view in chosen for column in view.entity))
+    entities = [documents.entity_of(text, columns, subject="--entity") for text in entity]
     if online:
         if as_of or known_at:
             raise FeatureError("--online", "serves what is now", fix="Leave out --as-of and --known-at, or ask the tables without --online")
@@ -226,31 +198,16 @@ def get(
 def _get_online(
     screen: Screen, workspace: Any, views: "Sequence[FeatureView]", entities: Sequence[Mapping[str, str]], features: Sequence[str]
 ) -> None:
-    from lakehouse.features.online import ViewState
+    from lakehouse.features.online import answer
     from lakehouse.pipeline.features import online as open_online
 
-    now = datetime.now(UTC)
-    rows: list[dict[str, Any]] = [dict(entity) for entity in entities]
-    origins: list[dict[str, Any]] = [{} for _ in entities]
-    versions: dict[str, int] = {}
     with open_online(workspace) as served:
-        for view in views:
-            chosen = [name.removeprefix(f"{view.name}.") for name in features] or None
-            found = served.get(
-                view.name, [{column: one.get(column) for column in view.entity} for one in entities], now=now, features=chosen
-            )
-            state = ViewState.of(served.store.states().get(view.name))
-            if state is not None:
-                versions[view.table] = state.version
-            for row, origin, one in zip(rows, origins, found, strict=True):
-                row.update({(f"{view.name}__{name}" if name in row else name): value for name, value in one.values.items()})
-                origin[view.name] = {"origin": str(one.origin), "event_time": one.event_time, "written_at": one.written_at}
-    document = {"views": [one.name for one in views], "as_of": now, "rows": rows, "served": origins, "versions": versions}
+        found = answer(served, views, entities, now=datetime.now(UTC), features=features)
 
     def show(out: Any) -> None:
-        _print_entities(out, rows)
+        _print_entities(out, found.rows)
 
-    screen.emit(document, show)
+    screen.emit(found.as_dict(), show)
 
 
 def materialize(
@@ -261,6 +218,7 @@ def materialize(
     evict: Annotated[bool, typer.Option("--evict", help="Let go of what would not be served, too.")] = False,
 ) -> None:
     """Bring feature views in the online store to the newest version of their tables."""
+    from lakehouse.pipeline import feature_documents as documents
     from lakehouse.pipeline.features import evict_old, materialize_view, measured, online, online_views
     from lakehouse.pipeline.workspace import Workspace
 
@@ -303,7 +261,7 @@ def materialize(
             "views": list(evicted.views),
             "bytes_freed": evicted.bytes_freed,
         },
-        "online_store": _store_document(address, store),
+        "online_store": documents.store(address, store),
     }
 
     def show(out: Any) -> None:
@@ -359,14 +317,12 @@ def parity(
 
 def search(screen: Screen, *, text: Annotated[str, typer.Argument(help="Words of a feature's name or description.")]) -> None:
     """Search the features of all views by name, description, view and entity."""
+    from lakehouse.pipeline import feature_documents as documents
     from lakehouse.pipeline.features import search as search_features
     from lakehouse.pipeline.workspace import Workspace
 
     found = search_features(Workspace.load(), text)
-    document = {
-        "text": text,
-        "features": [{"view": one.view, "feature": one.feature, "type": one.type, "description": one.description} for one in found],
-    }
+    document = documents.findings(text, found)
 
     def show(out: Any) -> None:
         for one in found:
@@ -374,32 +330,6 @@ def search(screen: Screen, *, text: Annotated[str, typer.Argument(help="Words of
         screen.say(counted(len(found), "feature"))
 
     screen.emit(document, show)
-
-
-def _summary(found: "ViewOverview") -> dict[str, Any]:
-    view, state = found.view, found.online
-    return {
-        "view": view.name,
-        "version_of_model": view.version,
-        "table": view.table,
-        "entity": list(view.entity),
-        "event_timestamp": view.event_timestamp,
-        "known_timestamp": view.known_timestamp,
-        "ttl_s": view.ttl_s,
-        "owner": view.owner,
-        "feature_count": len(found.features),
-        "rows": found.rows,
-        "version": found.version,
-        "last_written": found.newest.timestamp if found.newest is not None else None,
-        "online": view.online,
-        "served": None
-        if state is None
-        else {
-            "version": state.version,
-            "confirmed_at": datetime.fromtimestamp(state.synced_us / 1e6, UTC),
-            "blocked": state.blocked,
-        },
-    }
 
 
 def _online_word(found: "ViewOverview") -> str:
@@ -411,17 +341,6 @@ def _online_word(found: "ViewOverview") -> str:
     if state.blocked is not None:
         return "BLOCKED"
     return f"version {state.version}"
-
-
-def _store_document(address: str, store: "Occupancy") -> dict[str, Any]:
-    return {
-        "address": address,
-        "size_bytes": store.used_bytes,
-        "limit_bytes": store.limit_bytes,
-        "share": store.share,
-        "alarm": store.is_alarming,
-        "rows": sum(lane.rows for lane in store.lanes.values()),
-    }
 
 
 def _alarm(address: str, store: "Occupancy") -> str:
@@ -445,17 +364,6 @@ def _parity_document(one: "Parity") -> dict[str, Any]:
         "skew_by_feature": dict(one.skew_by_feature),
         "shift_by_feature": dict(one.shift_by_feature),
     }
-
-
-def _entity(text: str, views: "Sequence[FeatureView]") -> dict[str, str]:
-    columns = list(dict.fromkeys(column for view in views for column in view.entity))
-    if len(columns) == 1 and not text.startswith(f"{columns[0]}="):
-        return {columns[0]: text}
-    parts = [part.partition("=") for part in text.split(",")]
-    if any(not mark or name.strip() not in columns for name, mark, _ in parts):
-        expected = ",".join(f"{column}=..." for column in columns)
-        raise FeatureError(f"--entity {text}", "does not say which columns it means", expected=expected)
-    return {name.strip(): value for name, _, value in parts}
 
 
 def _instant(option: str, text: str) -> datetime:

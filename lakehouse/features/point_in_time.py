@@ -61,16 +61,16 @@ def default_literals(view: FeatureView, types: Mapping[str, str]) -> dict[str, s
 
 def output_names(views: Sequence[JoinedView], *, taken: Sequence[str] = ()) -> dict[tuple[str, str], str]:
     """What each (view, feature) is called in the result: its own name, or `view__feature` where two things share it."""
+    return names_side_by_side([(joined.view.name, joined.features) for joined in views], taken=taken)
+
+
+def names_side_by_side(views: Sequence[tuple[str, Sequence[str]]], *, taken: Sequence[str] = ()) -> dict[tuple[str, str], str]:
+    """As `output_names`, of views by their name with their features."""
     uses: dict[str, int] = {}
-    for name in taken:
+    for name in (*taken, *(feature for _, features in views for feature in features)):
         uses[name.lower()] = uses.get(name.lower(), 0) + 1
-    for joined in views:
-        for feature in joined.features:
-            uses[feature.lower()] = uses.get(feature.lower(), 0) + 1
     return {
-        (joined.view.name, feature): feature if uses[feature.lower()] == 1 else f"{joined.view.name}__{feature}"
-        for joined in views
-        for feature in joined.features
+        (view, feature): feature if uses[feature.lower()] == 1 else f"{view}__{feature}" for view, features in views for feature in features
     }
 
 

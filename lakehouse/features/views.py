@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lakehouse.contracts import Contracts
-from lakehouse.errors import FeatureError
+from lakehouse.errors import FeatureError, FeatureViewNotFound
 
 Default = str | int | float | bool
 
@@ -125,13 +125,13 @@ def find_view(views: Mapping[str, FeatureView], name: str) -> FeatureView:
     """The view of that name; `features.name` is understood too, and `name@2` for a version of a model that has several.
 
     Raises:
-        FeatureError: there is none; the message names the closest.
+        FeatureViewNotFound: there is none; the message names the closest.
     """
     for view in views.values():
         if name in view.names:
             return view
     close = get_close_matches(name, views, n=3, cutoff=0.5)
-    raise FeatureError(
+    raise FeatureViewNotFound(
         f"feature view {name}",
         "does not exist",
         expected=f"one of {', '.join(views) or 'none: no dbt model declares meta.feature_view'}",

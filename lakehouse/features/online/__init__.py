@@ -1,5 +1,6 @@
 """The online store: the newest features of every entity, at hand within a millisecond."""
 
+from lakehouse.features.online.answers import Answer, answer
 from lakehouse.features.online.capacity import ALARM_SHARE, Evicted, Occupancy, OnlineStoreFull, evict, occupancy
 from lakehouse.features.online.materializing import Materialized, materialize
 from lakehouse.features.online.parity import Difference, Parity, check_parity
@@ -9,6 +10,7 @@ from lakehouse.features.online.store import LaneSize, OnlineStore, Read, open_st
 
 __all__ = [
     "ALARM_SHARE",
+    "Answer",
     "Difference",
     "Evicted",
     "LaneSize",
@@ -22,6 +24,7 @@ __all__ = [
     "Read",
     "Served",
     "ViewState",
+    "answer",
     "check_parity",
     "evict",
     "materialize",

@@ -224,8 +224,7 @@ def encoded(view: str, feature: Typed, value: Any) -> Any:  # noqa: PLR0911 - on
     kind = feature.type
     if kind in _INTEGERS and isinstance(value, int) and not isinstance(value, bool):
         return value
-    if kind in _FLOATS and isinstance(value, int | float) and not isinstance(value, bool):
-        number = _as_float(kind, value)
+    if kind in _FLOATS and isinstance(value, int | float) and not isinstance(value, bool) and (number := _rounded(kind, value)) is not None:
         return number if math.isfinite(number) else str(number)
     if (kind == "BOOLEAN" and isinstance(value, bool)) or (kind == "VARCHAR" and isinstance(value, str)):
         return value
@@ -240,6 +239,31 @@ def encoded(view: str, feature: Typed, value: Any) -> Any:  # noqa: PLR0911 - on
     if isinstance(value, list | dict) and (kind.endswith("]") or kind.startswith(("STRUCT", "MAP"))):
         return value
     raise FeatureError(f"feature view {view}: {feature.name}", "is given a value of another type", expected=kind, found=repr(value))
+
+
+def _rounded(kind: str, value: float) -> float | None:
+    """The number as its type holds it; None where it is too large for it."""
+    try:
+        return _as_float(kind, value)
+    except OverflowError:
+        return None
+
+
+def from_json(feature: Typed, value: Any) -> Any:
+    """What a JSON document says of a feature, as Python has it; what is none of its type stays as it is."""
+    kind = feature.type
+    try:
+        if isinstance(value, str):
+            if kind in (_NAIVE, _AWARE):
+                return datetime.fromisoformat(value)
+            if kind == "DATE":
+                return date.fromisoformat(value)
+            if kind == "BLOB":
+                return bytes.fromhex(value)
+        is_number = isinstance(value, str | int | float) and not isinstance(value, bool)
+        return Decimal(str(value)) if kind.startswith("DECIMAL") and not kind.endswith("]") and is_number else value
+    except (ValueError, InvalidOperation):
+        return value
 
 
 def decoded(feature: Typed, value: Any) -> Any:

@@ -9,7 +9,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from lakehouse.errors import FeatureError, ServingBlocked
+from lakehouse.errors import FeatureError, ServingBlocked, ViewNotOnline
 from lakehouse.features.online.rows import NEVER, Packed, as_payload, decoded, encoded, instant_of, key_of, microseconds, pack
 from lakehouse.features.online.state import ViewState
 from lakehouse.features.online.store import OnlineStore
@@ -92,7 +92,8 @@ class OnlineFeatures:
             features: which, in this order; default all.
 
         Raises:
-            FeatureError: the view is not online, or is asked for what it does not have.
+            ViewNotOnline: the store does not have the view.
+            FeatureError: it is asked for what it does not have.
             ServingBlocked: what the store has of it is not what training sees.
             StorageError: the store can't be reached.
         """
@@ -101,21 +102,51 @@ class OnlineFeatures:
         chosen = self._chosen(view, state, features)
         return [self._served(row, chosen, now_us) for row in rows]
 
-    def _rows(self, view: str, entities: Sequence[Mapping[str, Any]], now_us: int) -> tuple[list[_Row], ViewState]:
+    def state(self, view: str, *, now: datetime) -> ViewState:
+        """What the store has of a view that is served, known for as long as rows are kept.
+
+        Raises:
+            ViewNotOnline: the store does not have the view.
+            ServingBlocked: what the store has of it is not what training sees.
+            StorageError: the store can't be reached.
+        """
+        return self._state(view, microseconds(now))
+
+    def keeps(self, view: str, entities: Sequence[Mapping[str, Any]], *, now: datetime) -> bool:
+        """Whether the process has all that `get` would answer, so that the store is not asked.
+
+        Raises:
+            FeatureError: an entity is none of the view.
+        """
+        now_us = microseconds(now)
+        known = self._states.get(view)
+        if known is None or not now_us - self._cache_us <= known[2] <= now_us or known[1].blocked is not None:
+            return False
+        keys = [key_of(view, known[1].entity, entity) for entity in entities]
+        return len(self._kept(view, known[1], keys, now_us)) == len(set(keys))
+
+    def _state(self, view: str, now_us: int) -> ViewState:
         known = self._states.get(view)
         state = known[1] if known is not None and now_us - self._cache_us <= known[2] <= now_us else None
         if state is None or state.blocked is not None:
             state = self._look(view, self.store.read(view, (), ()).state, now_us)
         self._require_served(view, state)
-        keys = [key_of(view, state.entity, entity) for entity in entities]
+        return state
+
+    def _kept(self, view: str, state: ViewState, keys: Sequence[bytes], now_us: int) -> dict[bytes, _Row]:
         found: dict[bytes, _Row] = {}
-        if self._cache_rows:
-            with self._lock:
-                for key in keys:
-                    row = self._cache.get((view, key))
-                    if row is not None and now_us - self._cache_us <= row.read_us <= now_us and row.state.lane == state.lane:
-                        self._cache.move_to_end((view, key))
-                        found[key] = row
+        with self._lock:
+            for key in keys:
+                row = self._cache.get((view, key))
+                if row is not None and now_us - self._cache_us <= row.read_us <= now_us and row.state.lane == state.lane:
+                    self._cache.move_to_end((view, key))
+                    found[key] = row
+        return found
+
+    def _rows(self, view: str, entities: Sequence[Mapping[str, Any]], now_us: int) -> tuple[list[_Row], ViewState]:
+        state = self._state(view, now_us)
+        keys = [key_of(view, state.entity, entity) for entity in entities]
+        found = self._kept(view, state, keys, now_us) if self._cache_rows else {}
         missing = [key for key in dict.fromkeys(keys) if key not in found]
         if missing:
             state, read = self._read(view, state, missing, now_us, is_served=True)
@@ -161,7 +192,7 @@ class OnlineFeatures:
         state = known[1] if known is not None and known[0] == text else ViewState.of(text)
         if state is None or text is None:
             self._states.pop(view, None)
-            raise FeatureError(
+            raise ViewNotOnline(
                 f"feature view {view}",
                 "is not in the online store",
                 expected=f"one of {', '.join(self.store.states()) or 'none'}",

@@ -1,0 +1,145 @@
+"""What is answered about entities: the features of several views side by side, under the names that training has them by."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import lru_cache
+from typing import Any
+
+from lakehouse.errors import FeatureError
+from lakehouse.features.online.rows import EPOCH, Typed, microseconds
+from lakehouse.features.online.serving import OnlineFeatures, Served
+from lakehouse.features.online.state import ViewState
+from lakehouse.features.point_in_time import names_side_by_side
+from lakehouse.features.views import FeatureView
+
+_SECOND_US = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The features of entities, as they are served at an instant.
+
+    Attributes:
+        views: that were asked, in their order.
+        as_of: the instant.
+        rows: an entity's columns and features each, in the order of the entities.
+        served: for each of them where the features of each view are from.
+        states: what the store has of each view.
+    """
+
+    views: tuple[FeatureView, ...]
+    as_of: datetime
+    rows: list[dict[str, Any]]
+    served: list[dict[str, Served]]
+    states: tuple[ViewState, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The document that the command line prints and the Feature API sends."""
+        now_us = microseconds(self.as_of)
+        return {
+            "views": [view.name for view in self.views],
+            "as_of": self.as_of,
+            "rows": self.rows,
+            "served": [
+                {
+                    view: {"origin": one.origin.value, "event_time": one.event_time, "written_at": one.written_at}
+                    for view, one in each.items()
+                }
+                for each in self.served
+            ],
+            "versions": {state.table: state.version for state in self.states},
+            "confirmed": {
+                view.name: {"at": _instant(state.synced_us), "staleness_s": max(0, now_us - state.synced_us) / _SECOND_US}
+                for view, state in zip(self.views, self.states, strict=True)
+            },
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """What one view has to tell.
+
+    Attributes:
+        entity: its columns.
+        features: which of its features, in its order.
+        names: what each is called in a row.
+    """
+
+    view: str
+    entity: tuple[str, ...]
+    features: tuple[str, ...]
+    names: tuple[str, ...]
+
+
+def answer(
+    online: OnlineFeatures,
+    views: Sequence[FeatureView],
+    entities: Sequence[Mapping[str, Any]],
+    *,
+    now: datetime,
+    features: Sequence[str] = (),
+) -> Answer:
+    """The features of entities now.
+
+    Args:
+        online: serves them.
+        views: together they say which columns an entity needs.
+        entities: values of these columns, by name.
+        now: the instant.
+        features: only these, as `feature` or `view.feature`; empty means all.
+
+    Raises:
+        ViewNotOnline: the store does not have a view.
+        ServingBlocked: what the store has of a view is not what training sees.
+        FeatureError: a feature that no view has, or an entity that is none of theirs.
+        StorageError: the store can't be reached.
+    """
+    views = list({view.name: view for view in views}.values())
+    states = [online.state(view.name, now=now) for view in views]
+    parts = _parts(
+        tuple((view.name, _names(state.entity), _names(state.features)) for view, state in zip(views, states, strict=True)), tuple(features)
+    )
+    columns = {column for part in parts for column in part.entity}
+    for entity in entities:
+        if not columns.issuperset(entity):
+            raise FeatureError(
+                "entity",
+                f"has no {', '.join(name for name in entity if name not in columns)}",
+                expected=", ".join(sorted(columns)),
+                found=", ".join(entity),
+            )
+    rows: list[dict[str, Any]] = [dict(entity) for entity in entities]
+    served: list[dict[str, Served]] = [{} for _ in entities]
+    for part in parts:
+        # The store may have another version of the view by now; its features are looked for by their names.
+        found = online.get(part.view, entities, now=now, features=part.features)
+        for row, origins, one in zip(rows, served, found, strict=True):
+            row.update(zip(part.names, one.values.values(), strict=True))
+            origins[part.view] = one
+    return Answer(tuple(views), now, rows, served, tuple(states))
+
+
+def _names(columns: Sequence[Typed]) -> tuple[str, ...]:
+    return tuple([column.name for column in columns])
+
+
+@lru_cache(maxsize=1_000)
+def _parts(shapes: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...], wanted: tuple[str, ...]) -> tuple[_Part, ...]:
+    """What views (name, entity, features) tell when these features are wanted; most callers ask the same again and again."""
+    known = {(view, name) for view, _, own in shapes for name in own}
+    meant = {one for view, name in known for one in (name, f"{view}.{name}")}
+    if unknown := [name for name in dict.fromkeys(wanted) if name not in meant]:
+        listed = ", ".join(name for _, _, own in shapes for name in own)
+        raise FeatureError(f"feature {', '.join(unknown)}", "is in none of these views", expected=listed, fix="lakehouse features search")
+    chosen = [(view, tuple(name for name in own if not wanted or name in wanted or f"{view}.{name}" in wanted)) for view, _, own in shapes]
+    entity = dict.fromkeys(column for _, columns, _ in shapes for column in columns)
+    called = names_side_by_side(chosen, taken=list(entity))
+    return tuple(
+        _Part(view, columns, features, tuple(called[(view, name)] for name in features))
+        for (view, columns, _), (_, features) in zip(shapes, chosen, strict=True)
+    )
+
+
+def _instant(microsecond: int) -> datetime:
+    return EPOCH + timedelta(microseconds=microsecond)
