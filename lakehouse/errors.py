@@ -1,6 +1,7 @@
 """The one family of exceptions: each names the thing, what was expected, what was found and what to do next."""
 
 from collections.abc import Sequence
+from typing import Any
 
 DATA_DID_NOT_PASS = 1
 WRONG_USE = 2
@@ -46,7 +47,7 @@ class LakehouseError(Exception):
         # Names and values come from files: what they hold must not steer a terminal or a log.
         return text if text.isprintable() else "".join(map(_harmless, text))
 
-    def as_dict(self) -> dict[str, str | None]:
+    def as_dict(self) -> dict[str, Any]:
         """The error as the CLI prints it under --json."""
         return {
             "error": type(self).__name__,
@@ -179,6 +180,10 @@ class ViewRefused(FeatureError):
     def __init__(self, subject: str, reasons: Sequence[str], *, fix: str | None = None) -> None:
         self.reasons = tuple(reasons)
         super().__init__(subject, "is not registered", found="; ".join(reasons), fix=fix)
+
+    def as_dict(self) -> dict[str, Any]:
+        """As of every error, with the reasons one by one."""
+        return {**super().as_dict(), "reasons": list(self.reasons)}
 
 
 class ModelError(LakehouseError):

@@ -100,6 +100,16 @@ class Settings(BaseSettings):
     )
     online_cache_rows: int = Field(default=10_000, ge=0, description="Entities that a process keeps of the online store; 0 keeps none.")
     online_cache_ttl_s: float = Field(default=5.0, ge=0, description="For how long it keeps them.")
+    serving_host: str = Field(default="127.0.0.1", description="Where the Feature API listens; elsewhere than on this machine needs a key.")
+    serving_port: int = Field(default=8000, ge=0, le=65535, description="Its port.")
+    serving_workers: int = Field(default=1, ge=1, le=64, description="Processes that answer its requests.")
+    serving_keys: SecretStr | None = Field(
+        default=None, description="Keys of the Feature API, separated by commas: each request carries one of them."
+    )
+    serving_registers: bool = Field(default=False, description="Whether feature views can be registered through the Feature API.")
+    serving_pushes: bool = Field(default=False, description="Whether rows can be pushed to the online store through it.")
+    serving_entities: int = Field(default=1_000, ge=1, description="Entities that one request may ask for.")
+    serving_body_kb: int = Field(default=1_024, ge=1, description="Size of a request's body, at most.")
     executor: Literal["in_process", "multiprocess"] = Field(default="in_process", description="How Dagster runs the steps of a run.")
     sensor_interval_s: int = Field(default=30, ge=1, description="How often sensors and automation look.")
 

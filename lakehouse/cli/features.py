@@ -1,7 +1,8 @@
-"""Commands about features: list, show, history, get, materialize, parity, search."""
+"""Commands about features: list, show, history, get, materialize, parity, search, register, unregister, serve."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -31,6 +32,9 @@ def register(app: typer.Typer) -> None:
     command(group, "materialize")(materialize)
     command(group, "parity")(parity)
     command(group, "search")(search)
+    command(group, "register")(register_view)
+    command(group, "unregister")(unregister_view)
+    command(group, "serve")(serve)
 
 
 def list_views(screen: Screen) -> None:
@@ -330,6 +334,67 @@ def search(screen: Screen, *, text: Annotated[str, typer.Argument(help="Words of
         screen.say(counted(len(found), "feature"))
 
     screen.emit(document, show)
+
+
+def register_view(
+    screen: Screen,
+    *,
+    name: Annotated[str, typer.Argument(help="The view's name.")],
+    declaration: Annotated[Path, typer.Argument(help="YAML or JSON: table, features, feature_view, description.", dir_okay=False)],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only find out whether it is valid.")] = False,
+) -> None:
+    """Register a feature view over a table that dbt builds, or register it anew."""
+    from lakehouse.pipeline import feature_documents as documents
+    from lakehouse.pipeline.registering import read_declaration
+    from lakehouse.pipeline.registering import register_view as register
+    from lakehouse.pipeline.workspace import Workspace
+
+    done = register(Workspace.load(), name, read_declaration(declaration), dry_run=dry_run)
+    document = documents.registration(done, dry_run=dry_run)
+
+    def show(out: Any) -> None:
+        if dry_run:
+            out.print(f"{name} is valid; nothing was written", markup=False)
+        elif done.is_changed:
+            out.print(f"{name} is {'registered' if done.is_new else 'registered anew'}: next, {document['next']}", markup=False)
+        else:
+            out.print(f"{name} is registered so already", markup=False)
+
+    screen.emit(document, show)
+
+
+def unregister_view(screen: Screen, *, view: _View) -> None:
+    """Take back the registration of a feature view; its table stays."""
+    from lakehouse.pipeline.registering import unregister_view as unregister
+    from lakehouse.pipeline.workspace import Workspace
+
+    unregister(Workspace.load(), view)
+    screen.emit({"view": view, "removed": True}, lambda out: out.print(f"{view} is no registered view any more", markup=False))
+
+
+def serve(
+    screen: Screen,
+    *,
+    host: Annotated[str | None, typer.Option("--host", help="Address to listen on; default LAKEHOUSE_SERVING_HOST, this machine.")] = None,
+    port: Annotated[
+        int | None, typer.Option("--port", min=0, max=65535, help="Default LAKEHOUSE_SERVING_PORT; 0 takes a free one.")
+    ] = None,
+    workers: Annotated[int | None, typer.Option("--workers", min=1, max=64, help="Processes; default LAKEHOUSE_SERVING_WORKERS.")] = None,
+) -> None:
+    """Serve features over HTTP, until it is told to end."""
+    from lakehouse.pipeline.workspace import Workspace
+    from lakehouse.serving.app import keys_of, listen
+
+    given = {"serving_host": host, "serving_port": port, "serving_workers": workers}
+    settings = Workspace.load().settings.model_copy(update={name: value for name, value in given.items() if value is not None})
+    server = listen(settings)
+    document = {"url": server.url, "workers": settings.serving_workers, "keys": len(keys_of(settings))}
+    if screen.json:
+        screen.emit(document, lambda _: None)
+    else:
+        screen.show_to_auditor(document)
+        screen.say(f"Serving features on {server.url} (Ctrl-C stops it); {server.url}/v1/openapi.json describes how to ask")
+    server.serve()
 
 
 def _online_word(found: "ViewOverview") -> str:

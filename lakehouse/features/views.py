@@ -121,6 +121,16 @@ def feature_views(manifest: Path | Mapping[str, Any], contracts: Contracts | Non
     return dict(sorted(views.items()))
 
 
+def declared_view(name: str, declared: Mapping[str, Any], *, described: Mapping[str, str], description: str = "") -> FeatureView:
+    """The view that a model of this name would be with such a `meta.feature_view`.
+
+    Raises:
+        FeatureError: the declaration is incomplete or has a key that means nothing.
+    """
+    columns = {column: {"description": text} for column, text in described.items()}
+    return _view({"name": name, "schema": "features", "description": description, "columns": columns}, declared)
+
+
 def find_view(views: Mapping[str, FeatureView], name: str) -> FeatureView:
     """The view of that name; `features.name` is understood too, and `name@2` for a version of a model that has several.
 

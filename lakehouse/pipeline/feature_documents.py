@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from lakehouse.features import FeatureView
     from lakehouse.features.online import Occupancy
     from lakehouse.pipeline.features import Found, ViewOverview
+    from lakehouse.pipeline.registering import Registration
     from lakehouse.pipeline.workspace import Workspace
     from lakehouse.tables import CommitInfo
 
@@ -88,6 +89,19 @@ def findings(text: str, found: "Sequence[Found]") -> dict[str, Any]:
     return {
         "text": text,
         "features": [{"view": one.view, "feature": one.feature, "type": one.type, "description": one.description} for one in found],
+    }
+
+
+def registration(done: "Registration", *, dry_run: bool) -> dict[str, Any]:
+    """What came of registering a view."""
+    then = "lakehouse run" + (f", then lakehouse features materialize {done.view.name}" if done.view.online else "")
+    return {
+        "view": done.view.name,
+        "table": done.view.table,
+        "created": done.is_new,
+        "changed": done.is_changed,
+        "dry_run": dry_run,
+        "next": then,
     }
 
 

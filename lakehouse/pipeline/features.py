@@ -52,9 +52,8 @@ def online_views(workspace: Workspace, names: Sequence[str] = ()) -> list[Featur
     return chosen
 
 
-@contextmanager
-def online(workspace: Workspace) -> "Iterator[OnlineFeatures]":
-    """The online store, as the settings have it.
+def open_online(workspace: Workspace) -> "OnlineFeatures":
+    """The online store, as the settings have it; whoever opens it closes its store.
 
     Raises:
         MissingExtra: Redis is set, and its client is not installed.
@@ -62,13 +61,26 @@ def online(workspace: Workspace) -> "Iterator[OnlineFeatures]":
     from lakehouse.features.online import OnlineFeatures, open_store
 
     settings = workspace.settings
-    store = open_store(settings)
+    return OnlineFeatures(
+        open_store(settings),
+        ttl_s=settings.online_ttl_h * 3600,
+        cache_rows=settings.online_cache_rows,
+        cache_ttl_s=settings.online_cache_ttl_s,
+    )
+
+
+@contextmanager
+def online(workspace: Workspace) -> "Iterator[OnlineFeatures]":
+    """The online store, for as long as the block runs.
+
+    Raises:
+        MissingExtra: Redis is set, and its client is not installed.
+    """
+    features = open_online(workspace)
     try:
-        yield OnlineFeatures(
-            store, ttl_s=settings.online_ttl_h * 3600, cache_rows=settings.online_cache_rows, cache_ttl_s=settings.online_cache_ttl_s
-        )
+        yield features
     finally:
-        store.close()
+        features.store.close()
 
 
 def limit_bytes(workspace: Workspace) -> int:

@@ -19,19 +19,21 @@ from lakehouse.durable import write_whole
 from lakehouse.errors import ContractError
 from lakehouse.settings import Settings
 from lakehouse.sql import quote_identifier
+from lakehouse.transform.registered import registered_views
 from lakehouse.transform.sources import HEADER, plain_text, raw_columns, source_yaml
 
 _SQL_HEADER = "-- " + HEADER.removeprefix("# ")
 ROW_ID = "row_id"
-_PACKAGE = "added"
+ADDED = "added"
+"""The package's name."""
 _PROJECT = (
     HEADER
-    + f"""name: {_PACKAGE}
+    + f"""name: {ADDED}
 version: "1.0.0"
 config-version: 2
 model-paths: [models]
 models:
-  {_PACKAGE}:
+  {ADDED}:
     +materialized: table
     +on_schema_change: append_new_columns
     staging: {{+schema: staging}}
@@ -48,7 +50,7 @@ def packages_dir(settings: Settings) -> Path:
 
 def write_generated(settings: Settings, contracts: Contracts) -> None:
     """Make the generated files of the home those that the contracts ask for; a file with the right text is not touched."""
-    folder = packages_dir(settings) / _PACKAGE
+    folder = packages_dir(settings) / ADDED
     wanted = {folder / name: text for name, text in generated_files(settings, contracts).items()}
     for path, text in wanted.items():
         if not path.is_file() or path.read_text("utf-8") != text:
@@ -60,14 +62,18 @@ def write_generated(settings: Settings, contracts: Contracts) -> None:
     # What somebody else put there stays, and so does the package around it.
     if not wanted and folder.is_dir() and not any(path.is_file() for path in models.rglob("*")):
         # dbt takes every folder here for a package, but for those that begin with two underscores.
-        leaving = folder.with_name(f"__{_PACKAGE}.{os.getpid()}")
+        leaving = folder.with_name(f"__{ADDED}.{os.getpid()}")
         with suppress(FileNotFoundError):
             folder.rename(leaving)
         shutil.rmtree(leaving, ignore_errors=True)
 
 
 def generated_files(settings: Settings, contracts: Contracts) -> dict[str, str]:
-    """The text of every generated file, by its path inside the package; none if the project has models for every dataset."""
+    """The text of every generated file, by its path inside the package; none if the project has models for all that there is.
+
+    Raises:
+        FeatureError: a registered view's file is no declaration.
+    """
     project = settings.project / "dbt" / "models"
     own_models = {path.stem for path in project.rglob("*.sql")} | {path.stem for path in project.rglob("*.py")}
     own_sources = _declared_sources(project / "_sources.yml")
@@ -85,6 +91,11 @@ def generated_files(settings: Settings, contracts: Contracts) -> dict[str, str]:
         if view not in own_models and _wants_features(contract, models, is_added=is_added):
             files[f"models/features/{view}.sql"] = _features_sql(contract, models)
             files[f"models/features/_{name}.yml"] = _models_yaml([_features_properties(contract, models)])
+    for name, view in registered_views(settings).items():
+        # The project's own model of that name is the view.
+        if name not in own_models and f"models/features/{name}.sql" not in files:
+            files[f"models/features/{name}.sql"] = _SQL_HEADER + view.sql()
+            files[f"models/features/_registered_{name}.yml"] = _models_yaml([view.properties()])
     # First: a folder without it would be a broken package to a dbt that starts just now.
     return {"dbt_project.yml": _PROJECT, **files} if files else {}
 

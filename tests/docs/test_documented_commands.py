@@ -19,6 +19,8 @@ FENCE = re.compile(r"^```(?:sh|bash|console|shell)\n(.*?)^```", re.MULTILINE | r
 SERVERS = {
     "lakehouse dev": "tests/dagster drives the real daemon",
     "pip install 'lakehouse[s3]'": "the environment of the tests has every extra",
+    "pip install 'lakehouse[serving]'": "the environment of the tests has every extra",
+    "lakehouse features serve": "tests/serving starts it",
     "export LAKEHOUSE_URI=s3://": "tests/servers has a real S3 server",
     "export LAKEHOUSE_LANDING=s3://": "tests/servers has a real S3 server",
     "lakehouse quarantine replay": "tests/cli/test_documents.py: a row that still waits, as all of these do, is exit code 1",

@@ -27,6 +27,7 @@ class SqliteStore:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._name = os.fspath(path)
         self._local = threading.local()
         self._tables: dict[str, str] = {}
         self._opened: list[tuple[int, sqlite3.Connection]] = []
@@ -38,16 +39,37 @@ class SqliteStore:
 
     def read(self, view: str, lanes: Sequence[str], keys: Sequence[bytes]) -> Read:
         """As the interface says; all of one instant."""
-        if not self._path.exists():
+        if not self._is_there():
             return Read(None, tuple((None,) * len(keys) for _ in lanes))
         with self._telling() as con:
-            # A single row is the common case, and a transaction costs as much as reading it.
+            if len(keys) == 1 and lanes and (found := self._read_one(con, view, lanes, keys[0])) is not None:
+                return found
             con.execute("BEGIN")
             try:
                 row = con.execute("SELECT state FROM views WHERE name = ?", (view,)).fetchone()
                 return Read(row[0] if row else None, tuple(self._values(con, lane, keys) for lane in lanes))
             finally:
                 con.execute("COMMIT")
+
+    def _read_one(self, con: sqlite3.Connection, view: str, lanes: Sequence[str], key: bytes) -> Read | None:
+        """One key in one statement, which sees one instant by itself; None where a lane is new to this process, or has gone.
+
+        A single row is the common case, and beginning and ending a transaction costs as much as reading it.
+        """
+        known = [self._tables.get(lane) for lane in lanes]
+        values = ", ".join(
+            "(SELECT id FROM lanes WHERE name = ?)" if table is None else f"(SELECT value FROM {table} WHERE key = ?)" for table in known
+        )
+        given = [lane if table is None else key for lane, table in zip(lanes, known, strict=True)]
+        try:
+            row = con.execute(f"SELECT (SELECT state FROM views WHERE name = ?), {values}", (view, *given)).fetchone()
+        except sqlite3.OperationalError as error:
+            if "no such table" not in str(error):
+                raise
+            return None
+        if any(table is None and found is not None for table, found in zip(known, row[1:], strict=True)):
+            return None
+        return Read(row[0], tuple((value,) for value in row[1:]))
 
     def _values(self, con: sqlite3.Connection, lane: str, keys: Sequence[bytes]) -> tuple[bytes | None, ...]:
         table = self._table(con, lane)
@@ -98,7 +120,7 @@ class SqliteStore:
     def scan(self, lane: str) -> Iterator[tuple[bytes, bytes]]:
         """As the interface says; in the order of the keys."""
         last: bytes | None = None
-        while self._path.exists():
+        while self._is_there():
             with self._telling() as con:
                 table = self._table(con, lane)
                 if table is None:
@@ -123,7 +145,7 @@ class SqliteStore:
 
     def lanes(self) -> Mapping[str, LaneSize]:
         """As the interface says."""
-        if not self._path.exists():
+        if not self._is_there():
             return {}
         sizes: dict[str, LaneSize] = {}
         with self._telling() as con:
@@ -136,7 +158,7 @@ class SqliteStore:
 
     def states(self) -> Mapping[str, str]:
         """As the interface says."""
-        if not self._path.exists():
+        if not self._is_there():
             return {}
         with self._telling() as con:
             return dict(con.execute("SELECT name, state FROM views ORDER BY name").fetchall())
@@ -155,7 +177,7 @@ class SqliteStore:
 
     def size_bytes(self) -> int:
         """Of the file, without pages that are free."""
-        if not self._path.exists():
+        if not self._is_there():
             return 0
         with self._telling() as con:
             pages, free, page = (con.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count", "page_size"))
@@ -167,7 +189,7 @@ class SqliteStore:
 
     def shrink(self) -> None:
         """Write the file again without free pages; nobody writes meanwhile."""
-        if self._path.exists():
+        if self._is_there():
             with self._telling() as con:
                 con.execute("VACUUM")
                 con.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -231,11 +253,26 @@ class SqliteStore:
             fix = "Make room on the disk, or remove the file: lakehouse features materialize fills it again"
             raise StorageError(f"online store {self._path}", "can't be used", found=str(error), fix=fix) from error
 
+    def _is_there(self) -> bool:
+        return self._file() is not None
+
+    def _file(self) -> tuple[int, int] | None:
+        """Which file it is; None where there is none."""
+        try:
+            found = os.stat(self._name)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return found.st_dev, found.st_ino
+
     def _connection(self) -> sqlite3.Connection:
         con: sqlite3.Connection | None = getattr(self._local, "con", None)
-        # A connection must not cross a fork.
-        if con is not None and self._local.process == os.getpid():
+        # A connection must not cross a fork, nor stay with a file that was removed.
+        if con is not None and self._local.process == os.getpid() and self._local.file == self._file():
             return con
+        if con is not None and self._local.process == os.getpid():
+            self._local.con = None
+            con.close()
+            self._tables.clear()
         self._path.parent.mkdir(parents=True, exist_ok=True)
         # It holds what the tables hold, for one user.
         os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, PRIVATE))
@@ -249,6 +286,6 @@ class SqliteStore:
         con.execute("PRAGMA mmap_size = 268435456")
         with closing(con.cursor()) as cursor:
             cursor.executescript(_SCHEMA)
-        self._local.con, self._local.process = con, os.getpid()
+        self._local.con, self._local.process, self._local.file = con, os.getpid(), self._file()
         self._opened.append((os.getpid(), con))
         return con

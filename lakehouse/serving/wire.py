@@ -1,0 +1,18 @@
+"""JSON as the Feature API sends it: as the command line prints it (docs/cli.md), in one pass."""
+
+from typing import Any
+
+from lakehouse.cli.screen import json_value
+
+
+def encoded(document: Any) -> bytes:
+    """The bytes of a document: instants in ISO 8601 with Z, decimals as numbers, NaN and infinity as null."""
+    import orjson
+
+    try:
+        return orjson.dumps(document, default=json_value, option=orjson.OPT_UTC_Z)
+    except TypeError:
+        # Whole numbers of more than 64 bits, which only nested values have, and keys that are no text.
+        import json
+
+        return json.dumps(json_value(document), ensure_ascii=False, separators=(",", ":")).encode()
