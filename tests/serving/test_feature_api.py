@@ -2,6 +2,7 @@
 
 import json
 import socket
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -88,7 +89,6 @@ def test_a_server_ends_when_it_is_told_to(environment, workspace, tmp_path):
 def test_several_processes_serve_and_one_that_dies_is_replaced(environment, workspace, tmp_path):
     import os
     import signal
-    import time
 
     server = start(environment, tmp_path / "log", "--workers", 2)
     children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children")
@@ -179,10 +179,13 @@ def test_a_store_that_can_not_be_reached_is_said_to_be_so(api, service, workspac
     path = workspace.settings.home_dir / "online" / "features.db"
     kept = path.with_suffix(".kept")
     path.rename(kept)
+    # For a moment a reader goes on with the file that it has.
+    time.sleep(0.3)
     try:
         # Where nothing is, nothing is online.
         assert ask(api, "POST", "/v1/features", ONE).status == 409
         path.write_bytes(b"this is no database" * 100)
+        time.sleep(0.3)
         found = ask(api, "POST", "/v1/features", ONE)
         assert (found.status, found.headers["retry-after"], found.json["type"]) == (503, "5", "urn:lakehouse:error:StorageError")
         ready = ask(api, "GET", "/v1/health/ready")
@@ -190,6 +193,7 @@ def test_a_store_that_can_not_be_reached_is_said_to_be_so(api, service, workspac
         assert ask(api, "GET", "/v1/health/live").status == 200
     finally:
         kept.rename(path)
+    time.sleep(0.3)
     assert ask(api, "POST", "/v1/features", ONE).status == 200
 
 

@@ -64,12 +64,14 @@ class _Part:
         entity: its columns.
         features: which of its features, in its order.
         names: what each is called in a row.
+        is_whole: whether these are all that it has.
     """
 
     view: str
     entity: tuple[str, ...]
     features: tuple[str, ...]
     names: tuple[str, ...]
+    is_whole: bool
 
 
 def answer(
@@ -112,8 +114,10 @@ def answer(
     rows: list[dict[str, Any]] = [dict(entity) for entity in entities]
     served: list[dict[str, Served]] = [{} for _ in entities]
     for part in parts:
-        # The store may have another version of the view by now; its features are looked for by their names.
-        found = online.get(part.view, entities, now=now, features=part.features)
+        found = online.get(part.view, entities, now=now, features=None if part.is_whole else part.features)
+        if part.is_whole and any(tuple(one.values) != part.features for one in found):
+            # The store has the view with other features by now.
+            found = online.get(part.view, entities, now=now, features=part.features)
         for row, origins, one in zip(rows, served, found, strict=True):
             row.update(zip(part.names, one.values.values(), strict=True))
             origins[part.view] = one
@@ -136,8 +140,8 @@ def _parts(shapes: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...], wan
     entity = dict.fromkeys(column for _, columns, _ in shapes for column in columns)
     called = names_side_by_side(chosen, taken=list(entity))
     return tuple(
-        _Part(view, columns, features, tuple(called[(view, name)] for name in features))
-        for (view, columns, _), (_, features) in zip(shapes, chosen, strict=True)
+        _Part(view, columns, features, tuple(called[(view, name)] for name in features), is_whole=features == own)
+        for (view, columns, own), (_, features) in zip(shapes, chosen, strict=True)
     )
 
 

@@ -223,9 +223,9 @@ class OnlineFeatures:
                 self._cache.popitem(last=False)
 
     @staticmethod
-    def _chosen(view: str, state: ViewState, features: Sequence[str] | None) -> list[int]:
+    def _chosen(view: str, state: ViewState, features: Sequence[str] | None) -> Sequence[int]:
         if features is None:
-            return list(range(len(state.features)))
+            return range(len(state.features))
         places = {feature.name: place for place, feature in enumerate(state.features)}
         unknown = [name for name in features if name not in places]
         if unknown:
@@ -236,7 +236,10 @@ class OnlineFeatures:
         state, (packed, origin) = row.state, self._best(row, now_us)
         values = state.defaults if packed is None else json.loads(packed.payload)
         columns = state.features
-        given = {columns[place].name: decoded(columns[place], values[place]) for place in chosen}
+        # A float in the array is the value of a float; most features are.
+        given = {
+            columns[place].name: value if type(value := values[place]) is float else decoded(columns[place], value) for place in chosen
+        }
         if packed is None:
             return Served(given, origin)
         return Served(given, origin, instant_of(packed.event_us) if state.has_event else None, instant_of(packed.written_us))

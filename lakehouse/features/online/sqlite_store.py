@@ -7,6 +7,7 @@ from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from itertools import islice
 from pathlib import Path
+from time import monotonic
 
 from lakehouse.durable import PRIVATE
 from lakehouse.errors import StorageError
@@ -14,6 +15,7 @@ from lakehouse.features.online.store import LaneSize, Read
 from lakehouse.sql import quote_identifier
 
 _WAIT_S = 30.0
+_LOOK_S = 0.2
 _AT_ONCE = 10_000
 _KEYS_AT_ONCE = 500
 _SCHEMA = """
@@ -39,9 +41,10 @@ class SqliteStore:
 
     def read(self, view: str, lanes: Sequence[str], keys: Sequence[bytes]) -> Read:
         """As the interface says; all of one instant."""
-        if not self._is_there():
+        is_known = self._is_known()
+        if not is_known and not self._is_there():
             return Read(None, tuple((None,) * len(keys) for _ in lanes))
-        with self._telling() as con:
+        with self._telling(is_known=is_known) as con:
             if len(keys) == 1 and lanes and (found := self._read_one(con, view, lanes, keys[0])) is not None:
                 return found
             con.execute("BEGIN")
@@ -246,12 +249,17 @@ class SqliteStore:
             con.execute("COMMIT")
 
     @contextmanager
-    def _telling(self) -> Generator[sqlite3.Connection]:
+    def _telling(self, *, is_known: bool = False) -> Generator[sqlite3.Connection]:
         try:
-            yield self._connection()
+            yield self._local.con if is_known else self._connection()
         except sqlite3.Error as error:
             fix = "Make room on the disk, or remove the file: lakehouse features materialize fills it again"
             raise StorageError(f"online store {self._path}", "can't be used", found=str(error), fix=fix) from error
+
+    def _is_known(self) -> bool:
+        """Whether this thread has looked at the file a moment ago, which is enough to read: a look costs a fifth of reading a row."""
+        local = self._local
+        return getattr(local, "con", None) is not None and local.process == os.getpid() and monotonic() < local.known_until
 
     def _is_there(self) -> bool:
         return self._file() is not None
@@ -268,6 +276,7 @@ class SqliteStore:
         con: sqlite3.Connection | None = getattr(self._local, "con", None)
         # A connection must not cross a fork, nor stay with a file that was removed.
         if con is not None and self._local.process == os.getpid() and self._local.file == self._file():
+            self._local.known_until = monotonic() + _LOOK_S
             return con
         if con is not None and self._local.process == os.getpid():
             self._local.con = None
@@ -287,5 +296,6 @@ class SqliteStore:
         with closing(con.cursor()) as cursor:
             cursor.executescript(_SCHEMA)
         self._local.con, self._local.process, self._local.file = con, os.getpid(), self._file()
+        self._local.known_until = monotonic() + _LOOK_S
         self._opened.append((os.getpid(), con))
         return con
