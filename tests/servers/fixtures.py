@@ -85,11 +85,14 @@ class PostgresDatabase:
 
 @dataclass(frozen=True, slots=True)
 class KafkaTopic:
-    """An empty topic on a running broker."""
+    """An empty topic on a running broker; at `sasl_address` it asks for user and password (SASL PLAIN)."""
 
     address: str
     name: str
     partitions: int
+    sasl_address: str
+    user: str
+    password: str
 
 
 def started(name: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
@@ -198,19 +201,19 @@ def redis_url(redis_server: dict[str, str], worker_id: str) -> str:
 
 
 @pytest.fixture(scope="session")
-def kafka_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The address of a real Kafka broker, one for the whole run."""
+def kafka_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """A real Kafka broker, one for the whole run: its addresses, user and password."""
     pytest.importorskip("confluent_kafka")
-    return started("kafka", request, tmp_path_factory)["address"]
+    return started("kafka", request, tmp_path_factory)
 
 
 @pytest.fixture
-def kafka_topic(kafka_server: str) -> Iterator[KafkaTopic]:
+def kafka_topic(kafka_server: dict[str, str]) -> Iterator[KafkaTopic]:
     """An empty topic of 12 partitions for one test."""
     from confluent_kafka.admin import AdminClient, NewTopic
 
-    admin = AdminClient({"bootstrap.servers": kafka_server})
-    topic = KafkaTopic(kafka_server, f"test-{uuid.uuid4().hex[:12]}", PARTITIONS)
+    admin = AdminClient({"bootstrap.servers": kafka_server["address"]})
+    topic = KafkaTopic(name=f"test-{uuid.uuid4().hex[:12]}", partitions=PARTITIONS, **kafka_server)
     admin.create_topics([NewTopic(topic.name, num_partitions=PARTITIONS, replication_factor=1)])[topic.name].result(timeout=60)
     yield topic
     admin.delete_topics([topic.name])[topic.name].result(timeout=60)

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -19,10 +20,13 @@ _SETTINGS = """
 process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:{controller_port}
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+listeners=PLAINTEXT://127.0.0.1:{port},SASL_PLAINTEXT://127.0.0.1:{sasl_port},CONTROLLER://127.0.0.1:{controller_port}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port},SASL_PLAINTEXT://127.0.0.1:{sasl_port}
 controller.listener.names=CONTROLLER
-listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL_PLAINTEXT:SASL_PLAINTEXT
+# Who comes by the second listener says who it is.
+sasl.enabled.mechanisms=PLAIN
+listener.name.sasl_plaintext.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required user_reader="{password}";
 log.dirs={folder}/log
 num.partitions={partitions}
 # There is one broker.
@@ -70,9 +74,11 @@ class KafkaServer(Server):
         jars = _jars()
         if not jars.is_dir():
             raise ServerUnavailable("the jars of Kafka are not here: make test-servers has Maven fetch them")
-        port, controller_port = free_ports(2)
+        port, controller_port, sasl_port = free_ports(3)
         settings = folder / "server.properties"
-        text = _SETTINGS.format(folder=folder, port=port, controller_port=controller_port, partitions=PARTITIONS)
+        password = secrets.token_hex(8)
+        ports = {"port": port, "controller_port": controller_port, "sasl_port": sasl_port}
+        text = _SETTINGS.format(folder=folder, partitions=PARTITIONS, password=password, **ports)
         settings.write_text(text, encoding="utf-8")
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode().replace("-", "_")
         java = ["java", "-Xms256m", "-Xmx768m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", f"{jars}/*"]
@@ -83,7 +89,7 @@ class KafkaServer(Server):
         served = [word for word in java if word != "-XX:TieredStopAtLevel=1"]
         self.run_in_background([*served, "kafka.Kafka", str(settings)], log)
         self.wait_until(lambda: _listens(port), "Kafka", log, seconds=90)
-        return {"address": f"127.0.0.1:{port}"}
+        return {"address": f"127.0.0.1:{port}", "sasl_address": f"127.0.0.1:{sasl_port}", "user": "reader", "password": password}
 
 
 def _jars() -> Path:
