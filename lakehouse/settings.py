@@ -64,6 +64,8 @@ class Settings(BaseSettings):
     postgres_password: SecretStr | None = Field(
         default=None, description="Of that user; default as libpq finds it (PGPASSWORD, ~/.pgpass)."
     )
+    kafka_options: SecretStr | None = Field(default=None, description="What the brokers ask of a client, as JSON: librdkafka's names.")
+    topic_interval_s: float = Field(default=30.0, gt=0, description="How often topics are looked at: a micro-batch each time.")
     openlineage_url: str | None = Field(default=None, description="HTTP endpoint that gets OpenLineage events.")
     openlineage_file: Path | None = Field(default=None, description="File that OpenLineage events are appended to, one a line.")
     openlineage_api_key: SecretStr | None = Field(default=None, description="Sent to the endpoint as a bearer token.")

@@ -3,8 +3,9 @@
 import csv
 import io
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,6 +13,9 @@ from lakehouse.cli.command import command
 from lakehouse.cli.completion import dataset_names, table_names
 from lakehouse.cli.screen import Screen, cell, counted, human_size
 from lakehouse.errors import DATA_DID_NOT_PASS, QueryError, SourceError
+
+if TYPE_CHECKING:
+    from lakehouse.ingest import IngestReport
 
 _SHOWN_ROWS = 50
 _SHOWN_VERSIONS = 100
@@ -33,58 +37,87 @@ def ingest(
     git: Annotated[list[Path] | None, typer.Option("--git", help="A git repository on this machine: its new commits.")] = None,
     github: Annotated[list[str] | None, typer.Option("--github", help="owner/name on GitHub: its new commits.")] = None,
     details: Annotated[bool, typer.Option("--details", help="With --github: statistics and files, one request per commit.")] = False,
-    fetch: Annotated[bool, typer.Option("--fetch", help="What is new in the databases that its contract names.")] = False,
+    fetch: Annotated[bool, typer.Option("--fetch", help="What is new in the databases and topics of its contract.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", help="What comes in the topics of its contract, on and on.")] = False,
+    every: Annotated[float | None, typer.Option("--every", min=0.1, help="With --follow: seconds between two looks (30).")] = None,
+    build: Annotated[bool, typer.Option("--build", help="With --follow: build what depends on it, features online too.")] = False,
+    again_from: Annotated[
+        str | None,
+        typer.Option("--again-from", help="Read messages again: earliest, OFFSET, PARTITION:OFFSET or an instant (ISO, UTC)."),
+    ] = None,
     repaired: Annotated[bool, typer.Option("--repaired", help="Each file replaces what arrived under its name before.")] = False,
     replaces: Annotated[
         list[str] | None, typer.Option("--replaces", help="The file replaces this one (a name or SHA-256); may be repeated.")
     ] = None,
 ) -> None:
-    """Ingest files, commits or a database's rows into a dataset: accepted rows to raw, the others to quarantine, each file exactly once."""
-    from rich.table import Table
-
-    from lakehouse.pipeline.fetching import Repositories, fetch_commits, fetch_tables
+    """Ingest files, commits, a database's rows or a topic's messages: accepted rows to raw, the others to quarantine, each exactly once."""
+    from lakehouse.cli.following import follow as follow_topics
+    from lakehouse.pipeline.fetching import Repositories, fetch_commits
     from lakehouse.pipeline.files import arrived_files
-    from lakehouse.pipeline.ingestion import ingest_files
+    from lakehouse.pipeline.ingestion import ingest_files, ingest_sources
     from lakehouse.pipeline.runs import new_run
+    from lakehouse.pipeline.topics import Since, ingest_again
     from lakehouse.pipeline.workspace import Workspace
 
     repositories = Repositories(git or (), github or (), details)
     workspace = Workspace.load()
     contract = workspace.contracts.dataset(name)
-    if not (paths or repositories or fetch):
-        raise SourceError(f"ingest {name}", "has nothing to ingest", expected="files, --fetch, --git FOLDER or --github OWNER/NAME")
+    if follow or again_from is not None:
+        others = (paths, repositories, fetch, replaces, repaired, follow and again_from)
+        if any(others):
+            raise SourceError(f"ingest {name}", "--follow and --again-from stand alone", fix="Give one of them and nothing else")
+    if follow:
+        follow_topics(screen, workspace, contract, every_s=every or workspace.settings.topic_interval_s, with_build=build)
+        return
+    if not (paths or repositories or fetch or again_from):
+        expected = "files, --fetch, --follow, --git FOLDER or --github OWNER/NAME"
+        raise SourceError(f"ingest {name}", "has nothing to ingest", expected=expected)
+    if fetch and (replaces or repaired):
+        raise SourceError(f"ingest {name}", "can't tell what fetched rows take the place of", fix="Leave out --fetch")
     files = arrived_files(workspace.settings, paths) if paths else []
-    now = datetime.now(UTC)
+    now, run = datetime.now(UTC), new_run()
     with screen.progress() as progress:
         files += fetch_commits(workspace, contract, repositories, now=now, progress=progress)
-        files += fetch_tables(workspace, contract, now=now, progress=progress) if fetch else []
-        report = ingest_files(
-            workspace, contract, files, run=new_run(), now=now, progress=progress, replaces=replaces or (), repaired=repaired
-        )
+        if again_from is not None:
+            report = ingest_again(workspace, contract, Since.parse(again_from), run=run, now=now, progress=progress)
+        elif fetch:
+            report = ingest_sources(workspace, contract, files, run=run, now=now, progress=progress)
+        else:
+            report = ingest_files(
+                workspace, contract, files, run=run, now=now, progress=progress, replaces=replaces or (), repaired=repaired
+            )
 
-    def show(out: Any) -> None:
-        table = Table(box=None, pad_edge=False)
-        for column, justify in (("file", "left"), ("status", "left"), ("read", "right"), ("accepted", "right"), ("quarantined", "right")):
-            table.add_column(column, justify=justify)  # pyright: ignore[reportArgumentType]
-        for file in report.files:
-            counts = [f"{count:,}" for count in (file.rows_read, file.rows_accepted, file.rows_quarantined)]
-            table.add_row(Path(file.path).name, str(file.status), *counts)
-        out.print(table)
-        for file in report.files:
-            for digest in file.replaced:
-                out.print(f"{Path(file.path).name} replaces file {digest[:12]}: no row of that counts any more", markup=False)
-        for warning in (warning for file in report.files for warning in file.warnings):
-            out.print(f"Warning: {warning}", markup=False, soft_wrap=True, style="yellow")
-        out.print(f"{report.table} is at version {report.version}" if report.version is not None else f"{report.table} does not exist yet")
-        if any(file.rows_quarantined for file in report.files):
-            out.print(f"Why rows were quarantined: lakehouse quarantine show {name}")
-
-    screen.emit(report.as_dict(), show)
+    screen.emit(report.as_dict(), partial(_show_ingested, report))
     refused = [file for file in report.files if str(file.status) == "refused"]
     for file in refused:
         screen.say(f"lakehouse: {file.error}")
     if refused:
         raise typer.Exit(DATA_DID_NOT_PASS)
+
+
+def _show_ingested(report: "IngestReport", out: Any) -> None:
+    """A line for each file, and what is odd."""
+    from rich.table import Table
+
+    from lakehouse.cli.following import warnings_of
+
+    table = Table(box=None, pad_edge=False)
+    for column, justify in (("file", "left"), ("status", "left"), ("read", "right"), ("accepted", "right"), ("quarantined", "right")):
+        table.add_column(column, justify=justify)  # pyright: ignore[reportArgumentType]
+    for file in report.files:
+        counts = [f"{count:,}" for count in (file.rows_read, file.rows_accepted, file.rows_quarantined)]
+        table.add_row(Path(file.path).name, str(file.status), *counts)
+    out.print(table)
+    for file in report.files:
+        for digest in file.replaced:
+            out.print(f"{Path(file.path).name} replaces file {digest[:12]}: no row of that counts any more", markup=False)
+    for topic in report.topics:
+        out.print(f"{topic.topic}: {topic.messages:,} messages read, {topic.lag:,} behind", markup=False)
+    for warning in warnings_of(report):
+        out.print(f"Warning: {warning}", markup=False, soft_wrap=True, style="yellow")
+    out.print(f"{report.table} is at version {report.version}" if report.version is not None else f"{report.table} does not exist yet")
+    if any(file.rows_quarantined for file in report.files):
+        out.print(f"Why rows were quarantined: lakehouse quarantine show {report.dataset}")
 
 
 def query(

@@ -126,6 +126,7 @@ def show_rows(
                 "file": row.file,
                 "sha256": row.sha256,
                 "row": row.row,
+                "message": row.message.as_dict() if row.message is not None else None,
                 "batch": row.batch,
                 "ingested_at": row.ingested_at,
                 "level": row.level,
@@ -147,7 +148,9 @@ def show_rows(
             out.print(f"No quarantined row of {dataset} matches.")
         for row in rows:
             decided = "" if row.status == "waiting" else f", {row.status}"
-            out.print(f"{row.file} row {row.row}{decided}", style="bold", markup=False)
+            at = row.message
+            where = f"{row.file} row {row.row}" if at is None else f"{at.topic} partition {at.partition} offset {at.offset}"
+            out.print(f"{where}{decided}", style="bold", markup=False)
             for reason in row.reasons:
                 out.print(f"  {reason}", markup=False, soft_wrap=True)
             out.print(f"  {cell(row.record)}", markup=False, soft_wrap=True, style="dim")

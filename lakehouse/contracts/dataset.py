@@ -11,6 +11,7 @@ from lakehouse.contracts.databases import cron_of, source_tables
 from lakehouse.contracts.objects import PROTECTIONS, Archiving, Column, DatasetContract, Landing, Pin, Protection, Rule, SchemaChanges
 from lakehouse.contracts.references import references
 from lakehouse.contracts.rules import column_rules, quality_rules, severity_of
+from lakehouse.contracts.topics import source_topics
 from lakehouse.contracts.types import logical_type_of, sql_type_of
 from lakehouse.contracts.usual import pins
 from lakehouse.errors import ContractError
@@ -146,6 +147,7 @@ class _Reader:
             redelivery=redelivery,
             landing=landing,
             databases=source_tables(self.parsed, schema, by_name, blame=self.error),
+            topics=source_topics(self.parsed, schema, blame=self.error),
             schema_changes=self._schema_changes(custom),
             null_values=null_values,
             cluster_by=cluster_by,

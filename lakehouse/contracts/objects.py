@@ -14,6 +14,7 @@ from lakehouse.errors import ContractError, ContractNotFound
 
 if TYPE_CHECKING:
     from lakehouse.contracts.databases import SourceTable
+    from lakehouse.contracts.topics import SourceTopic
 
 Protection = Literal["none", "pseudonym", "redact", "encrypt", "mask", "drop"]
 PROTECTIONS: tuple[Protection, ...] = ("none", "pseudonym", "redact", "encrypt", "mask", "drop")
@@ -271,6 +272,7 @@ class DatasetContract:
         cluster_by: columns that its tables are filtered by: compaction sorts their rows by these.
         redelivery: what a new file does to those that arrived under its name before: `adds` rows to theirs, or `replaces` them.
         databases: tables of databases that its rows can be fetched from.
+        topics: topics that its rows can be fetched from.
         archiving: when rows leave its raw table for the archive; None keeps them.
         usual: limits of a batch's statistics, by their names.
         digest: sha256 of the parsed document: comments and the order of keys don't change it.
@@ -294,6 +296,7 @@ class DatasetContract:
     redelivery: Literal["adds", "replaces"] = "adds"
     landing: Landing = field(default_factory=Landing)
     databases: "tuple[SourceTable, ...]" = ()
+    topics: "tuple[SourceTopic, ...]" = ()
     schema_changes: SchemaChanges = field(default_factory=SchemaChanges)
     null_values: tuple[str, ...] = ()
     cluster_by: tuple[str, ...] = ()

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime
+from pathlib import Path
 
 import duckdb
 
@@ -24,6 +25,7 @@ from lakehouse.ingest.reading import BatchReader, FileOutcome, Told
 from lakehouse.ingest.replacing import Taken, take_out
 from lakehouse.ingest.sorting import BAD_TABLE, GOOD_TABLE
 from lakehouse.ingest.tally import BatchTally
+from lakehouse.ingest.topic_pages import page_source
 from lakehouse.privacy import Key
 from lakehouse.settings import Settings
 from lakehouse.sql import quote_literal
@@ -168,6 +170,7 @@ class Batch:
                 "archive": places[outcome.original.sha256],
                 **({"rows_erased": outcome.rows_erased} if outcome.rows_erased else {}),
                 **outcome.original.origin,
+                **(page_source(outcome.original.path) if self._contract.topics and isinstance(outcome.original.path, Path) else {}),
             }
             for outcome in accepted
         ]

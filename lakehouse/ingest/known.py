@@ -16,13 +16,14 @@ from typing import Any
 from lakehouse.contracts import DatasetContract
 from lakehouse.ingest.archive import digest_of
 from lakehouse.ingest.arrivals import Arrived, Looks, looks_of
+from lakehouse.ingest.topic_pages import Covered, Offsets, TopicPage
 from lakehouse.settings import Settings
 from lakehouse.tables import CommitInfo, Lake, in_force
 from lakehouse.tables.log import CommitLog
 from lakehouse.tables.names import TableName
 
 # Another number makes the index be made anew: it held less before.
-_FORMAT = 4
+_FORMAT = 5
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS progress (raw TEXT PRIMARY KEY, version INTEGER NOT NULL, mark TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS looks (quarantine TEXT PRIMARY KEY, version INTEGER NOT NULL, mark TEXT NOT NULL) WITHOUT ROWID;
@@ -31,6 +32,8 @@ CREATE TABLE IF NOT EXISTS ingested (raw TEXT, sha256 TEXT, batch INTEGER NOT NU
     rows_quarantined INTEGER, file TEXT, archive TEXT, replaced_by TEXT, PRIMARY KEY (raw, sha256)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS names ON ingested (raw, file);
 CREATE INDEX IF NOT EXISTS arrivals ON ingested (raw, batch);
+CREATE TABLE IF NOT EXISTS offsets (raw TEXT, topic TEXT, partition INTEGER, first INTEGER, last INTEGER,
+    PRIMARY KEY (raw, topic, partition, first)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS batches (raw TEXT, batch INTEGER, mark TEXT NOT NULL, PRIMARY KEY (raw, batch)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS refused (raw TEXT, sha256 TEXT, contract TEXT, error TEXT, PRIMARY KEY (raw, sha256)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS looked (path TEXT PRIMARY KEY, size INTEGER NOT NULL, mark NOT NULL,
@@ -119,6 +122,12 @@ def _listed(commit: CommitInfo, name: str) -> list[Mapping[str, Any]]:
     return list(listed)
 
 
+def cuts_one(known: "KnownFiles", page: TopicPage) -> bool:
+    """Whether a page that was read again holds a part only of one that counts: another has come between, and it can't take its place."""
+    found = (TopicPage.of(file.file) for file in known.pages_below(page))
+    return any(not page.offsets.contains(one.offsets) for one in found if one is not None)
+
+
 class KnownFiles:
     """The index of one dataset."""
 
@@ -147,7 +156,7 @@ class KnownFiles:
             return
         database.execute("BEGIN IMMEDIATE")
         if database.execute("PRAGMA user_version").fetchone() != (_FORMAT,):
-            for table in ("ingested", "batches", "progress", "restores"):
+            for table in ("ingested", "offsets", "batches", "progress", "restores"):
                 database.execute(f"DROP TABLE IF EXISTS {table}")
             for statement in filter(str.strip, _SCHEMA.split(";")):
                 database.execute(statement)
@@ -207,8 +216,21 @@ class KnownFiles:
         # Whoever fetched an object has said so: it need not be fetched again to be known.
         fetched = [(file["uri"], file["bytes"], file["etag"], file["sha256"]) for file in files_of(commit) if "uri" in file]
         database.executemany("INSERT OR REPLACE INTO looked VALUES (?, ?, ?, ?)", fetched)
+        for file in files_of(commit):
+            if "offsets" in file:
+                for begin, end in (file["offsets"], *file.get("lost", ())):
+                    self._cover(database, str(file["topic"]), int(file["partition"]), Offsets(int(begin), int(end)))
         gone = [(file["by"], self._raw, file["sha256"]) for file in replaced_of(commit)]
         database.executemany("UPDATE ingested SET replaced_by = ? WHERE raw = ? AND sha256 = ?", gone)
+
+    def _cover(self, database: sqlite3.Connection, topic: str, partition: int, offsets: Offsets) -> None:
+        """Join a range with those that it touches: what is read in order stays one, however many pages there are."""
+        where = "raw = ? AND topic = ? AND partition = ? AND first <= ? AND last >= ?"
+        values = (self._raw, topic, partition, offsets.end, offsets.begin)
+        touched = database.execute(f"SELECT first, last FROM offsets WHERE {where}", values).fetchall()
+        database.execute(f"DELETE FROM offsets WHERE {where}", values)
+        first, last = min([offsets.begin, *(one[0] for one in touched)]), max([offsets.end, *(one[1] for one in touched)])
+        database.execute("INSERT INTO offsets VALUES (?, ?, ?, ?, ?)", (self._raw, topic, partition, first, last))
 
     def _seen(self, database: sqlite3.Connection, newest: int) -> int:
         """The version up to which the index is right; -1 where the table is not the one that was indexed."""
@@ -224,6 +246,7 @@ class KnownFiles:
 
     def _forget(self, database: sqlite3.Connection) -> None:
         database.execute("DELETE FROM ingested WHERE raw = ?", (self._raw,))
+        database.execute("DELETE FROM offsets WHERE raw = ?", (self._raw,))
         database.execute("DELETE FROM batches WHERE raw = ?", (self._raw,))
         database.execute("DELETE FROM progress WHERE raw = ?", (self._raw,))
         database.execute("DELETE FROM restores WHERE raw = ?", (self._raw,))
@@ -274,6 +297,17 @@ class KnownFiles:
                 (self._raw,) if name is None else (self._raw, name),
             ).fetchall()
         return [KnownFile(*row) for row in rows]
+
+    def covered(self) -> Covered:
+        """The offsets of topics that raw accounts for, after `catch_up`."""
+        with self._database() as database:
+            rows = database.execute("SELECT topic, partition, first, last FROM offsets WHERE raw = ?", (self._raw,)).fetchall()
+        return Covered((topic, partition, Offsets(first, last)) for topic, partition, first, last in rows)
+
+    def pages_below(self, page: TopicPage) -> list[KnownFile]:
+        """Pages that count and hold an offset of this one, after `catch_up`."""
+        found = [(file, TopicPage.of(file.file)) for file in self.files() if file.replaced_by is None]
+        return [file for file, one in found if one is not None and one.same_place(page)]
 
     def replaced_files(self) -> list[KnownFile]:
         """Contents whose place another one has taken, after `catch_up`."""

@@ -17,11 +17,12 @@ from lakehouse.ingest.contract_versions import note_contract
 from lakehouse.ingest.dead import remove_dead
 from lakehouse.ingest.drift import column_warnings
 from lakehouse.ingest.errors import Superseded
-from lakehouse.ingest.known import KnownFile, KnownFiles, SeenFile, app_id
+from lakehouse.ingest.known import KnownFile, KnownFiles, SeenFile, app_id, cuts_one
 from lakehouse.ingest.landing import pending
 from lakehouse.ingest.recording import index_batches, judge_batch
 from lakehouse.ingest.report import FileReport, IngestProgress, IngestReport
 from lakehouse.ingest.restoring import follow_restore
+from lakehouse.ingest.topic_pages import Covered, TopicPage
 from lakehouse.ingest.unrecorded import Unrecorded
 from lakehouse.openlineage import Assertion, job
 from lakehouse.privacy import Key
@@ -172,7 +173,10 @@ class _Work:
                 before = looks_of(path)
                 original = take(path, folder, number)
             except FileRefused as error:
-                self.reports[path] = FileReport(str(path), None, "refused", error=str(error))
+                # Who has ingested a page removes it: another process was faster.
+                is_done = self.contract.topics and TopicPage.of(path.name) is not None and isinstance(path, Path) and not path.exists()
+                status = "already" if is_done else "refused"
+                self.reports[path] = FileReport(str(path), None, status, error=None if is_done else str(error))
                 continue
             originals.append(original)
             looks = before if original.fetched is None else looks_of(original.fetched)
@@ -201,15 +205,27 @@ class _Work:
     def _new(self, known: KnownFiles, originals: Sequence[Original]) -> list[Original]:
         """Files whose content is not in raw; of equal ones the first."""
         present = known.known(original.sha256 for original in originals)
+        # Of a topic, an offset counts once, whatever page it is in.
+        covered = known.covered() if self.contract.topics else Covered()
         new: dict[str, Original] = {}
+        taken = Covered()
         for original in originals:
             if original.path in self.reports:
                 continue
-            if original.sha256 in present or original.sha256 in new:
+            page = self._page(original)
+            is_there = page is not None and (
+                taken.holds_some_of(page) or (cuts_one(known, page) if page.again else covered.holds_some_of(page))
+            )
+            if original.sha256 in present or original.sha256 in new or is_there:
                 self.reports[original.path] = FileReport(str(original.path), original.sha256, "already")
-            else:
-                new[original.sha256] = original
+                continue
+            new[original.sha256] = original
+            if page is not None:
+                taken.add(page)
         return list(new.values())
+
+    def _page(self, original: Original) -> TopicPage | None:
+        return TopicPage.of(original.path.name) if self.contract.topics else None
 
     def _check_replaced(self, known: KnownFiles) -> None:
         """Refuse what can't be told: which of several paths takes the place, or which file is meant."""
@@ -234,7 +250,8 @@ class _Work:
     def _replaced(self, known: KnownFiles, originals: Sequence[Original]) -> dict[str, list[KnownFile]]:
         """The files that each of the given ones takes the place of; none that was replaced itself comes back by this."""
         by_name = self.repaired or self.contract.redelivery == "replaces"
-        if not self.replaces and not by_name:
+        pages = {original.sha256: page for original in originals if (page := self._page(original)) is not None and page.again}
+        if not self.replaces and not by_name and not pages:
             return {}
         found: dict[str, list[KnownFile]] = {}
         there = known.known(original.sha256 for original in originals)
@@ -245,6 +262,13 @@ class _Work:
                 continue
             # Without being asked for, only a file that is new takes a place: an old one may lie there still.
             if own is not None and not (self.repaired or self.replaces):
+                continue
+            if (page := pages.get(original.sha256)) is not None:
+                # What is reported by now is there already, or was cut.
+                if report is None and (below := known.pages_below(page)):
+                    found[original.sha256] = below
+                continue
+            if not self.replaces and not by_name:
                 continue
             files = known.files() if self.replaces else known.files(name=original.path.name)
             gone = [

@@ -35,6 +35,7 @@ from lakehouse.ingest.readers.encoding import UTF8
 from lakehouse.ingest.readers.formats import SLICE_BYTES
 from lakehouse.ingest.sorting import BAD_TABLE, ROW_MASK, RowSorter, of_file
 from lakehouse.ingest.tally import BatchTally
+from lakehouse.ingest.topic_pages import TopicPage
 from lakehouse.ingest.validation import (
     Matching,
     RowJudge,
@@ -385,6 +386,9 @@ class BatchReader:
             outcome.missing = tuple(column.source for column in matching.missing if not column.may_be_missing)
 
     def _sniff(self, outcome: FileOutcome) -> FileFormat:
+        if self._contract.topics and TopicPage.of(outcome.original.path.name) is not None:
+            # Whatever its messages are, each is a line.
+            return FileFormat("ndjson")
         sources = [column.source for column in self._contract.columns]
         return sniff(outcome.original.copy, landing=self._contract.landing, names=sources)
 

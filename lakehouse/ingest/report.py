@@ -2,9 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from lakehouse.quality import CheckResult
+
+if TYPE_CHECKING:
+    from lakehouse.ingest.sources import TopicReport
 
 Status = Literal["ingested", "already", "refused"]
 
@@ -52,13 +55,17 @@ class FileReport:
 
 @dataclass(frozen=True, slots=True)
 class IngestReport:
-    """What became of every file, in the order they were given; `version` is raw's newest, None where there is no raw yet."""
+    """What became of every file, in the order they were given; `version` is raw's newest, None where there is no raw yet.
+
+    `topics` are the looks that brought some of them.
+    """
 
     dataset: str
     table: str
     version: int | None
     files: tuple[FileReport, ...]
     checks: tuple[CheckResult, ...] = ()
+    topics: "tuple[TopicReport, ...]" = ()
 
     @property
     def rows_read(self) -> int:
@@ -81,7 +88,9 @@ class IngestReport:
 
     def as_dict(self) -> dict[str, Any]:
         """The report as the CLI prints it under --json."""
-        return {"dataset": self.dataset, "table": self.table, "version": self.version, "files": [file.as_dict() for file in self.files]}
+        topics = {"topics": [look.as_dict() for look in self.topics]} if self.topics else {}
+        files = [file.as_dict() for file in self.files]
+        return {"dataset": self.dataset, "table": self.table, "version": self.version, "files": files, **topics}
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,10 @@
 """Fetch commits from repositories, and rows from tables, into a dataset's landing folder; from there they take the one path."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from lakehouse.contracts import DatasetContract
 from lakehouse.errors import SourceError
@@ -14,9 +14,11 @@ from lakehouse.settings import Settings
 
 if TYPE_CHECKING:
     from lakehouse.contracts.databases import SourceTable
+    from lakehouse.contracts.topics import SourceTopic
     from lakehouse.ingest import Arrived
     from lakehouse.ingest.sources import SourceReport
 
+_Source = TypeVar("_Source", "SourceTable", "SourceTopic")
 _TELL_EVERY = 8 * 1024 * 1024
 
 
@@ -67,7 +69,7 @@ def fetch_commits(
     for name in repositories.github:
         progress(Event("fetch", name, State.STARTED))
         fetched(name, github_commits(name, landing, settings=workspace.settings, now=now, details=repositories.with_details))
-    return _with_waiting(workspace, contract, pages)
+    return with_waiting(workspace, contract, pages)
 
 
 def fetch_tables(workspace: Workspace, contract: DatasetContract, *, now: datetime, progress: Progress = unwatched) -> "list[Arrived]":
@@ -77,34 +79,46 @@ def fetch_tables(workspace: Workspace, contract: DatasetContract, *, now: dateti
         The pages to ingest: the new ones, and those that an earlier fetch left behind when it was stopped.
 
     Raises:
-        SourceError: the contract names no database for this environment, or one can't be read; pages written so far stay.
+        SourceError: a database can't be read; pages written so far stay.
     """
     from lakehouse.ingest.sources import postgres_rows
 
-    tables = tables_of(contract, workspace.settings)
-    if not tables:
-        raise SourceError(
-            f"dataset {contract.name}",
-            "names no database that it could be fetched from",
-            expected=f"a server of type postgres in {contract.path or 'its contract'}, for {workspace.settings.environment} or for any",
-        )
     landing = workspace.settings.landing_dir / contract.name
     pages: dict[Arrived, None] = {}
-    for table in tables:
+    for table in in_environment(contract.databases, workspace.settings):
         told = _Told(f"{table.name} of {table.server}", progress)
         progress(Event("fetch", told.name, State.STARTED))
         report = postgres_rows(contract, table, landing, settings=workspace.settings, now=now, progress=told)
         gone = f", {report.gone:,} gone" if report.gone else ""
         progress(Event("fetch", told.name, State.FINISHED if report.page else State.SKIPPED, f"{report.rows:,} rows{gone}"))
         pages.update(dict.fromkeys([report.page] if report.page else []))
-    return _with_waiting(workspace, contract, pages)
+    return with_waiting(workspace, contract, pages)
 
 
-def tables_of(contract: DatasetContract, settings: Settings) -> "tuple[SourceTable, ...]":
-    """The contract's tables in this environment: its own, or those of any for a server that it has none of."""
-    own = tuple(table for table in contract.databases if table.environment == settings.environment)
-    servers = {table.server for table in own}
-    return own + tuple(table for table in contract.databases if table.environment is None and table.server not in servers)
+def check_sources(contract: DatasetContract, settings: Settings) -> None:
+    """Raise where there is nothing to fetch from.
+
+    Raises:
+        SourceError: the contract names no database and no topic for this environment.
+    """
+    if not has_sources(contract, settings):
+        raise SourceError(
+            f"dataset {contract.name}",
+            "names no database or topic that it could be fetched from",
+            expected=f"a server of type postgres or kafka in {contract.path or 'its contract'}, for {settings.environment} or for any",
+        )
+
+
+def has_sources(contract: DatasetContract, settings: Settings) -> bool:
+    """The contract names something to fetch from in this environment."""
+    return bool(in_environment(contract.databases, settings) or in_environment(contract.topics, settings))
+
+
+def in_environment(sources: "Sequence[_Source]", settings: Settings) -> "tuple[_Source, ...]":
+    """Those of this environment: its own, or those of any for a server that it has none of."""
+    own = tuple(one for one in sources if one.environment == settings.environment)
+    servers = {one.server for one in own}
+    return own + tuple(one for one in sources if one.environment is None and one.server not in servers)
 
 
 def looks(contract: DatasetContract, settings: Settings) -> dict[str, list[str]]:
@@ -113,7 +127,7 @@ def looks(contract: DatasetContract, settings: Settings) -> dict[str, list[str]]
     A source says when by its own `lakehouse.schedule`, else the settings do.
     """
     found: dict[str, list[str]] = {}
-    for table in tables_of(contract, settings):
+    for table in in_environment(contract.databases, settings):
         found.setdefault(table.schedule or settings.schedule_fetch, []).append(f"{table.name} of {table.server}")
     for address in contract.landing.exports:
         found.setdefault(contract.landing.schedule or settings.schedule_exports, []).append(address)
@@ -136,10 +150,10 @@ class _Told:
             self.progress(Event("fetch", self.name, State.ADVANCED, f"{self.bytes / 1e6:,.0f} MB"))
 
 
-def _with_waiting(workspace: Workspace, contract: DatasetContract, pages: "dict[Arrived, None]") -> "list[Arrived]":
+def with_waiting(workspace: Workspace, contract: DatasetContract, pages: "Mapping[Arrived, None]") -> "list[Arrived]":
+    """The pages, and what waits in the dataset's landing folder."""
     from lakehouse.ingest.landing import pending
 
     waiting = pending(workspace.lake, contract, settings=workspace.settings)
     # A page appears whole: nothing is gained by letting a new one rest.
-    pages.update(dict.fromkeys([*(file.path for file in waiting.ready), *waiting.settling]))
-    return list(pages)
+    return list(dict.fromkeys([*pages, *(file.path for file in waiting.ready), *waiting.settling]))

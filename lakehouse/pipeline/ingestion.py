@@ -43,14 +43,39 @@ def ingest_files(
 
 
 def ingest_arrived(workspace: Workspace, contract: DatasetContract, *, run: str, now: datetime) -> "IngestReport":
-    """Fetch what is new where the contract names databases, then ingest what waits in the landing folder.
+    """Fetch what is new where the contract names databases or topics, and ingest it with what waits in the landing folder.
 
     Raises:
-        SourceError: a database can't be read.
+        SourceError: one can't be read.
     """
     from lakehouse.ingest import ingest_landing
-    from lakehouse.pipeline.fetching import fetch_tables, tables_of
+    from lakehouse.pipeline.fetching import has_sources
 
-    if tables_of(contract, workspace.settings):
-        return ingest_files(workspace, contract, fetch_tables(workspace, contract, now=now), run=run, now=now)
+    if has_sources(contract, workspace.settings):
+        return ingest_sources(workspace, contract, (), run=run, now=now)
     return ingest_landing(workspace.lake, contract, settings=workspace.settings, run=run, now=now)
+
+
+def ingest_sources(
+    workspace: Workspace,
+    contract: DatasetContract,
+    files: "Sequence[Arrived]",
+    *,
+    run: str,
+    now: datetime,
+    progress: Progress = unwatched,
+) -> "IngestReport":
+    """Ingest files, and what is new in the databases and topics that the contract names.
+
+    Raises:
+        SourceError: the contract names none, or one can't be read; what was ingested stays.
+    """
+    from lakehouse.pipeline.fetching import check_sources, fetch_tables
+    from lakehouse.pipeline.topics import ingest_topics, joined, topics_of
+
+    check_sources(contract, workspace.settings)
+    arrived = list(dict.fromkeys([*files, *fetch_tables(workspace, contract, now=now, progress=progress)]))
+    if not topics_of(workspace, contract):
+        return ingest_files(workspace, contract, arrived, run=run, now=now, progress=progress)
+    given = [ingest_files(workspace, contract, list(files), run=run, now=now, progress=progress)] if files else []
+    return joined([*given, ingest_topics(workspace, contract, run=run, now=now, progress=progress)])

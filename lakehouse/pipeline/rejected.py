@@ -2,14 +2,17 @@
 
 import difflib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from lakehouse.contracts import DatasetContract
 from lakehouse.errors import QueryError
+from lakehouse.ingest.known import files_of
+from lakehouse.ingest.topic_pages import PageNotes, TopicPage
 from lakehouse.ingest.waiting import Selection, current_rows_sql
 from lakehouse.tables import Lake, TableName
 
@@ -48,6 +51,19 @@ class QuarantineCount:
 
 
 @dataclass(frozen=True, slots=True)
+class TopicMessage:
+    """Where in a topic a row was."""
+
+    topic: str
+    partition: int
+    offset: int
+
+    def as_dict(self) -> dict[str, object]:
+        """As JSON types."""
+        return {"topic": self.topic, "partition": self.partition, "offset": self.offset}
+
+
+@dataclass(frozen=True, slots=True)
 class QuarantinedRow:
     """One row as it is now, and why it was not accepted.
 
@@ -55,6 +71,7 @@ class QuarantinedRow:
         record: as it arrived, or as somebody corrected it, by the names of the file; text for a line that was no row.
         attempts: how often it was judged, ingestion included.
         history: what was decided, oldest first: at, by, run, batch, action, note, before, after.
+        message: where it was, if it came from a topic.
     """
 
     file: str
@@ -71,6 +88,7 @@ class QuarantinedRow:
     changed_at: datetime | None = None
     changed_by: str | None = None
     history: tuple[Mapping[str, Any], ...] = ()
+    message: TopicMessage | None = None
 
 
 def count_by_rule(lake: Lake, selection: Selection = WAITING, *, dataset: str | None = None) -> Mapping[str, QuarantineCount]:
@@ -136,13 +154,28 @@ def quarantined_rows(lake: Lake, dataset: str, *, selection: Selection = ANY, li
         ).fetchall()
     finally:
         con.close()
+    pages = _pages(lake, dataset, {digest for file, digest, *_ in rows if TopicPage.of(file)})
     return [
         QuarantinedRow(
             file, digest, row, batch, at, level, tuple(rules or ()), tuple(reasons or ()), status, _parsed(record),
-            attempts, changed_at, changed_by, tuple(_parsed(history) or ()),
+            attempts, changed_at, changed_by, tuple(_parsed(history) or ()), pages[digest](row) if digest in pages else None,
         )
         for file, digest, row, batch, at, level, rules, reasons, status, record, attempts, changed_at, changed_by, history in rows
     ]  # fmt: skip
+
+
+def _pages(lake: Lake, dataset: str, digests: set[str]) -> dict[str, Callable[[int], TopicMessage]]:
+    """Of pages of a topic, where a row of theirs was; raw's log says it."""
+    found: dict[str, Callable[[int], TopicMessage]] = {}
+    for file in (file for commit in (lake.history(f"raw.{dataset}") if digests else ()) for file in files_of(commit)):
+        page = TopicPage.of(str(file["file"]))
+        if file["sha256"] in digests and page is not None:
+            found[str(file["sha256"])] = partial(_message, page, PageNotes.read(file))
+    return found
+
+
+def _message(page: TopicPage, notes: PageNotes, row: int) -> TopicMessage:
+    return TopicMessage(page.slug, page.partition, notes.offset_of(page, row))
 
 
 def _parsed(record: str | None) -> Any:

@@ -93,6 +93,19 @@ def run_pipeline(
     return RunReport(run=run, datasets=totals, models=models, checks=tuple(state.checks))
 
 
+def build_and_serve(
+    workspace: Workspace, contract: DatasetContract, *, run: str, now: datetime, progress: Progress = unwatched
+) -> tuple[CheckOutcome, ...]:
+    """Build the tables that depend on a dataset and bring their features to the online store; nothing is trained."""
+    from lakehouse.pipeline.building import build_tables
+
+    state = _Run(workspace, run, now, full=False, progress=progress)
+    missing = [one.name for one in workspace.contracts.datasets.values() if not workspace.lake.exists(one.raw)]
+    state.checks.extend(build_tables(workspace, datasets=[contract.name], without=missing, run=run, full=False, progress=progress))
+    _serve(state, [contract])
+    return tuple(state.checks)
+
+
 def conservation(table: str, totals: DatasetTotals) -> CheckOutcome:
     """No row that was read is lost or counted twice."""
     kept = totals.rows_accepted + totals.rows_quarantined + totals.rows_erased

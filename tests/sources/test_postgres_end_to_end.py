@@ -102,7 +102,7 @@ def test_rows_take_the_one_path(database: PostgresDatabase, with_contract: Calla
 def test_a_dataset_without_a_database_says_so() -> None:
     ran = CliRunner().invoke(app, ["ingest", "commits", "--fetch", "--json"])
     assert ran.exit_code == 2
-    assert "names no database" in json.loads(ran.stdout)["message"]
+    assert "names no database or topic" in json.loads(ran.stdout)["message"]
 
 
 def test_dagster_fetches_by_schedule(database: PostgresDatabase, with_contract: Callable[[str], None]) -> None:

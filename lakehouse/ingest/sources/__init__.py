@@ -2,7 +2,8 @@
 
 from lakehouse.ingest.sources.git import git_history
 from lakehouse.ingest.sources.github import github_commits
+from lakehouse.ingest.sources.kafka import TopicReader, TopicReport
 from lakehouse.ingest.sources.pages import SourceReport
 from lakehouse.ingest.sources.postgres import TableReport, postgres_rows
 
-__all__ = ["SourceReport", "TableReport", "git_history", "github_commits", "postgres_rows"]
+__all__ = ["SourceReport", "TableReport", "TopicReader", "TopicReport", "git_history", "github_commits", "postgres_rows"]
