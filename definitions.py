@@ -22,6 +22,7 @@ from sensors.alerts import build_alert_sensors
 from sensors.landing import build_landing_sensors
 from sensors.lost_runs import build_lost_run_sensor
 from sensors.schedules import build_fetch_schedules, build_schedules
+from sensors.topics import build_topic_sensors
 
 
 def build_definitions(settings: Settings) -> dg.Definitions:
@@ -55,7 +56,12 @@ def build_definitions(settings: Settings) -> dg.Definitions:
             *build_recovery_jobs(settings),
         ],
         schedules=[*build_schedules(settings), *build_fetch_schedules(datasets, settings)],
-        sensors=[*build_landing_sensors(datasets, settings), *build_alert_sensors(settings), build_lost_run_sensor(settings)],
+        sensors=[
+            *build_landing_sensors(datasets, settings),
+            *build_topic_sensors(datasets, settings),
+            *build_alert_sensors(settings),
+            build_lost_run_sensor(settings),
+        ],
         resources={RESOURCE_KEY: workspace_resource(workspace)},
         executor=executor(settings),
     )

@@ -16,7 +16,7 @@ from lakehouse.contracts import DatasetContract, Level, Severity
 from lakehouse.pipeline.workspace import Workspace
 
 if TYPE_CHECKING:
-    from lakehouse.ingest import Arrived, FileReport
+    from lakehouse.ingest import Arrived, IngestReport
     from lakehouse.monitoring import BatchVolume, DatasetVolume
     from lakehouse.pipeline.rejected import QuarantineCount, QuarantinedRow
     from lakehouse.privacy.erasure.suppression import RowsGone
@@ -75,18 +75,18 @@ def build_dataset_assets(contract: DatasetContract) -> dg.AssetsDefinition:
     def ingest_dataset(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]) -> Iterator[Any]:
         lake, run, now = workspace.lake, context.run.run_id, datetime.now(UTC)
         before = {table: lake.version(table) for table in (contract.raw, contract.quarantine)}
-        files: Sequence[FileReport] = ()
+        report: IngestReport | None = None
         # Asked for its checks alone, the step changes nothing: they judge what is there.
         if context.selected_asset_keys:
-            files = _ingest(context, workspace, contract, run=run, now=now)
-        yield from _results(context, lake, contract, files, _State.after(workspace, contract, before, run=run, now=now))
+            report = _ingest(context, workspace, contract, run=run, now=now)
+        yield from _results(context, lake, contract, report, _State.after(workspace, contract, before, run=run, now=now))
 
     return ingest_dataset
 
 
 def _ingest(
     context: dg.AssetExecutionContext, workspace: Workspace, contract: DatasetContract, *, run: str, now: datetime
-) -> Sequence["FileReport"]:
+) -> "IngestReport":
     from lakehouse.pipeline.ingestion import ingest_arrived
 
     report = ingest_arrived(workspace, contract, run=run, now=now)
@@ -94,12 +94,16 @@ def _ingest(
     context.log.info(
         f"files: {files}; rows: {report.rows_read:,} read, {report.rows_accepted:,} accepted, {report.rows_quarantined:,} quarantined"
     )
+    for topic in report.topics:
+        context.log.info(f"topic {topic.topic}: {topic.messages:,} messages read, {topic.lag:,} behind")
+        if topic.lost:
+            context.log.warning(f"topic {topic.topic} had removed {topic.lost:,} messages before they were read")
     for file in report.files:
         if file.status == "refused":
             context.log.warning(f"refused: {file.path}: {file.error}")
         for warning in file.warnings:
             context.log.warning(warning)
-    return report.files
+    return report
 
 
 def landing_spec(contract: DatasetContract) -> dg.AssetSpec:
@@ -173,9 +177,9 @@ def _check_specs(contract: DatasetContract) -> list[dg.AssetCheckSpec]:
 
 
 def _results(
-    context: dg.AssetExecutionContext, lake: "Lake", contract: DatasetContract, files: Sequence["FileReport"], state: "_State"
+    context: dg.AssetExecutionContext, lake: "Lake", contract: DatasetContract, report: "IngestReport | None", state: "_State"
 ) -> Iterator[Any]:
-    for table, extra in ((contract.raw, _raw_metadata(files, state)), (contract.quarantine, _quarantine_metadata(state))):
+    for table, extra in ((contract.raw, _raw_metadata(report, state)), (contract.quarantine, _quarantine_metadata(state))):
         if asset_key(table) not in context.selected_asset_keys or not lake.exists(table):
             continue
         quality = quality_metadata(state.profile) if state.profile and table == contract.raw else {}
@@ -241,7 +245,8 @@ class _State:
         )
 
 
-def _raw_metadata(files: Sequence["FileReport"], state: _State) -> dict[str, Any]:
+def _raw_metadata(report: "IngestReport | None", state: _State) -> dict[str, Any]:
+    files = report.files if report is not None else ()
     records: list[dict[str, Any]] = [
         {
             "file": Path(file.path).name,
@@ -255,6 +260,9 @@ def _raw_metadata(files: Sequence["FileReport"], state: _State) -> dict[str, Any
     shown = sorted(records, key=lambda file: file["status"] == "already")[:_SHOWN_FILES]
     more = len(records) - len(shown)
     metadata: dict[str, Any] = {"lakehouse/files": records_table(shown), "lakehouse/files_looked_at": dg.IntMetadataValue(len(files))}
+    if report is not None and report.topics:
+        metadata["lakehouse/lag_messages"] = dg.IntMetadataValue(sum(topic.lag for topic in report.topics))
+        metadata["lakehouse/lost_messages"] = dg.IntMetadataValue(sum(topic.lost for topic in report.topics))
     if more:
         metadata["lakehouse/files_not_shown"] = dg.IntMetadataValue(more)
     newest = state.volumes[-_SHOWN_BATCHES:]
