@@ -23,7 +23,7 @@ EXECUTABLE = [sys.executable, "-c", "from lakehouse.cli.main import main; main()
 GROUPS = {
     "audit": ("list", "verify"),
     "contract": ("accept", "diff"),
-    "features": ("list", "show", "history", "get", "materialize", "parity", "search"),
+    "features": ("list", "show", "history", "get", "materialize", "parity", "search", "serve", "register", "unregister"),
     "keys": ("rotate",),
     "quarantine": ("list", "show", "edit", "replay", "discard"),
     "sample": ("households", "commits", "commerce"),
