@@ -24,7 +24,7 @@ from dbt_common.exceptions import DbtDatabaseError, DbtRuntimeError
 
 from lakehouse.contracts import Contracts, load_contracts
 from lakehouse.crashpoints import Point, reached
-from lakehouse.errors import ConcurrentWrite, LakehouseError, SettingsError, TableNotFound, TransformError
+from lakehouse.errors import ConcurrentWrite, LakehouseError, SettingsError, TableNotFound
 from lakehouse.settings import Settings
 from lakehouse.sql import quote_identifier
 from lakehouse.tables import RESTORED, ROWS_REMOVED, Commit, Lake, Stamp, TableName
@@ -37,6 +37,7 @@ from lakehouse.transform.codes import BuildCodes, definition_in, is_build, mixed
 from lakehouse.transform.definitions import Definitions, digest_of
 from lakehouse.transform.increments import changes_since_built
 from lakehouse.transform.sources import PROVENANCE, raw_columns
+from lakehouse.transform.strategies import fitting_columns, write_of
 
 # These commands run the on-run-start hook, which registers what their selection needs; any other (show, compile, docs)
 # finds every table.
@@ -338,33 +339,12 @@ class Plugin(BasePlugin):
                 attempt += 1
 
     def _commit(self, con: duckdb.DuckDBPyConnection, table: TableName, sql: str, request: _Request, *, expect_version: int) -> Commit:
-        stamp, strategy, lake = self._stamp(table, request), request["strategy"], self._lake
-        if strategy == "overwrite":
+        stamp = self._stamp(table, request)
+        if request["strategy"] == "overwrite":
             partition_by = tuple(request["partition_by"])
-            return lake.overwrite(con, table, sql, stamp=stamp, partition_by=partition_by, expect_version=expect_version)
-        sql, evolve = self._fit_columns(con, table, sql, request)
-        key = tuple(request["unique_key"])
-        if strategy in {"merge", "delete+insert", "snapshot"} and not key:
-            raise TransformError(request["node"], f"incremental_strategy {strategy} needs a key", fix="Set unique_key in its config")
-        write: Callable[..., Commit]
-        if strategy == "append":
-            write = lake.append
-        elif strategy in {"insert_overwrite", "replace_partitions"}:
-            write = lake.replace_partitions
-        elif strategy in {"merge", "snapshot"}:
-            write = partial(lake.merge, key=key)
-        elif strategy == "delete+insert":
-            write = partial(lake.delete_insert, key=key, gone=request["gone"])
-        elif strategy == "replace_where" and request["replace_where"]:
-            write = partial(lake.replace_where, where=request["replace_where"])
-        else:
-            raise TransformError(
-                request["node"],
-                "has an incremental_strategy that does not exist here",
-                expected="append, merge, delete+insert, insert_overwrite, or replace_where with meta.lakehouse.replace_where",
-                found=repr(strategy),
-            )
-        return write(con, table, sql, stamp=stamp, evolve=evolve, expect_version=expect_version)
+            return self._lake.overwrite(con, table, sql, stamp=stamp, partition_by=partition_by, expect_version=expect_version)
+        sql, evolve = fitting_columns(self._lake, con, table, sql, request)
+        return write_of(self._lake, request)(con, table, sql, stamp=stamp, evolve=evolve, expect_version=expect_version)
 
     def _is_superseded(self, table: TableName, request: _Request) -> bool:
         """Whether another process has just built the same from the same or newer inputs: then there is nothing left to do."""
@@ -381,26 +361,6 @@ class Plugin(BasePlugin):
     @staticmethod
     def _tell_unchanged(request: _Request, version: int) -> None:
         request.update(outcome=f"unchanged {version}", rows=0, message=f"unchanged at version {version}")
-
-    def _fit_columns(self, con: duckdb.DuckDBPyConnection, table: TableName, sql: str, request: _Request) -> tuple[str, bool]:
-        """What dbt calls on_schema_change: which of the new columns get into the table."""
-        change = request["on_schema_change"] or "ignore"
-        if change == "sync_all_columns":
-            raise TransformError(
-                request["node"],
-                "asks to drop columns from a table that keeps its history",
-                expected="on_schema_change append_new_columns, ignore or fail",
-                found=change,
-                fix="Change it, or run once with --full-refresh to drop a column",
-            )
-        if change != "ignore":
-            return sql, change == "append_new_columns"
-        known = self._lake.schema(table)
-        given = [row[0] for row in con.execute(f"DESCRIBE {sql}").fetchall()]
-        if all(column in known for column in given):
-            return sql, False
-        columns = ", ".join(quote_identifier(column) for column in given if column in known)
-        return f"SELECT {columns} FROM ({sql})", False
 
     def _stamp(self, table: TableName, request: _Request) -> Stamp:
         inputs = {TableName(layer, name) for layer, name in request["inputs"]} - {table}
