@@ -7,8 +7,10 @@ from typing import Any
 from lakehouse.contracts.objects import Column
 from lakehouse.contracts.references import Blame, Place
 from lakehouse.contracts.schedules import EXPECTED, is_cron
+from lakehouse.contracts.servers import servers_of, text_of
 
 _TYPES = frozenset({"postgres", "postgresql"})
+_SECRETS = "Passwords are no part of a contract: LAKEHOUSE_POSTGRES_PASSWORD or ~/.pgpass"
 _KNOWN = ("table", "watermark", "overlap", "deletedAs", "user", "sslmode", "schedule")
 
 
@@ -61,18 +63,8 @@ def source_tables(
         ContractError: a property is not known, names no column, or has a value that it can't take.
     """
     found: list[SourceTable] = []
-    servers: list[dict[str, Any]] = list(parsed.get("servers") or ())
-    for position, server in enumerate(servers):
-        if server.get("type") not in _TYPES:
-            continue
-        place: Place = ("servers", position)
-        properties: list[dict[str, Any]] = list(server.get("customProperties") or ())
-        custom: dict[str, Any] = {str(one["property"]).removeprefix("lakehouse."): one["value"] for one in properties}
-        strange = next((name for name in custom if name not in _KNOWN), None)
-        if strange is not None:
-            fix = "Passwords are no part of a contract: LAKEHOUSE_POSTGRES_PASSWORD or ~/.pgpass" if "pass" in strange.lower() else None
-            raise blame(place, "has a property that is not known", expected=f"one of {', '.join(_KNOWN)}", found=strange, fix=fix)
-        watermark, deleted_as = (_text(custom, name) for name in ("watermark", "deletedAs"))
+    for place, server, custom in servers_of(parsed, _TYPES, known=_KNOWN, secrets=_SECRETS, blame=blame):
+        watermark, deleted_as = (text_of(custom, name) for name in ("watermark", "deletedAs"))
         for label, name in (("watermark", watermark), ("deletedAs", deleted_as)):
             if name is not None and name not in columns:
                 raise blame(place, f"{label} names no column", expected=f"one of {', '.join(columns)}", found=name)
@@ -84,9 +76,9 @@ def source_tables(
                 database=str(server["database"]),
                 schema=str(server["schema"]),
                 table=str(custom.get("table") or schema.get("physicalName") or schema["name"]),
-                environment=_text(server, "environment"),
-                user=_text(custom, "user"),
-                sslmode=_text(custom, "sslmode"),
+                environment=text_of(server, "environment"),
+                user=text_of(custom, "user"),
+                sslmode=text_of(custom, "sslmode"),
                 watermark=watermark,
                 overlap=_overlap(custom.get("overlap"), place, blame),
                 deleted_as=deleted_as,
@@ -135,8 +127,3 @@ def cron_of(value: Any, place: Place, blame: Blame) -> str | None:
     if not isinstance(value, str) or not is_cron(value):
         raise blame(place, "has a schedule that can't be understood", expected=EXPECTED, found=str(value))
     return value
-
-
-def _text(entry: Mapping[str, Any], name: str) -> str | None:
-    value = entry.get(name)
-    return None if value is None else str(value)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from lakehouse.contracts import document as documents
 from lakehouse.contracts.databases import cron_of, source_tables
+from lakehouse.contracts.document import custom_properties
 from lakehouse.contracts.objects import PROTECTIONS, Archiving, Column, DatasetContract, Landing, Pin, Protection, Rule, SchemaChanges
 from lakehouse.contracts.references import references
 from lakehouse.contracts.rules import column_rules, quality_rules, severity_of
@@ -108,7 +109,7 @@ class _Reader:
             raise self.error(
                 ("schema", 0, "name"), "can't be a table's name", expected="lower-case letters, digits and _", found=name, fix="Rename it"
             )
-        custom = _custom(self.parsed) | _custom(schema)
+        custom = custom_properties(self.parsed) | custom_properties(schema)
         null_values = self._texts(custom, "nullValues")
         landing = self._landing()
         columns = self._columns(schema, null_values, landing)
@@ -152,7 +153,9 @@ class _Reader:
             null_values=null_values,
             cluster_by=cluster_by,
             archiving=self._archiving(custom, by_name, event),
-            usual=self._pins(custom, ("customProperties",) if "usual" in _custom(self.parsed) else ("schema", 0, "customProperties")),
+            usual=self._pins(
+                custom, ("customProperties",) if "usual" in custom_properties(self.parsed) else ("schema", 0, "customProperties")
+            ),
             tags=_listed(self.parsed.get("tags")),
             digest=documents.digest(self.parsed),
             path=self.path,
@@ -190,7 +193,7 @@ class _Reader:
         return tuple(columns)
 
     def _column(self, entry: dict[str, Any], parts: tuple[str | int, ...], null_values: tuple[str, ...], landing: Landing) -> Column:
-        custom = _custom(entry)
+        custom = custom_properties(entry)
         physical = entry.get("physicalType")
         logical = entry.get("logicalType") or (logical_type_of(str(physical)) if physical else None) or "string"
         options = dict(entry.get("logicalTypeOptions") or {})
@@ -275,7 +278,7 @@ class _Reader:
         rules: list[Rule] = []
         statistical: list[Any] = []
         for position, (entry, column) in enumerate(zip(schema["properties"], columns, strict=True)):
-            rules += column_rules(column, severity_of(_custom(entry).get("severity")))
+            rules += column_rules(column, severity_of(custom_properties(entry).get("severity")))
             statistical += self._quality(entry, ("schema", 0, "properties", position), column, by_name, rules)
         statistical += self._quality(schema, ("schema", 0), None, by_name, rules)
         for kind, ids in (("rule", [rule.id for rule in rules]), ("batch check", [rule.id for rule in statistical])):
@@ -313,7 +316,7 @@ class _Reader:
         server = server or next((one for one in servers if one.get("type") in {"local", "s3"}), None)
         if server is None:
             return Landing()
-        custom = _custom(server)
+        custom = custom_properties(server)
         header = custom.pop("header", None)
         known = {name: custom.pop(name, None) for name in ("delimiter", "quote", "escape", "sheet", "records", "decimal")}
         paths = _listed(custom.pop("paths", None)) or _listed(server.get("path") or server.get("location"))
@@ -380,10 +383,6 @@ class _Reader:
 
     def _texts(self, custom: dict[str, Any], name: str) -> tuple[str, ...]:
         return tuple(str(value) for value in _listed(custom.get(name)))
-
-
-def _custom(entry: Mapping[str, Any]) -> dict[str, Any]:
-    return {str(item["property"]).removeprefix("lakehouse."): item["value"] for item in entry.get("customProperties") or ()}
 
 
 def _listed(value: Any) -> tuple[str, ...]:

@@ -86,6 +86,11 @@ def digest(document: Mapping[str, Any]) -> str:
     return hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()
 
 
+def custom_properties(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """What an entry says that the standard has no field for, by name without the project's prefix."""
+    return {str(one["property"]).removeprefix("lakehouse."): one["value"] for one in entry.get("customProperties") or ()}
+
+
 def blame(path: Path, text: str, parts: Sequence[str | int], document: Any) -> str:
     """Where in the file the trouble is: file, line and the place in words."""
     words = in_words(parts, document)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, cast
 
+from lakehouse.contracts.document import custom_properties
 from lakehouse.contracts.objects import DatasetContract
 from lakehouse.errors import ContractError
 
@@ -55,7 +56,7 @@ def retention_of(contract: DatasetContract) -> Retention | None:
     Raises:
         ContractError: the period is no period, or nothing says how old a row is.
     """
-    word = _custom(contract).get(_ENFORCED)
+    word = custom_properties(contract.document).get(_ENFORCED)
     if word is None or word == "inform":
         return None
     subject = f"contract {contract.name}"
@@ -89,7 +90,7 @@ def consent_of(contract: DatasetContract) -> Consent | None:
     Raises:
         ContractError: a column is missing.
     """
-    stated = _custom(contract).get(_CONSENT)
+    stated = custom_properties(contract.document).get(_CONSENT)
     if stated is None:
         return None
     if not isinstance(stated, Mapping) or not {"column", "subject"} <= set(stated):
@@ -99,8 +100,3 @@ def consent_of(contract: DatasetContract) -> Consent | None:
     words = names.get("withdrawn", _WITHDRAWN)
     withdrawn = tuple(str(word).lower() for word in (words if isinstance(words, list | tuple) else [words]))
     return Consent(column, subject, withdrawn)
-
-
-def _custom(contract: DatasetContract) -> dict[str, Any]:
-    listed = cast("list[dict[str, Any]]", contract.document.get("customProperties") or [])
-    return {str(item["property"]).removeprefix("lakehouse."): item["value"] for item in listed}

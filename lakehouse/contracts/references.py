@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
+from lakehouse.contracts.document import custom_properties
 from lakehouse.contracts.objects import Column, Reference, Severity
 from lakehouse.contracts.rules import severity_of
 from lakehouse.errors import ContractError
@@ -36,7 +37,7 @@ def references(
         strange = next((name for name in here if name not in columns), None)
         if strange is not None:
             raise blame(place, "names no column", expected=f"one of {', '.join(columns)}", found=strange)
-        custom = {str(one["property"]).removeprefix("lakehouse."): one["value"] for one in entry.get("customProperties") or ()}
+        custom = custom_properties(entry)
         name = str(entry.get("id") or f"{'_and_'.join(here)}_is_known_in_{there[0][0]}")
         severity = severity_of(custom.get("severity"), Severity.WARNING)
         found.append(Reference(name, here, there[0][0], tuple(column for _, column in there), severity))

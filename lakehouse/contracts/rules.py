@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from lakehouse.contracts.document import custom_properties
 from lakehouse.contracts.objects import Column, DatasetContract, Level, Must, Operator, Rule, Severity, StatisticalRule
 from lakehouse.contracts.types import cast_sql, text_sql
 from lakehouse.errors import ContractError
@@ -217,7 +218,7 @@ def quality_rules(
     rows: list[Rule] = []
     batches: list[StatisticalRule] = []
     for position, check in enumerate(checks, start=1):
-        custom = {str(item["property"]).removeprefix("lakehouse."): item["value"] for item in check.get("customProperties", ())}
+        custom = custom_properties(check)
         kind = check.get("type") or ("library" if "metric" in check else "text")
         metric = str(check.get("metric", kind))
         owner = column.name if column else dataset

@@ -5,8 +5,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from lakehouse.contracts.references import Blame, Place
+from lakehouse.contracts.references import Blame
+from lakehouse.contracts.servers import servers_of, text_of
 
+_TYPES = frozenset({"kafka"})
+_SECRETS = "What a client needs to be let in: LAKEHOUSE_KAFKA_OPTIONS"
 _KNOWN = ("topic", "group")
 _TOPIC = re.compile(r"^[A-Za-z0-9._-]{1,249}$")
 
@@ -46,31 +49,20 @@ def source_topics(parsed: Mapping[str, Any], schema: Mapping[str, Any], *, blame
         ContractError: a property is not known or has a value that it can't take, or the messages are of no format that is read.
     """
     found: list[SourceTopic] = []
-    servers: list[dict[str, Any]] = list(parsed.get("servers") or ())
-    for position, server in enumerate(servers):
-        if server.get("type") != "kafka":
-            continue
-        place: Place = ("servers", position)
-        properties: list[dict[str, Any]] = list(server.get("customProperties") or ())
-        custom: dict[str, Any] = {str(one["property"]).removeprefix("lakehouse."): one["value"] for one in properties}
-        strange = next((name for name in custom if name not in _KNOWN), None)
-        if strange is not None:
-            fix = "What a client needs to be let in: LAKEHOUSE_KAFKA_OPTIONS"
-            raise blame(place, "has a property that is not known", expected=f"one of {', '.join(_KNOWN)}", found=strange, fix=fix)
+    for place, server, custom in servers_of(parsed, _TYPES, known=_KNOWN, secrets=_SECRETS, blame=blame):
         written = str(server.get("format", "json"))
         if written != "json":
             raise blame(place, "has messages of a format that is not read", expected="json", found=written)
         topic = str(custom.get("topic") or schema.get("physicalName") or schema["name"])
         if not _TOPIC.match(topic):
             raise blame(place, "has a topic that can't be", expected="letters, digits, dots, _ and -", found=topic)
-        environment = server.get("environment")
         found.append(
             SourceTopic(
                 server=str(server["server"]),
                 host=str(server["host"]),
                 topic=topic,
-                environment=None if environment is None else str(environment),
-                group=str(custom["group"]) if "group" in custom else None,
+                environment=text_of(server, "environment"),
+                group=text_of(custom, "group"),
             )
         )
     return tuple(found)
