@@ -26,15 +26,15 @@ pytestmark = pytest.mark.servers
 CONTRACT = """
 apiVersion: v3.2.0
 kind: DataContract
-id: payments
-name: payments
+id: charges
+name: charges
 version: 1.0.0
 status: active
 domain: test
 servers:
   - {server: shop, type: postgres, host: HOST, port: PORT, database: DATABASE, schema: public, customProperties: [PROPERTIES]}
 schema:
-  - name: payments
+  - name: charges
     physicalType: table
     properties:
       - {name: id, logicalType: integer, physicalType: BIGINT, required: true, primaryKey: true, primaryKeyPosition: 1}
@@ -49,7 +49,7 @@ BY_TIME = "{property: lakehouse.watermark, value: updated_at}"
 @pytest.fixture
 def database(postgres_database: PostgresDatabase) -> PostgresDatabase:
     postgres_database.run(
-        "CREATE TABLE payments (id bigint PRIMARY KEY, amount numeric(12,2), payer text, version bigint DEFAULT 1, "
+        "CREATE TABLE charges (id bigint PRIMARY KEY, amount numeric(12,2), payer text, version bigint DEFAULT 1, "
         "updated_at timestamptz DEFAULT clock_timestamp())"
     )
     return postgres_database
@@ -67,25 +67,25 @@ def with_contract(home: Path, database: PostgresDatabase, monkeypatch: pytest.Mo
             text = text.replace(name, value)
         folder = home / "contracts" / "datasets"
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "payments.odcs.yaml").write_text(text, encoding="utf-8")
+        (folder / "charges.odcs.yaml").write_text(text, encoding="utf-8")
 
     return write
 
 
 def fetch(*more: str) -> dict[str, Any]:
-    ran = CliRunner().invoke(app, ["ingest", "payments", "--fetch", *more, "--json"])
+    ran = CliRunner().invoke(app, ["ingest", "charges", "--fetch", *more, "--json"])
     assert ran.exit_code == 0, ran.output
     return json.loads(ran.stdout)
 
 
 def raw(columns: str) -> list[tuple[Any, ...]]:
     with Lake.from_settings(Settings.load()).connect() as session:
-        return session.con.execute(f"SELECT {columns} FROM raw.payments ORDER BY ALL").fetchall()
+        return session.con.execute(f"SELECT {columns} FROM raw.charges ORDER BY ALL").fetchall()
 
 
 def test_rows_take_the_one_path(database: PostgresDatabase, with_contract: Callable[[str], None]) -> None:
     with_contract(BY_TIME)
-    database.run("INSERT INTO payments (id, amount, payer) VALUES (1, 10.50, 'Ada'), (2, -1, 'Bob'), (3, NULL, NULL)")
+    database.run("INSERT INTO charges (id, amount, payer) VALUES (1, 10.50, 'Ada'), (2, -1, 'Bob'), (3, NULL, NULL)")
     (file,) = fetch()["files"]
     assert (file["rows_read"], file["rows_accepted"], file["rows_quarantined"]) == (3, 2, 1)
     (row, _) = raw("id, amount::VARCHAR, payer")
@@ -93,7 +93,7 @@ def test_rows_take_the_one_path(database: PostgresDatabase, with_contract: Calla
     assert row[2].startswith("pn_")
     again = fetch()
     assert [file["status"] for file in again["files"]] in ([], ["already"])
-    database.run("UPDATE payments SET amount = 11, updated_at = clock_timestamp() WHERE id = 1")
+    database.run("UPDATE charges SET amount = 11, updated_at = clock_timestamp() WHERE id = 1")
     fetch()
     assert raw("id, amount::VARCHAR") == [(1, "10.50"), (1, "11.00"), (3, None)]
 
@@ -114,15 +114,15 @@ def test_dagster_fetches_by_schedule(database: PostgresDatabase, with_contract: 
     from sensors.schedules import build_fetch_schedules
 
     with_contract(BY_TIME)
-    database.run("INSERT INTO payments (id, amount) VALUES (1, 1)")
+    database.run("INSERT INTO charges (id, amount) VALUES (1, 1)")
     workspace = Workspace.load()
     (schedule,) = build_fetch_schedules(workspace.contracts.datasets.values(), workspace.settings)
-    assert (schedule.name, schedule.cron_schedule) == ("payments_fetch_schedule", "*/15 * * * *")
+    assert (schedule.name, schedule.cron_schedule) == ("charges_fetch_schedule", "*/15 * * * *")
     with_contract(BY_TIME + ", {property: lakehouse.schedule, value: 0 6 * * mon-fri}")
     own = Workspace.load()
     (schedule,) = build_fetch_schedules(own.contracts.datasets.values(), own.settings)
-    assert (schedule.cron_schedule, "payments of" in (schedule.description or "")) == ("0 6 * * mon-fri", True)
-    assets = build_dataset_assets(workspace.contracts.dataset("payments"))
+    assert (schedule.cron_schedule, "charges of" in (schedule.description or "")) == ("0 6 * * mon-fri", True)
+    assets = build_dataset_assets(workspace.contracts.dataset("charges"))
     assert dg.materialize([assets], resources={RESOURCE_KEY: workspace_resource(workspace)}).success
     assert raw("id") == [(1,)]
 
@@ -131,9 +131,9 @@ def test_dagster_fetches_by_schedule(database: PostgresDatabase, with_contract: 
 @pytest.mark.parametrize("properties", [BY_TIME, ""], ids=["watermark", "snapshot"])
 def test_killed_and_run_again(database: PostgresDatabase, with_contract: Callable[[str], None], point: Point, properties: str) -> None:
     with_contract(properties)
-    database.run("INSERT INTO payments (id, amount) SELECT i, i - 10 FROM generate_series(1, 50) i")
+    database.run("INSERT INTO charges (id, amount) SELECT i, i - 10 FROM generate_series(1, 50) i")
     assert _process(**{VARIABLE: point}).wait(timeout=120) == -signal.SIGKILL
-    database.run("INSERT INTO payments (id, amount) SELECT i, i FROM generate_series(51, 60) i")
+    database.run("INSERT INTO charges (id, amount) SELECT i, i FROM generate_series(51, 60) i")
     fetch()
     fetch()
     # Nine are below nothing, and in quarantine.
@@ -141,7 +141,7 @@ def test_killed_and_run_again(database: PostgresDatabase, with_contract: Callabl
 
 
 def _process(**environment: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "lakehouse", "ingest", "payments", "--fetch", "--json"]
+    command = [sys.executable, "-m", "lakehouse", "ingest", "charges", "--fetch", "--json"]
     return subprocess.Popen(command, env={**os.environ, **environment}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
@@ -153,7 +153,7 @@ def test_every_version_of_every_row_arrives_once_while_others_write(
     import psycopg
 
     with_contract(properties)
-    database.run("INSERT INTO payments (id, amount) SELECT i, 1 FROM generate_series(1, 200) i")
+    database.run("INSERT INTO charges (id, amount) SELECT i, 1 FROM generate_series(1, 200) i")
     is_over = threading.Event()
     chance = random.Random(5)
 
@@ -163,7 +163,7 @@ def test_every_version_of_every_row_arrives_once_while_others_write(
             while not is_over.wait(0.02):
                 ids: Sequence[int] = sorted(own.sample(range(1, 201), 5))
                 connection.execute(
-                    "UPDATE payments SET version = version + 1, updated_at = clock_timestamp() WHERE id = ANY(%s)", (list(ids),)
+                    "UPDATE charges SET version = version + 1, updated_at = clock_timestamp() WHERE id = ANY(%s)", (list(ids),)
                 )
                 # Its rows were stamped before they can be seen.
                 time.sleep(own.random() * 0.05)
@@ -185,7 +185,7 @@ def test_every_version_of_every_row_arrives_once_while_others_write(
     fetch()
     fetch()
     with psycopg.connect(database.url) as connection:
-        newest = connection.execute("SELECT id, version FROM payments ORDER BY id").fetchall()
+        newest = connection.execute("SELECT id, version FROM charges ORDER BY id").fetchall()
     assert raw("id, max(version) OVER (PARTITION BY id)")[0][0] == 1
     found = raw("id, version")
     assert len(found) == len(set(found)), "a version of a row came twice"
