@@ -21,6 +21,11 @@ _View = Annotated[str, typer.Argument(help="The feature view; name@2 for one of 
 _Views = Annotated[list[str] | None, typer.Argument(help="Feature views; all online ones without.", autocompletion=feature_view_names)]
 
 
+# Of entities of which there is nothing to say, how many are told one by one.
+_LISTED = 10
+_WHY_MISSING = {"no row": "", "not then": " that was true and known then", "too old": " within {ttl} before then"}
+
+
 def register(app: typer.Typer) -> None:
     """Add this group's commands."""
     group = typer.Typer(name="features", help="Feature views: look them up, read them as of any instant, serve them.", no_args_is_help=True)
@@ -188,11 +193,19 @@ def get(
         "known_at": known,
         "columns": [{"name": name, "type": kind} for name, kind in zip(found.columns, found.types, strict=True)],
         "rows": rows,
+        "missing": [{"view": one.view, "entity": one.entity, "why": one.why} for one in found.missing],
         "versions": dict(found.versions),
     }
+    ttl = {view.name: _duration(view.ttl_s) for view in chosen}
 
     def show(out: Any) -> None:
         _print_entities(out, rows)
+        for one in found.missing[:_LISTED]:
+            who = ", ".join(f"{name} {value}" for name, value in one.entity.items())
+            why = _WHY_MISSING[one.why].format(ttl=ttl[one.view])
+            screen.say(f"{one.view} has no row of {who}{why}: its features are NULL or have their defaults")
+        if len(found.missing) > _LISTED:
+            screen.say(f"... and so of {len(found.missing) - _LISTED:,} more")
         tables = ", ".join(f"{table}@{version}" for table, version in found.versions.items())
         screen.say(f"as of {at:%Y-%m-%d %H:%M:%S}, from {tables}")
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 import duckdb
@@ -20,6 +21,29 @@ if TYPE_CHECKING:
 _AT, _KNOWN = "__asked_at", "__asked_known"
 
 
+class Absence(StrEnum):
+    """Why a view has nothing to say of an entity at an instant."""
+
+    NO_ROW = "no row"
+    NOT_THEN = "not then"
+    TOO_OLD = "too old"
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """An entity of which a view has nothing to say: its features have their defaults, or are NULL.
+
+    Attributes:
+        view: the view's name.
+        entity: as it was asked for.
+        why: the view has no row of it at all, none that was true and known then, or none that is within the ttl.
+    """
+
+    view: str
+    entity: Mapping[str, Any]
+    why: Absence
+
+
 @dataclass(frozen=True, slots=True)
 class Historical:
     """Features of entities at an instant.
@@ -29,12 +53,14 @@ class Historical:
         types: their DuckDB types.
         rows: in the order of the entities.
         versions: the version each table was read at.
+        missing: which views have nothing to say of which entities, and why.
     """
 
     columns: tuple[str, ...]
     types: tuple[str, ...]
     rows: tuple[tuple[Any, ...], ...]
     versions: Mapping[str, int]
+    missing: tuple[Missing, ...] = ()
 
 
 def joined_views(session: "Session", views: Sequence[FeatureView], features: Sequence[str] = ()) -> tuple[list[JoinedView], dict[str, str]]:
@@ -106,7 +132,34 @@ def historical_features(
             raise FeatureError("entity", "has a value of another type", expected=listed, found=str(error).splitlines()[0]) from error
         columns = tuple(str(column[0]) for column in cursor.description)
         types = tuple(str(column[1]) for column in cursor.description)
-        return Historical(columns, types, tuple(cursor.fetchall()), dict(session.versions))
+        rows = tuple(cursor.fetchall())
+        missing = [one for view in views for one in _missing(session, view, entities, spine)]
+        return Historical(columns, types, rows, dict(session.versions), tuple(missing))
+
+
+def _missing(session: "Session", view: FeatureView, entities: Sequence[Mapping[str, Any]], spine: str) -> list[Missing]:
+    """The entities for which the join finds no row of a view."""
+    same = " AND ".join(f"asked.{quote_identifier(column)} = told.{quote_identifier(column)}" for column in view.entity)
+    limits = ((view.event_timestamp, _AT), (view.known_timestamp, _KNOWN))
+    then = [
+        f"CAST(told.{quote_identifier(column)} AS TIMESTAMPTZ) <= CAST(asked.{asked} AS TIMESTAMPTZ)" for column, asked in limits if column
+    ]
+    fresh = list(then)
+    if view.event_timestamp and view.ttl_s is not None:
+        oldest = f"CAST(asked.{_AT} AS TIMESTAMPTZ) - INTERVAL {quote_literal(f'{view.ttl_s:.6f} seconds')}"
+        fresh.append(f"CAST(told.{quote_identifier(view.event_timestamp)} AS TIMESTAMPTZ) >= {oldest}")
+    there = f"told.{quote_identifier(view.entity[0])} IS NOT NULL"
+    counts = [" AND ".join([there, *conditions]) for conditions in ([], then, fresh)]
+    found = session.con.execute(
+        f"SELECT asked.__place, {', '.join(f'count_if({one})' for one in counts)} FROM {spine} AS asked"
+        f" LEFT JOIN {relation(view.table)} AS told ON {same} GROUP BY 1 ORDER BY 1"
+    ).fetchall()
+    whys = {
+        place: Absence.NO_ROW if not rows else Absence.NOT_THEN if not known else Absence.TOO_OLD
+        for place, rows, known, young in found
+        if not young
+    }
+    return [Missing(view.name, entities[place], why) for place, why in whys.items()]
 
 
 def _require_columns(given: Mapping[str, Any], entity: Mapping[str, str]) -> None:

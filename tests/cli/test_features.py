@@ -58,6 +58,18 @@ def test_from_a_table_to_what_is_served(settings: Settings, lakehouse: Callable[
     assert rooms(*one, "--as-of", "2026-01-20") == [2]
     assert rooms(*one, "--as-of", "2026-01-20", "--known-at", "2026-04-01T00:00:00Z") == [9]
     assert rooms(*one, "--entity", "household_id=HH2", "--entity", "nobody", "--as-of", "2026-02-11") == [3, None, None]
+    asked = (*one, "--entity", "HH2", "--entity", "nobody")
+    told = run("get", VIEW, *asked, "--as-of", "2028-01-01").json["missing"]
+    assert [(absent["entity"]["household_id"], absent["why"]) for absent in told] == [
+        ("HH00000001", "too old"),
+        ("HH2", "too old"),
+        ("nobody", "no row"),
+    ]
+    told = run("get", VIEW, *asked, "--as-of", "2026-01-20", "--known-at", "2026-01-01").json["missing"]
+    assert [absent["why"] for absent in told] == ["not then", "not then", "no row"]
+    spoken = lakehouse("features", "get", VIEW, *asked, "--as-of", "2026-02-11").err
+    assert f"{VIEW} has no row of household_id nobody: its features are NULL or have their defaults" in spoken
+    assert "HH00000001" not in spoken
     assert "is no instant" in run("get", VIEW, *one, "--as-of", "yesterday", code=2).err
     assert "is in none of these views" in run("get", VIEW, *one, "--feature", "windows", code=2).err
     assert "is not in the online store" in run("get", VIEW, *one, "--online", code=2).err
