@@ -1,6 +1,8 @@
 """A customer's features: what a reader of the books at that midnight would have counted, however the lines arrived."""
 
+import json
 import random
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
@@ -9,16 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from lakehouse.cli.main import app
 from lakehouse.contracts import load_contracts
 from lakehouse.features.point_in_time import JoinedView, point_in_time_sql
 from lakehouse.features.views import feature_views
+from lakehouse.tables import Stamp
 from lakehouse.transform import prepare
 from tests.commerce.conftest import Shop
-from tests.transform.conftest import put_raw
+from tests.transform.conftest import PROJECT, put_raw
 
-FOLLOWING = ["stg_orders", "customer_days", "customer_activity", "customer_basket"]
-MODELS = ["stg_orders", "customer_days", "customer_activity", "customer_basket", "customer_outlook"]
+MODELS = ["stg_orders", "customer_days", "customer_activity", "customer_basket", "customer_outlook", "revenue_by_day"]
 TABLES = ["analytics.customer_outlook", "features.customer_activity", "features.customer_basket"]
 START = datetime(2025, 1, 1)
 FEATURES = (
@@ -160,6 +164,21 @@ def test_features_do_not_tell_in_what_order_lines_arrived(open_shop: Callable[[s
         put(parts, lines[number::pieces], number + 1)
         parts.build(*MODELS)
     assert {table: parts.rows(table) for table in TABLES} == {table: whole.rows(table) for table in TABLES}
+    # What goes takes the newest days with it, and somebody: the clock is set back.
+    late, later = START + timedelta(days=80), START + timedelta(days=90)
+    gone = parts.rows(
+        "staging.orders", f"order_id, customer_id = '2' OR ordered_at >= TIMESTAMP '{late}' OR known_at >= TIMESTAMP '{later}'"
+    )
+    orders = ", ".join(f"'{order}'" for order, is_gone in gone if is_gone)
+    con = parts.lake.open_connection()
+    for table in ("raw.orders", "staging.orders"):
+        parts.lake.delete(con, table, f"order_id IN ({orders})", stamp=Stamp(table, "erasure"))
+    con.close()
+    parts.build(*MODELS)
+    tables = [*TABLES, "analytics.customer_days", "analytics.revenue_by_day"]
+    found = {table: parts.rows(table) for table in tables}
+    parts.build(*MODELS, full_refresh=True)
+    assert {table: parts.rows(table) for table in tables} == found
 
 
 def test_a_customer_without_news_is_not_written_again(open_shop: Callable[[str], Shop]) -> None:
@@ -183,19 +202,23 @@ def test_who_loses_a_line_loses_what_was_made_of_it(open_shop: Callable[[str], S
         for who, day in (("a", 1), ("b", 5), ("c", 40))
     ]
     put(shop, lines, 1)
-    shop.build(*FOLLOWING)
-    put(shop, [replace(lines[0], customer="b", known=START + timedelta(days=42))], 2)
-    written = {node.name: node.rows for node in shop.build(*FOLLOWING).nodes}
-    tables = ["analytics.customer_days", "features.customer_activity", "features.customer_basket"]
+    shop.build(*MODELS)
+    put(shop, [replace(lines[0], customer="b", at=START + timedelta(days=2), known=START + timedelta(days=42))], 2)
+    written = {node.name: node.rows for node in shop.build(*MODELS).nodes}
+    tables = ["analytics.customer_days", *TABLES]
     found = {table: shop.rows(table) for table in tables}
     assert {row[0] for rows in found.values() for row in rows} == {"b", "c"}
+    assert [row[0] for row in shop.rows("analytics.revenue_by_day", "day")] == [(START + timedelta(days=day)).date() for day in (2, 5, 40)]
     # Of the third customer no line is counted again; but time has passed, so there are moments more.
     assert written["customer_days"] == 2
     # Time alone: the third customer's day leaves windows.
     put(shop, [Line("d", "d", START + timedelta(days=75), START + timedelta(days=75), 1, Decimal(2))], 3)
-    shop.build(*FOLLOWING)
+    written = {node.name: node.rows for node in shop.build(*MODELS).nodes}
+    tables.append("analytics.revenue_by_day")
     found = {table: shop.rows(table) for table in tables}
-    shop.build(*FOLLOWING, full_refresh=True)
+    # Of the weeks before only those are told again of which it can be said now what came after them.
+    assert written["customer_outlook"] < len(found["analytics.customer_outlook"])
+    shop.build(*MODELS, full_refresh=True)
     assert {table: shop.rows(table) for table in tables} == found
 
 
@@ -224,3 +247,42 @@ def test_the_online_retail_data_are_understood(open_shop: Callable[[str], Shop],
     """
     assert con.execute(newest).fetchall() == con.execute(by_hand).fetchall()
     con.close()
+
+
+@pytest.mark.slow
+def test_features_get_equals_the_query_in_the_docs(
+    open_shop: Callable[[str], Shop], real_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = real_data / "commerce" / "online_retail"
+    files = [*sorted((folder / "daily").glob("*.csv")), *sorted((folder / "monthly").glob("2011-05.parquet"))]
+    if len(files) < 100:
+        pytest.skip(f"the online retail data are absent: {folder}")
+    shop = open_shop("retail")
+    shop.ingest("orders", *files)
+    shop.build("stg_orders", "customer_days", "customer_activity")
+    monkeypatch.setenv("LAKEHOUSE_HOME", str(shop.settings.home_dir))
+
+    def lakehouse(*arguments: str) -> dict[str, Any]:
+        done = CliRunner().invoke(app, [*arguments, "--json"])
+        assert done.exit_code == 0, done.output
+        return json.loads(done.stdout)
+
+    page = (PROJECT / "docs" / "commerce.md").read_text("utf-8")
+    (query,) = re.findall(r"```sql\n(select\n    customer_id,.*?)```", page, re.DOTALL)
+    by_hand = {row["customer_id"]: row for row in lakehouse("query", query)["rows"]}
+    commands = re.findall(r"^lakehouse (features get customer_activity --entity (\S+) --as-of 2011-06-01)$", page, re.MULTILINE)
+    assert [customer for _, customer in commands] == ["42", "12748"]
+    for command, customer in commands:
+        told = lakehouse(*command.split())
+        (row,) = told["rows"]
+        if customer in by_hand:
+            assert told["missing"] == []
+            expected = {name: float(value) for name, value in by_hand[customer].items() if name != "customer_id"}
+            assert len(expected) == 10
+            assert {name: float(row[name]) for name in expected} == expected
+        else:
+            assert told["missing"] == [{"view": "customer_activity", "entity": {"customer_id": customer}, "why": "no row"}]
+            assert {value for name, value in row.items() if name != "customer_id"} == {None}
+    assert list(by_hand) == ["12748"]
+    spoken = CliRunner().invoke(app, commands[0][0].split())
+    assert (spoken.exit_code, "customer_activity has no row of customer_id 42" in spoken.stderr) == (0, True)

@@ -8,10 +8,11 @@
    row_id. New batches alone are read after the first run: they compete with the rows already here that have their keys.
 
    `newest` are expressions that say which row of a key is the newest, the first to decide first; then the values themselves do, so that
-   the order of arrival decides nothing.
+   the order of arrival decides nothing. `cleaned` are expressions that take the place of columns before rows compete: what is cleaned
+   afterwards would be compared with what comes later as it was not.
 
    Configure the model that calls this as incremental, strategy merge, with unique_key=staging_key(dataset). #}
-{% macro stage_dataset(dataset, newest=none) -%}
+{% macro stage_dataset(dataset, newest=none, cleaned={}) -%}
   {% set relation = source('raw', dataset) %}
   {% if execute %}
     {% set contract = lakehouse_contract(dataset) %}
@@ -23,7 +24,8 @@ with arrived as (
         left(_sha256, 16) || '-' || cast(_row as varchar) as row_id,
         {% endif %}
         {% for column in contract.columns %}
-        {{ clean_text('cast(' ~ adapter.quote(column.name) ~ ' as varchar)') if column.text else adapter.quote(column.name) }} as {{ adapter.quote(column.name) }},
+        {% set text = clean_text('cast(' ~ adapter.quote(column.name) ~ ' as varchar)') if column.text else adapter.quote(column.name) %}
+        {{ cleaned.get(column.name, text) }} as {{ adapter.quote(column.name) }},
         {% endfor %}
         {{ contract.provenance | join(', ') }}
     from {{ relation }}

@@ -1,6 +1,9 @@
-{{ config(materialized='incremental', unique_key=['day']) }}
+{{ config(
+    materialized='incremental', incremental_strategy='delete+insert', unique_key=['day'], meta={'lakehouse': {'gone': 'orders is null'}}
+) }}
 
--- A day that got new lines is counted again, whole; the others are not read.
+-- A day of which a line came or went since the last run is counted again, whole, also one that has lost its line to another day; the
+-- others are not.
 with lines as (
     select
         *,
@@ -8,28 +11,36 @@ with lines as (
     from {{ ref('stg_orders') }}
 ),
 
+{% if is_incremental() %}
+    changed as (
+        {{ changed_keys(ref('stg_orders'), 'cast(ordered_at as date)', name='day') }}
+    ),
+{% endif %}
+
 counted as (
-    select *
+    select
+        day,
+        count(distinct order_id) filter (where is_sale) as orders,
+        count(distinct customer_id) filter (where is_sale) as customers,
+        cast(coalesce(sum(quantity) filter (where is_sale), 0) as bigint) as units,
+        cast(coalesce(sum(line_total) filter (where is_sale), 0) as decimal(38, 4)) as sales,
+        cast(coalesce(sum(-line_total) filter (where is_return), 0) as decimal(38, 4)) as returns,
+        cast(coalesce(sum(line_total) filter (where is_sale or is_return), 0) as decimal(38, 4)) as revenue,
+        cast(coalesce(sum(line_total) filter (where is_sale and customer_id is null), 0) as decimal(38, 4)) as guest_sales,
+        {{ ratio('sum(line_total) filter (where is_sale)', 'count(distinct order_id) filter (where is_sale)') }} as order_value,
+        max(_batch) as _batch
     from lines
     {% if is_incremental() %}
-        where day in (
-            select fresh.day
-            from lines as fresh
-            where fresh._batch > (select coalesce(max(built._batch), -1) from {{ this }} as built)
-        )
+        where day in (select changed.day from changed)
     {% endif %}
+    group by day
 )
 
-select
-    day,
-    count(distinct order_id) filter (where is_sale) as orders,
-    count(distinct customer_id) filter (where is_sale) as customers,
-    cast(coalesce(sum(quantity) filter (where is_sale), 0) as bigint) as units,
-    cast(coalesce(sum(line_total) filter (where is_sale), 0) as decimal(38, 4)) as sales,
-    cast(coalesce(sum(-line_total) filter (where is_return), 0) as decimal(38, 4)) as returns,
-    cast(coalesce(sum(line_total) filter (where is_sale or is_return), 0) as decimal(38, 4)) as revenue,
-    cast(coalesce(sum(line_total) filter (where is_sale and customer_id is null), 0) as decimal(38, 4)) as guest_sales,
-    {{ ratio('sum(line_total) filter (where is_sale)', 'count(distinct order_id) filter (where is_sale)') }} as order_value,
-    max(_batch) as _batch
-from counted
-group by day
+select * from counted
+{% if is_incremental() %}
+    -- A day that has no line any more loses its row.
+    union all by name
+    select changed.day
+    from changed
+    where changed.day not in (select counted.day from counted)
+{% endif %}

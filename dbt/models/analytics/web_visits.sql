@@ -1,22 +1,14 @@
-{{ config(materialized='incremental', incremental_strategy='delete+insert', unique_key=['visit_group']) }}
+{{ config(
+    materialized='incremental', incremental_strategy='delete+insert', unique_key=['visit_group'],
+    meta={'lakehouse': {'gone': 'visit_id is null'}}
+) }}
 
 -- Every visit, also those in which no page was looked at; web_sessions are those in which one was. A group of events that can only be
--- told apart together is made anew, whole, when a new batch speaks of it: so a late event finds its visit, joins two or divides one,
--- and the order of arrival leaves no trace.
+-- told apart together is made anew, whole, when an event of it came or went since the last run: so a late event finds its visit, joins
+-- two or divides one, a corrected one leaves the visit that it was in, and the order of arrival leaves no trace.
 with groups as (
     {% if is_incremental() %}
-        with fresh as (
-            select
-                visit_group,
-                _earlier_visit_groups
-            from {{ ref('stg_web_events') }}
-            where _batch > (select coalesce(max(built._batch), -1) from {{ this }} as built)
-        )
-
-        select visit_group from fresh
-        union
-        select unnest(string_split(_earlier_visit_groups, chr(10))) as visit_group from fresh
-        where _earlier_visit_groups is not null
+        {{ changed_keys(ref('stg_web_events'), 'visit_group') }}
     {% else %}
         select distinct visit_group from {{ ref('stg_web_events') }}
     {% endif %}
@@ -127,14 +119,12 @@ select
     visits.last_user.collector_tstamp as last_user_at,
     coalesce(attention.engaged_time_in_s, 0) as engaged_time_in_s,
     names.event_counts,
-    coalesce(visits._batch, (select max(staged._batch) from {{ ref('stg_web_events') }} as staged)) as _batch
+    visits._batch
 from groups
--- A group whose events have all gone keeps one empty row, which takes the place of its visits.
+-- A group whose events have all gone has no visit: its row only says so.
 left join visits on groups.visit_group = visits.visit_group
 left join attention on visits.visit_id = attention.visit_id
 left join names on visits.visit_id = names.visit_id
-{% if is_incremental() %}
-    where visits.visit_id is not null or groups.visit_group in (select built.visit_group from {{ this }} as built)
-{% else %}
+{% if not is_incremental() %}
     where visits.visit_id is not null
 {% endif %}

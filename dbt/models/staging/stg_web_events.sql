@@ -13,8 +13,7 @@ judged as (
         {{ is_bot() }} as is_bot,
         {{ is_too_late() }} as is_too_late,
         {{ page_view_key() }} as page_view_id,
-        {{ visit_group() }} as visit_group,
-        cast(null as varchar) as _earlier_visit_groups
+        {{ visit_group() }} as visit_group
     from arrived
 ),
 
@@ -50,15 +49,10 @@ ranked as (
                 -- Only copies need all of their values compared.
                 case when copies > 1 then {{ web_event_text() }} end,
                 is_kept desc, _batch, _sha256, _row
-        ) as place,
-        -- A visit that loses its event to another one has to be made anew, too.
-        max(case when is_kept then concat_ws(chr(10), visit_group, _earlier_visit_groups) end)
-            over (partition by event_id) as kept_visit_groups
+        ) as place
     from counted
 )
 
-select
-    * exclude (is_kept, copies, place, kept_visit_groups)
-    replace (case when is_kept then _earlier_visit_groups else kept_visit_groups end as _earlier_visit_groups)
+select * exclude (is_kept, copies, place)
 from ranked
 where place = 1
