@@ -153,6 +153,7 @@ def test_features_are_what_was_known_then(open_shop: Callable[[str], Shop]) -> N
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("pieces", [3, 12])
 def test_features_do_not_tell_in_what_order_lines_arrived(open_shop: Callable[[str], Shop], pieces: int) -> None:
     lines = [*history(2, 120), *moved(history(2, 120), seed=4)]

@@ -157,7 +157,7 @@ def test_the_order_of_arrival_leaves_no_trace_in_any_table(
 
     # Each home has a key of its own, so nothing that is compared is made of a pseudonym.
     parts = open_shop("parts")
-    for delivery in shuffled(files, corrections, tmp_path / "again", pieces=pieces, chance=chance):
+    for delivery in shuffled(files, corrections, tmp_path / "redelivered", pieces=pieces, chance=chance):
         deliver(parts, delivery)
         parts.build(DOMAIN, checked=False)
     assert digests(parts, tables) == expected
