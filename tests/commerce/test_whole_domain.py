@@ -108,11 +108,12 @@ def written(folder: Path, name: str, rows: Sequence[Mapping[str, str]]) -> Path:
 
 
 def shuffled(files: Sequence[File], corrections: Sequence[File], folder: Path, *, pieces: int, chance: random.Random) -> list[list[File]]:
-    """Deliveries: corrections come before what they correct, and files come twice, also under another name with their rows turned round."""
+    """Deliveries: half of the corrections come before what they correct; files come twice, also under another name, their rows turned round."""
     mixed = list(files)
     chance.shuffle(mixed)
     deliveries = [mixed[number::pieces] for number in range(pieces)]
-    deliveries[0] = [*corrections, *deliveries[0]]
+    deliveries[0] = [*corrections[::2], *deliveries[0]]
+    deliveries[-1] = [*corrections[1::2], *deliveries[-1]]
     for number in range(1, pieces):
         dataset, path = chance.choice(deliveries[chance.randrange(number)])
         header, *rows = path.read_bytes().splitlines()
@@ -145,7 +146,11 @@ def test_the_order_of_arrival_leaves_no_trace_in_any_table(
 ) -> None:
     chance = random.Random(seed)
     made = commerce(customers=customers, days=days, seed=seed, out=tmp_path / "shop", bad_rate=0.01)
-    corrections = [(dataset, written(tmp_path / "late", name, rows)) for dataset, name, rows in sent_again(made, chance)]
+    corrections = [
+        (dataset, written(tmp_path / "late", f"{half}_{name}", rows[half::2]))
+        for dataset, name, rows in sent_again(made, chance)
+        for half in (0, 1)
+    ]
     files = [(dataset, path) for dataset, report in made.items() for path in report]
 
     whole = open_shop("whole")
