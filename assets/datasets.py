@@ -98,6 +98,8 @@ def _ingest(
         context.log.info(f"topic {topic.topic}: {topic.messages:,} messages read, {topic.lag:,} behind")
         if topic.lost:
             context.log.warning(f"topic {topic.topic} had removed {topic.lost:,} messages before they were read")
+    for slot in (table.replicated for table in report.slots if table.replicated is not None):
+        context.log.info(f"slot {slot.slot}: {slot.lag_bytes:,} bytes behind, {slot.retained_bytes:,} bytes kept by the server for it")
     for file in report.files:
         if file.status == "refused":
             context.log.warning(f"refused: {file.path}: {file.error}")
@@ -263,6 +265,10 @@ def _raw_metadata(report: "IngestReport | None", state: _State) -> dict[str, Any
     if report is not None and report.topics:
         metadata["lakehouse/lag_messages"] = dg.IntMetadataValue(sum(topic.lag for topic in report.topics))
         metadata["lakehouse/lost_messages"] = dg.IntMetadataValue(sum(topic.lost for topic in report.topics))
+    if report is not None and report.slots:
+        slots = [table.replicated for table in report.slots if table.replicated is not None]
+        metadata["lakehouse/lag_bytes"] = dg.IntMetadataValue(sum(slot.lag_bytes for slot in slots))
+        metadata["lakehouse/retained_bytes"] = dg.IntMetadataValue(sum(slot.retained_bytes for slot in slots))
     if more:
         metadata["lakehouse/files_not_shown"] = dg.IntMetadataValue(more)
     newest = state.volumes[-_SHOWN_BATCHES:]

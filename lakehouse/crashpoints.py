@@ -39,6 +39,7 @@ class Point(StrEnum):
     MID_ERASE = "mid_erase"
     BEFORE_CURSOR = "before_cursor"
     AFTER_CURSOR = "after_cursor"
+    BEFORE_SLOT = "before_slot"
     MID_MATERIALIZE = "mid_materialize"
 
 

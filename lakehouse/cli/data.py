@@ -113,6 +113,10 @@ def _show_ingested(report: "IngestReport", out: Any) -> None:
             out.print(f"{Path(file.path).name} replaces file {digest[:12]}: no row of that counts any more", markup=False)
     for topic in report.topics:
         out.print(f"{topic.topic}: {topic.messages:,} messages read, {topic.lag:,} behind", markup=False)
+    for table in report.slots:
+        if (slot := table.replicated) is not None:
+            kept = f"{slot.lag_bytes / 1e6:,.1f} MB behind, {slot.retained_bytes / 1e6:,.1f} MB kept by the server"
+            out.print(f"{table.table}: {table.rows:,} rows changed, {table.gone:,} gone; slot {slot.slot} is {kept}", markup=False)
     for warning in warnings_of(report):
         out.print(f"Warning: {warning}", markup=False, soft_wrap=True, style="yellow")
     out.print(f"{report.table} is at version {report.version}" if report.version is not None else f"{report.table} does not exist yet")

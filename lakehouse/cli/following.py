@@ -56,7 +56,7 @@ def follow(screen: Screen, workspace: "Workspace", contract: "DatasetContract", 
 
 
 def warnings_of(report: "IngestReport | None") -> list[str]:
-    """What is odd about the files, and messages that are lost."""
+    """What is odd about the files, messages that are lost, and rows whose removal can't be shown."""
     if report is None:
         return []
     lost = [
@@ -65,7 +65,12 @@ def warnings_of(report: "IngestReport | None") -> list[str]:
         for one in topic.partitions
         if one.lost
     ]
-    return [*lost, *(warning for file in report.files for warning in file.warnings)]
+    removed = [
+        f"table {table.table} was emptied by TRUNCATE: without lakehouse.deletedAs its rows stay in raw as they were"
+        for table in report.slots
+        if table.replicated is not None and table.replicated.truncates
+    ]
+    return [*lost, *removed, *(warning for file in report.files for warning in file.warnings)]
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """The databases among a contract's `servers`: which table of which one a dataset's rows are fetched from."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,9 @@ from lakehouse.contracts.servers import servers_of, text_of
 
 _TYPES = frozenset({"postgres", "postgresql"})
 _SECRETS = "Passwords are no part of a contract: LAKEHOUSE_POSTGRES_PASSWORD or ~/.pgpass"
-_KNOWN = ("table", "watermark", "overlap", "deletedAs", "user", "sslmode", "schedule")
+_KNOWN = ("table", "watermark", "overlap", "slot", "publication", "deletedAs", "positionAs", "user", "sslmode", "schedule")
+# PostgreSQL's rule for the names of slots.
+_SLOT = re.compile(r"^[a-z0-9_]{1,63}$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +26,13 @@ class SourceTable:
         environment: the only one in which it is read; None is any for which there is no other.
         user: who reads it; None leaves it to the settings and to libpq.
         sslmode: libpq's; None leaves it to libpq.
-        watermark: the contract's column that grows with every change of a row; None compares whole snapshots.
+        watermark: the contract's column that grows with every change of a row; without it and a slot whole snapshots are compared.
         overlap: how far behind the newest watermark a later look begins, in seconds or, of whole numbers, in their unit.
         deleted_as: the contract's column that is true for a row that is gone; None tells how many there are and adds no row.
         schedule: cron, in UTC, of looks at it; None leaves it to the settings.
+        slot: the replication slot, this table's own, that changes are read from; None reads the table.
+        publication: which says what the slot tells.
+        position_as: the contract's column for where in the server's log a change was committed.
     """
 
     server: str
@@ -42,6 +48,9 @@ class SourceTable:
     overlap: float | None = None
     deleted_as: str | None = None
     schedule: str | None = None
+    slot: str | None = None
+    publication: str | None = None
+    position_as: str | None = None
 
     @property
     def address(self) -> str:
@@ -64,8 +73,8 @@ def source_tables(
     """
     found: list[SourceTable] = []
     for place, server, custom in servers_of(parsed, _TYPES, known=_KNOWN, secrets=_SECRETS, blame=blame):
-        watermark, deleted_as = (text_of(custom, name) for name in ("watermark", "deletedAs"))
-        for label, name in (("watermark", watermark), ("deletedAs", deleted_as)):
+        named = {name: text_of(custom, name) for name in ("watermark", "deletedAs", "positionAs")}
+        for label, name in named.items():
             if name is not None and name not in columns:
                 raise blame(place, f"{label} names no column", expected=f"one of {', '.join(columns)}", found=name)
         found.append(
@@ -79,12 +88,16 @@ def source_tables(
                 environment=text_of(server, "environment"),
                 user=text_of(custom, "user"),
                 sslmode=text_of(custom, "sslmode"),
-                watermark=watermark,
+                watermark=named["watermark"],
                 overlap=_overlap(custom.get("overlap"), place, blame),
-                deleted_as=deleted_as,
+                deleted_as=named["deletedAs"],
                 schedule=cron_of(custom.get("schedule"), place, blame),
+                slot=text_of(custom, "slot"),
+                publication=text_of(custom, "publication"),
+                position_as=named["positionAs"],
             )
         )
+        _check_slot(found[-1], columns, place, blame)
         _check_deleted(found[-1], columns, place, blame)
     return tuple(found)
 
@@ -106,6 +119,26 @@ def _check_deleted(table: SourceTable, columns: Mapping[str, Column], place: Pla
         raise blame(
             place, "has rows that are gone and required columns", expected="required columns of the key alone", found=", ".join(needed)
         )
+
+
+def _check_slot(table: SourceTable, columns: Mapping[str, Column], place: Place, blame: Blame) -> None:
+    if table.slot is None:
+        alone = {"publication": table.publication, "positionAs": table.position_as}
+        for label, name in alone.items():
+            if name is not None:
+                raise blame(place, f"has {label} and no slot", found=name, fix="Name the replication slot in lakehouse.slot")
+        return
+    if not _SLOT.match(table.slot):
+        raise blame(place, "slot can't be the name of one", expected="at most 63 lower-case letters, digits and _", found=table.slot)
+    if table.publication is None:
+        raise blame(place, "has a slot and no publication", found=table.slot, fix="Name the publication in lakehouse.publication")
+    if table.watermark is not None or table.overlap is not None:
+        raise blame(
+            place, "can be read by a slot or by a watermark", found=f"slot {table.slot} and watermark or overlap", fix="Leave one out"
+        )
+    position = table.position_as
+    if position is not None and columns[position].sql_type != "BIGINT":
+        raise blame(place, "positionAs names no whole number", expected="a column of BIGINT", found=columns[position].sql_type)
 
 
 def _overlap(value: Any, place: Place, blame: Blame) -> float | None:

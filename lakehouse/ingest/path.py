@@ -22,6 +22,7 @@ from lakehouse.ingest.landing import pending
 from lakehouse.ingest.recording import index_batches, judge_batch
 from lakehouse.ingest.report import FileReport, IngestProgress, IngestReport
 from lakehouse.ingest.restoring import follow_restore
+from lakehouse.ingest.table_pages import is_table_page
 from lakehouse.ingest.topic_pages import Covered, TopicPage
 from lakehouse.ingest.unrecorded import Unrecorded
 from lakehouse.openlineage import Assertion, job
@@ -99,15 +100,16 @@ def ingest_landing(
 
 
 def in_batches(sizes: Sequence[tuple[Arrived, int]]) -> list[list[Arrived]]:
-    """Files in their order, small ones together, large ones alone."""
+    """Files in their order, small ones together, large ones and pages of tables alone: which row came later is told by its batch."""
     batches: list[list[Arrived]] = []
     room = 0
     for path, size in sizes:
-        if not batches or size > room or len(batches[-1]) >= _BATCH_FILES:
+        is_alone = is_table_page(path.name)
+        if not batches or is_alone or size > room or len(batches[-1]) >= _BATCH_FILES:
             batches.append([])
             room = _BATCH_BYTES
         batches[-1].append(path)
-        room -= size
+        room = -1 if is_alone else room - size
     return batches
 
 

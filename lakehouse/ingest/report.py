@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from lakehouse.quality import CheckResult
 
 if TYPE_CHECKING:
-    from lakehouse.ingest.sources import TopicReport
+    from lakehouse.ingest.sources import TableReport, TopicReport
 
 Status = Literal["ingested", "already", "refused"]
 
@@ -57,7 +57,7 @@ class FileReport:
 class IngestReport:
     """What became of every file, in the order they were given; `version` is raw's newest, None where there is no raw yet.
 
-    `topics` are the looks that brought some of them.
+    `topics` and `slots` are the looks at topics, and at tables by their replication slot, that brought some of them.
     """
 
     dataset: str
@@ -66,6 +66,7 @@ class IngestReport:
     files: tuple[FileReport, ...]
     checks: tuple[CheckResult, ...] = ()
     topics: "tuple[TopicReport, ...]" = ()
+    slots: "tuple[TableReport, ...]" = ()
 
     @property
     def rows_read(self) -> int:
@@ -88,9 +89,10 @@ class IngestReport:
 
     def as_dict(self) -> dict[str, Any]:
         """The report as the CLI prints it under --json."""
-        topics = {"topics": [look.as_dict() for look in self.topics]} if self.topics else {}
+        looks: dict[str, Any] = {"topics": [look.as_dict() for look in self.topics]} if self.topics else {}
+        looks |= {"slots": [look.as_dict() for look in self.slots]} if self.slots else {}
         files = [file.as_dict() for file in self.files]
-        return {"dataset": self.dataset, "table": self.table, "version": self.version, "files": files, **topics}
+        return {"dataset": self.dataset, "table": self.table, "version": self.version, "files": files, **looks}
 
 
 @dataclass(frozen=True, slots=True)

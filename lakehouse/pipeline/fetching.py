@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from lakehouse.contracts.databases import SourceTable
     from lakehouse.contracts.topics import SourceTopic
     from lakehouse.ingest import Arrived
-    from lakehouse.ingest.sources import SourceReport
+    from lakehouse.ingest.sources import SourceReport, TableReport
 
 _Source = TypeVar("_Source", "SourceTable", "SourceTopic")
 _TELL_EVERY = 8 * 1024 * 1024
@@ -72,11 +72,21 @@ def fetch_commits(
     return with_waiting(workspace, contract, pages)
 
 
-def fetch_tables(workspace: Workspace, contract: DatasetContract, *, now: datetime, progress: Progress = unwatched) -> "list[Arrived]":
-    """Write what is new in the databases that the contract names as pages into the dataset's landing folder.
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """What looks at tables brought.
 
-    Returns:
-        The pages to ingest: the new ones, and those that an earlier fetch left behind when it was stopped.
+    Attributes:
+        files: to ingest: what an earlier fetch left behind when it was stopped, and behind it the new pages.
+        tables: a report of each look.
+    """
+
+    files: "list[Arrived]"
+    tables: "tuple[TableReport, ...]"
+
+
+def fetch_tables(workspace: Workspace, contract: DatasetContract, *, now: datetime, progress: Progress = unwatched) -> Fetched:
+    """Write what is new in the databases that the contract names as pages into the dataset's landing folder.
 
     Raises:
         SourceError: a database can't be read; pages written so far stay.
@@ -84,15 +94,18 @@ def fetch_tables(workspace: Workspace, contract: DatasetContract, *, now: dateti
     from lakehouse.ingest.sources import postgres_rows
 
     landing = workspace.settings.landing_dir / contract.name
-    pages: dict[Arrived, None] = {}
+    reports: list[TableReport] = []
     for table in in_environment(contract.databases, workspace.settings):
         told = _Told(f"{table.name} of {table.server}", progress)
         progress(Event("fetch", told.name, State.STARTED))
         report = postgres_rows(contract, table, landing, settings=workspace.settings, now=now, progress=told)
         gone = f", {report.gone:,} gone" if report.gone else ""
-        progress(Event("fetch", told.name, State.FINISHED if report.page else State.SKIPPED, f"{report.rows:,} rows{gone}"))
-        pages.update(dict.fromkeys([report.page] if report.page else []))
-    return with_waiting(workspace, contract, pages)
+        progress(Event("fetch", told.name, State.FINISHED if report.pages else State.SKIPPED, f"{report.rows:,} rows{gone}"))
+        reports.append(report)
+    pages = {page: None for report in reports for page in report.pages}
+    # What an earlier look brought is older than what this one did.
+    waiting = [file for file in with_waiting(workspace, contract, {}) if file not in pages]
+    return Fetched([*waiting, *pages], tuple(reports))
 
 
 def check_sources(contract: DatasetContract, settings: Settings) -> None:

@@ -1,6 +1,7 @@
 """Ingest named files, or what there is to bring in, watched."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -74,8 +75,10 @@ def ingest_sources(
     from lakehouse.pipeline.topics import ingest_topics, joined, topics_of
 
     check_sources(contract, workspace.settings)
-    arrived = list(dict.fromkeys([*files, *fetch_tables(workspace, contract, now=now, progress=progress)]))
+    fetched = fetch_tables(workspace, contract, now=now, progress=progress)
+    arrived = list(dict.fromkeys([*files, *fetched.files]))
+    slots = tuple(table for table in fetched.tables if table.replicated is not None)
     if not topics_of(workspace, contract):
-        return ingest_files(workspace, contract, arrived, run=run, now=now, progress=progress)
+        return replace(ingest_files(workspace, contract, arrived, run=run, now=now, progress=progress), slots=slots)
     given = [ingest_files(workspace, contract, list(files), run=run, now=now, progress=progress)] if files else []
-    return joined([*given, ingest_topics(workspace, contract, run=run, now=now, progress=progress)])
+    return replace(joined([*given, ingest_topics(workspace, contract, run=run, now=now, progress=progress)]), slots=slots)

@@ -21,7 +21,6 @@ _SETTINGS = {
     "shared_buffers": "64MB",
     # Its data ends with the tests.
     "fsync": "off",
-    "synchronous_commit": "off",
     "full_page_writes": "off",
     "log_min_messages": "fatal",
 }

@@ -5,7 +5,7 @@ import json
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -16,7 +16,11 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 import pytest
 from pydantic import SecretStr
 
+from lakehouse.contracts import DatasetContract, load_dataset
+from lakehouse.ingest.sources import TableReport, postgres_rows
 from lakehouse.settings import Settings
+from tests.servers.fixtures import PostgresDatabase
+from tests.sources.orders import COLUMNS, CONTRACT, TABLE
 
 
 @dataclass
@@ -222,3 +226,40 @@ class Repository:
 def repository(tmp_path: Path) -> Repository:
     """An empty repository."""
     return Repository(tmp_path / "work" / "granary")
+
+
+@pytest.fixture
+def database(postgres_database: PostgresDatabase) -> PostgresDatabase:
+    """An empty table of orders."""
+    postgres_database.run(TABLE)
+    return postgres_database
+
+
+@pytest.fixture
+def reader(settings: Settings, database: PostgresDatabase) -> Settings:
+    """Settings of a user who may do everything there."""
+    return settings.model_copy(update={"postgres_user": database.user, "postgres_password": SecretStr(database.password)})
+
+
+@pytest.fixture
+def contract_of(tmp_path: Path, postgres_database: PostgresDatabase) -> Callable[..., DatasetContract]:
+    """A contract of the table: properties of its server, further columns, and other places."""
+
+    def load(properties: str = "", *more: str, columns: Sequence[str] = COLUMNS, **server: object) -> DatasetContract:
+        database = {"host": postgres_database.host, "port": postgres_database.port, "database": postgres_database.name} | server
+        listed = "\n".join(f"      - {column}" for column in (*columns, *more))
+        path = tmp_path / "orders.odcs.yaml"
+        path.write_text(CONTRACT.format(properties=properties, columns=listed, **database), encoding="utf-8")
+        return load_dataset(path)
+
+    return load
+
+
+@pytest.fixture
+def look(reader: Settings, now: datetime, tmp_path: Path) -> Callable[..., TableReport]:
+    """Looks at the table."""
+
+    def look(contract: DatasetContract, settings: Settings = reader) -> TableReport:
+        return postgres_rows(contract, contract.databases[0], tmp_path / "landing", settings=settings, now=now)
+
+    return look

@@ -44,6 +44,8 @@ schema:
       - {name: updated_at, logicalType: timestamp, physicalType: TIMESTAMPTZ}
 """
 BY_TIME = "{property: lakehouse.watermark, value: updated_at}"
+BY_SLOT = "{property: lakehouse.slot, value: SLOT}, {property: lakehouse.publication, value: charges}"
+WAYS = pytest.mark.parametrize("properties", [BY_TIME, "", BY_SLOT], ids=["watermark", "snapshot", "slot"])
 
 
 @pytest.fixture
@@ -62,6 +64,13 @@ def with_contract(home: Path, database: PostgresDatabase, monkeypatch: pytest.Mo
 
     def write(properties: str = BY_TIME) -> None:
         values = {"HOST": database.host, "PORT": str(database.port), "DATABASE": database.name, "PROPERTIES": properties}
+        values["SLOT"] = f"s_{database.name}"
+        if "SLOT" in properties:
+            database.run(
+                "ALTER TABLE charges REPLICA IDENTITY FULL",
+                "CREATE PUBLICATION charges FOR TABLE charges",
+                f"SELECT pg_create_logical_replication_slot('{values['SLOT']}', 'pgoutput')",
+            )
         text = CONTRACT
         for name, value in values.items():
             text = text.replace(name, value)
@@ -96,6 +105,37 @@ def test_rows_take_the_one_path(database: PostgresDatabase, with_contract: Calla
     database.run("UPDATE charges SET amount = 11, updated_at = clock_timestamp() WHERE id = 1")
     fetch()
     assert raw("id, amount::VARCHAR") == [(1, "10.50"), (1, "11.00"), (3, None)]
+
+
+def test_a_slot_says_how_far_it_is(database: PostgresDatabase, with_contract: Callable[[str], None]) -> None:
+    with_contract(BY_SLOT)
+    database.run("INSERT INTO charges (id, amount, payer) VALUES (1, 10.50, 'Ada')")
+    fetch()
+    database.run("UPDATE charges SET amount = 11", "TRUNCATE charges")
+    found = fetch()
+    (slot,) = found["slots"]
+    assert (slot["slot"], slot["rows"], slot["gone"], slot["truncates"]) == (f"s_{database.name}", 1, 0, 1)
+    assert 0 <= slot["lag_bytes"] <= slot["retained_bytes"]
+    assert raw("id, amount::VARCHAR") == [(1, "10.50"), (1, "11.00")]
+    ran = CliRunner().invoke(app, ["ingest", "charges", "--fetch"])
+    assert f"slot s_{database.name} is 0.0 MB behind" in ran.output
+
+
+def test_dagster_shows_what_the_server_keeps(database: PostgresDatabase, with_contract: Callable[[str], None]) -> None:
+    import dagster as dg
+
+    from assets.datasets import build_dataset_assets
+    from lakehouse.pipeline.workspace import Workspace
+    from resources.workspace import RESOURCE_KEY, workspace_resource
+
+    with_contract(BY_SLOT)
+    database.run("INSERT INTO charges (id, amount) VALUES (1, 1)")
+    workspace = Workspace.load()
+    assets = build_dataset_assets(workspace.contracts.dataset("charges"))
+    result = dg.materialize([assets], resources={RESOURCE_KEY: workspace_resource(workspace)})
+    assert raw("id") == [(1,)]
+    (materialization,) = result.asset_materializations_for_node(assets.op.name)
+    assert {"lakehouse/lag_bytes", "lakehouse/retained_bytes"} <= set(materialization.metadata)
 
 
 @pytest.mark.usefixtures("home")
@@ -140,13 +180,53 @@ def test_killed_and_run_again(database: PostgresDatabase, with_contract: Callabl
     assert raw("id") == [(number,) for number in range(10, 61)]
 
 
+# The first look has the table's page and the slot's, a later one the slot's alone.
+KILLED = [
+    (1, f"{Point.BEFORE_CURSOR}:2"),
+    (2, Point.BEFORE_CURSOR),
+    (2, Point.AFTER_CURSOR),
+    (2, Point.BEFORE_SLOT),
+    *(
+        pytest.param(look, point, marks=pytest.mark.slow)
+        for look, point in [
+            (1, Point.BEFORE_CURSOR),
+            (1, Point.AFTER_CURSOR),
+            (1, f"{Point.AFTER_CURSOR}:2"),
+            (1, Point.BEFORE_SLOT),
+            (1, Point.QUARANTINE_COMMITTED),
+            (1, Point.AFTER_COMMIT),
+            (2, Point.AFTER_COMMIT),
+        ]
+    ),
+]
+
+
+@pytest.mark.parametrize(("look", "point"), KILLED)
+def test_a_slot_whose_reader_is_killed(database: PostgresDatabase, with_contract: Callable[[str], None], point: str, look: int) -> None:
+    with_contract(BY_SLOT)
+    database.run("INSERT INTO charges (id, amount) SELECT i, i - 10 FROM generate_series(1, 50) i")
+    if look == 2:
+        fetch()
+    database.run("UPDATE charges SET version = 2 WHERE id = 20", "INSERT INTO charges (id, amount) VALUES (51, 1)")
+    assert _process(**{VARIABLE: point}).wait(timeout=120) == -signal.SIGKILL
+    database.run(
+        "UPDATE charges SET version = 3 WHERE id = 20", "INSERT INTO charges (id, amount) SELECT i, i FROM generate_series(52, 60) i"
+    )
+    fetch()
+    fetch()
+    found = raw("id, version")
+    assert len(found) == len(set(found))
+    assert {number for number, _ in found} == set(range(10, 61))
+    assert max(version for number, version in found if number == 20) == 3
+
+
 def _process(**environment: str) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "lakehouse", "ingest", "charges", "--fetch", "--json"]
     return subprocess.Popen(command, env={**os.environ, **environment}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("properties", [BY_TIME, ""], ids=["watermark", "snapshot"])
+@WAYS
 def test_every_version_of_every_row_arrives_once_while_others_write(
     database: PostgresDatabase, with_contract: Callable[[str], None], properties: str
 ) -> None:

@@ -3,17 +3,19 @@
 import re
 import secrets
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from lakehouse.contracts import Column, DatasetContract
+from lakehouse.contracts import DatasetContract
 from lakehouse.contracts.databases import SourceTable
 from lakehouse.errors import SourceError
 from lakehouse.ingest.sources.pages import only_reader
+from lakehouse.ingest.sources.postgres_changes import ChangesLook
+from lakehouse.ingest.sources.postgres_columns import wanted_columns
 from lakehouse.ingest.sources.postgres_reading import Reading, Since, reading
 from lakehouse.ingest.sources.postgres_types import TableColumn
+from lakehouse.ingest.sources.table_report import TableReport
 from lakehouse.ingest.sources.table_rows import LookedAt
 from lakehouse.ingest.sources.table_state import Remembered, TableState
 from lakehouse.settings import Settings
@@ -26,26 +28,6 @@ OVERLAP_NUMBERS = 10_000.0
 _ZONES = timedelta(hours=14)
 
 
-@dataclass(frozen=True, slots=True)
-class TableReport:
-    """What one look at a table brought.
-
-    Attributes:
-        page: the page with the rows, or None because nothing is new.
-        rows_read: that the server sent: new ones, and those of the overlap.
-        rows: new or changed, all of them in the page.
-        gone: rows that an earlier snapshot had; in the page where the contract has a column for it.
-        watermark: where the next look begins, less the overlap.
-    """
-
-    table: str
-    page: Path | None
-    rows_read: int
-    rows: int
-    gone: int
-    watermark: str | None
-
-
 def postgres_rows(
     contract: DatasetContract,
     source: SourceTable,
@@ -56,6 +38,8 @@ def postgres_rows(
     progress: Callable[[int], None] | None = None,
 ) -> TableReport:
     """Write the rows that are new or changed since the last look as one Parquet page into `out`.
+
+    With a slot the whole table is read once, and from then on what the server's log tells of it: every insert, update and delete.
 
     With a watermark the server is asked for what is not older than the newest one seen, less the overlap; rows that were seen are left
     out. Without one it is asked for the whole table, and compared with the last time.
@@ -81,50 +65,16 @@ def postgres_rows(
         remembered = state.open(_identity(source))
         rows = own_folder(settings.spill_dir) / f"table-{secrets.token_hex(8)}.csv"
         try:
+            if source.slot is not None:
+                return ChangesLook(contract, source, state, settings, now, rows, progress).take()
             with reading(source, settings) as table:
                 columns = wanted_columns(contract, source, table.columns)
                 since = _since(contract, source, columns, remembered)
                 count = table.copy(list(columns.values()), since, rows, progress=progress)
             return _Look(contract, source, state, settings, table, columns).taken(rows, count, now)
         finally:
-            for left in (rows, rows.with_suffix(".parquet")):
-                left.unlink(missing_ok=True)
-
-
-def wanted_columns(contract: DatasetContract, source: SourceTable, found: Mapping[str, TableColumn]) -> dict[str, TableColumn]:
-    """The contract's columns as the table has them, by their names in the page.
-
-    Raises:
-        SourceError: the table lacks one, this user may not read one, or one is of a type that can't be kept.
-    """
-    where = f"table {source.name} of {source.address}"
-    missing, forbidden, strange = [], [], []
-    columns: dict[str, TableColumn] = {}
-    for column in contract.columns:
-        if column.name == source.deleted_as:
-            continue
-        name = _name_in(column, found)
-        if name is None:
-            if not column.may_be_missing:
-                missing.append(column.source)
-        elif not found[name].is_readable:
-            forbidden.append(name)
-        elif found[name].kept is None:
-            strange.append(f"{name} {found[name].declared}")
-        else:
-            columns[column.source] = found[name]
-    if missing:
-        fix = "Correct physicalName, or mark the column with lakehouse.mayBeMissing"
-        raise SourceError(where, f"has no column {', '.join(missing)}", expected="the contract's columns", found=", ".join(found), fix=fix)
-    if forbidden:
-        fix = f"GRANT SELECT ({', '.join(forbidden)}) ON {source.name} to this user, or take it out of the contract"
-        raise SourceError(where, f"has columns that this user may not read: {', '.join(forbidden)}", fix=fix)
-    if strange:
-        fix = "Make a view that casts it to text or numbers, and name the view in lakehouse.table"
-        raise SourceError(where, "has a type that can't be kept", found=", ".join(strange), fix=fix)
-    if not columns:
-        raise SourceError(where, "has none of the contract's columns", found=", ".join(found))
-    return columns
+            for ending in (".csv", ".parquet", ".changes"):
+                rows.with_suffix(ending).unlink(missing_ok=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,10 +100,10 @@ class _Look:
             watermark = self._watermark(look)
             is_shown = bool(fresh.rows or (fresh.gone and source.deleted_as))
             if not is_shown and not fresh.gone and watermark == state.remembered.watermark and state.known:
-                return TableReport(name, None, count, 0, 0, watermark)
+                return TableReport(name, (), count, 0, 0, watermark)
             page = None
             if is_shown:
-                page = f"{state.name}_{now.astimezone(UTC):%Y%m%dT%H%M%SZ}_{state.remembered.number + 1:08d}.parquet"
+                page = state.page_name(now)
                 # Rows that change back make the same rows again: the page's own marks make it another content.
                 marks = {"source": name, "look": f"{state.remembered.number + 1}", "read_at": self.table.now.isoformat()}
                 order_by = self._in_page(source.watermark) if source.watermark else None
@@ -166,7 +116,7 @@ class _Look:
                 overlap=overlap,
             )
             appeared = state.advance(watermark=watermark, page=page)
-            return TableReport(name, appeared, count, fresh.rows, fresh.gone, watermark)
+            return TableReport(name, (appeared,) if appeared else (), count, fresh.rows, fresh.gone, watermark)
         finally:
             con.close()
 
@@ -222,19 +172,11 @@ def _since(contract: DatasetContract, source: SourceTable, columns: Mapping[str,
     return Since(column, remembered.watermark, overlap_of(source, column))
 
 
-def _name_in(column: Column, found: Mapping[str, TableColumn]) -> str | None:
-    """The column's name in the table: PostgreSQL's own first, else one that differs in case alone."""
-    for name in (column.source, *column.also_called):
-        if name in found:
-            return name
-        with suppress(StopIteration):
-            return next(one for one in found if one.lower() == name.lower())
-    return None
-
-
 def _identity(source: SourceTable) -> dict[str, object]:
     """What makes it another history when it changes; the overlap and who reads it do not."""
-    ignored = {"overlap", "user", "sslmode", "deleted_as"}
+    ignored = {"overlap", "user", "sslmode", "schedule", "position_as"}
+    # Of a slot's table, the keys that are there are remembered from the beginning or not at all.
+    ignored |= {"deleted_as"} if source.slot is None else set()
     return {name: value for name, value in asdict(source).items() if name not in ignored}
 
 

@@ -39,17 +39,23 @@ _NAMES = """
     SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE n.nspname = %s AND c.relkind = ANY(%s) ORDER BY 1 LIMIT 10000
 """
+_OF_TABLE = """
+    SELECT attnum, attname, atttypid AS type, atttypmod AS modifier, has_column_privilege(attrelid, attnum, 'SELECT') AS is_readable
+    FROM pg_attribute WHERE attrelid = %(table)s AND attnum > 0 AND NOT attisdropped
+"""
+_OF_TYPES = """
+    SELECT number AS attnum, name AS attname, type, modifier, true AS is_readable
+    FROM unnest(%(names)s::text[], %(types)s::oid[], %(modifiers)s::int[]) WITH ORDINALITY AS one (name, type, modifier, number)
+"""
 # A domain is what it restricts, a domain over it too.
 _COLUMNS = """
     WITH RECURSIVE based AS (
-        SELECT attnum, attname, atttypid AS type, atttypmod AS modifier FROM pg_attribute
-        WHERE attrelid = %(table)s AND attnum > 0 AND NOT attisdropped
+        {}
         UNION ALL
-        SELECT b.attnum, b.attname, t.typbasetype, CASE WHEN b.modifier = -1 THEN t.typtypmod ELSE b.modifier END
+        SELECT b.attnum, b.attname, t.typbasetype, CASE WHEN b.modifier = -1 THEN t.typtypmod ELSE b.modifier END, b.is_readable
         FROM based b JOIN pg_type t ON t.oid = b.type WHERE t.typtype = 'd'
     )
-    SELECT b.attname, format_type(b.type, b.modifier), t.typname, t.typcategory::text, t.typtype::text, e.typname,
-           has_column_privilege(%(table)s, b.attnum, 'SELECT')
+    SELECT b.attname, format_type(b.type, b.modifier), t.typname, t.typcategory::text, t.typtype::text, e.typname, b.is_readable
     FROM based b JOIN pg_type t ON t.oid = b.type LEFT JOIN pg_type e ON e.oid = t.typelem
     WHERE t.typtype <> 'd' ORDER BY b.attnum
 """
@@ -78,10 +84,25 @@ class Reading:
     now: datetime
     connection: "psycopg.Connection[tuple[object, ...]]"
 
-    def copy(self, columns: Sequence[TableColumn], since: Since | None, to: Path, *, progress: Callable[[int], None] | None = None) -> int:
+    def copy(
+        self,
+        columns: Sequence[TableColumn],
+        since: Since | None,
+        to: Path,
+        *,
+        where: str | None = None,
+        progress: Callable[[int], None] | None = None,
+    ) -> int:
         """Write the rows as CSV without a header, NULL as nothing and an empty text as "", each with an end; returns how many they are.
 
         A row without a watermark can't be placed and always comes along.
+
+        Args:
+            columns: to read.
+            since: where to begin.
+            to: the file.
+            where: SQL of the server's own about which rows count.
+            progress: called with the number of bytes that came since the last call.
 
         Raises:
             SourceError: the server refuses or goes away, or the file can't be written.
@@ -93,18 +114,37 @@ class Reading:
         query = sql.SQL("SELECT {}, {} FROM {}").format(chosen, sql.Literal(ROW_END), table)
         if since is not None:
             query += sql.SQL(" WHERE {0} >= {1} OR {0} IS NULL").format(sql.Identifier(since.column.name), _begin(since))
+        if where is not None:
+            query += sql.SQL(" WHERE ({})").format(sql.SQL(where))  # pyright: ignore[reportArgumentType]
         try:
-            with to.open("wb") as file, self.connection.cursor() as cursor:
-                with cursor.copy(sql.SQL("COPY ({}) TO STDOUT (FORMAT csv)").format(query)) as rows:
-                    for block in rows:
-                        file.write(block)
-                        if progress:
-                            progress(len(block))
-                return cursor.rowcount
+            return copied(self.connection, sql.SQL("COPY ({}) TO STDOUT (FORMAT csv)").format(query), to, progress=progress)
         except Error as error:
-            raise _refused(self.source, error) from error
-        except OSError as error:
-            raise SourceError(f"file {to}", "can't be written", found=error.strerror or str(error), fix="Make room") from error
+            raise refused(self.source, error) from error
+
+
+def copied(
+    connection: "psycopg.Connection[tuple[object, ...]]",
+    command: "sql.Composed",
+    to: Path,
+    *,
+    progress: Callable[[int], None] | None = None,
+) -> int:
+    """Write what a COPY gives into a file; returns the number of its rows.
+
+    Raises:
+        SourceError: the file can't be written.
+        psycopg.Error: the server refuses or goes away.
+    """
+    try:
+        with to.open("wb") as file, connection.cursor() as cursor:
+            with cursor.copy(command) as rows:
+                for block in rows:
+                    file.write(block)
+                    if progress:
+                        progress(len(block))
+            return cursor.rowcount
+    except OSError as error:
+        raise SourceError(f"file {to}", "can't be written", found=error.strerror or str(error), fix="Make room") from error
 
 
 @contextmanager
@@ -114,22 +154,48 @@ def reading(source: SourceTable, settings: Settings) -> Iterator[Reading]:
     Raises:
         SourceError: no driver, no connection, no such table, or this user may not read it.
     """
-    try:
+    with connected(source, settings) as connection:
         from psycopg import Error
+
+        try:
+            oid, now = begun(connection, source)
+            columns = table_columns(connection, oid)
+        except Error as error:
+            raise refused(source, error) from error
+        yield Reading(source, columns, now, connection)
+
+
+@contextmanager
+def connected(source: SourceTable, settings: Settings) -> "Iterator[psycopg.Connection[tuple[object, ...]]]":
+    """A connection whose transactions each see one instant and can change nothing.
+
+    Raises:
+        SourceError: no driver, or no connection.
+    """
+    try:
+        import psycopg
     except ImportError as error:
         raise SourceError(
             f"server {source.address}", "needs a driver", fix="Install the extra: pip install 'lakehouse[postgres]'"
         ) from error
-    connection = _connect(source, settings)
+    connection: psycopg.Connection[tuple[object, ...]] = _connect(source, settings)
     try:
-        try:
-            oid, now = _open(connection, source)
-            described = connection.execute(_COLUMNS, {"table": oid}).fetchall()
-        except Error as error:
-            raise _refused(source, error) from error
-        yield Reading(source, {str(row[0]): _column(row) for row in described}, now, connection)
+        yield connection
     finally:
         connection.close()
+
+
+def table_columns(connection: "psycopg.Connection[tuple[object, ...]]", oid: int) -> dict[str, TableColumn]:
+    """The table's columns as they are now, by name."""
+    return {str(row[0]): _column(row) for row in connection.execute(_COLUMNS.format(_OF_TABLE), {"table": oid}).fetchall()}
+
+
+def columns_of_types(
+    connection: "psycopg.Connection[tuple[object, ...]]", names: Sequence[str], types: Sequence[int], modifiers: Sequence[int]
+) -> dict[str, TableColumn]:
+    """Columns of these types, by name; those of a type that is no more are missing."""
+    values = {"names": list(names), "types": list(types), "modifiers": list(modifiers)}
+    return {str(row[0]): _column(row) for row in connection.execute(_COLUMNS.format(_OF_TYPES), values).fetchall()}
 
 
 def _connect(source: SourceTable, settings: Settings) -> "psycopg.Connection[tuple[object, ...]]":
@@ -156,7 +222,13 @@ def _connect(source: SourceTable, settings: Settings) -> "psycopg.Connection[tup
     return connection
 
 
-def _open(connection: "psycopg.Connection[tuple[object, ...]]", source: SourceTable) -> tuple[int, datetime]:
+def begun(connection: "psycopg.Connection[tuple[object, ...]]", source: SourceTable) -> tuple[int, datetime]:
+    """Begin a transaction; returns the table's oid and the server's time.
+
+    Raises:
+        SourceError: no such table, or this user may not read it.
+        psycopg.Error: the server refuses.
+    """
     for name, value in _SESSION.items():
         connection.execute("SELECT set_config(%s, %s, true)", (name, value))
     found = connection.execute(_FIND, (source.schema, source.table)).fetchone()
@@ -168,7 +240,7 @@ def _open(connection: "psycopg.Connection[tuple[object, ...]]", source: SourceTa
             f"server {source.address}", "has no such table", expected=source.name, fix=f"{fix} Name it with schema and lakehouse.table"
         )
     if not (found[2] and found[3]):
-        raise _forbidden(source, source.name)
+        raise forbidden(source, source.name)
     now = connection.execute("SELECT now()").fetchone()
     assert now is not None and isinstance(now[0], datetime) and isinstance(found[0], int)  # noqa: S101, PT018
     return found[0], now[0]
@@ -206,7 +278,7 @@ def _begin(since: Since) -> "sql.Composable":
 
 def _unreachable(source: SourceTable, error: Exception) -> SourceError:
     """Why there is no connection. libpq says it in words alone."""
-    said = _first_line(error)
+    said = first_line(error)
     lowered = said.lower()
     if "password" in lowered or "authentication" in lowered or "no pg_hba.conf entry" in lowered:
         problem, fix = "refuses this user", "Set LAKEHOUSE_POSTGRES_USER and LAKEHOUSE_POSTGRES_PASSWORD, or ~/.pgpass"
@@ -221,12 +293,13 @@ def _unreachable(source: SourceTable, error: Exception) -> SourceError:
     return SourceError(f"server {source.address}", problem, found=said, fix=fix)
 
 
-def _refused(source: SourceTable, error: "psycopg.Error") -> SourceError:
+def refused(source: SourceTable, error: "psycopg.Error") -> SourceError:
+    """What the server said, as an error that says what to do."""
     from psycopg import errors
 
-    said = _first_line(error)
+    said = first_line(error)
     if isinstance(error, errors.InsufficientPrivilege):
-        return _forbidden(source, said)
+        return forbidden(source, said)
     if isinstance(error, errors.LockNotAvailable):
         return SourceError(f"table {source.name} of {source.address}", "is locked by somebody else", found=said, fix="Try again")
     if isinstance(error, errors.OperationalError):
@@ -234,10 +307,12 @@ def _refused(source: SourceTable, error: "psycopg.Error") -> SourceError:
     return SourceError(f"table {source.name} of {source.address}", "can't be read", found=said)
 
 
-def _forbidden(source: SourceTable, what: str) -> SourceError:
+def forbidden(source: SourceTable, what: str) -> SourceError:
+    """This user lacks the right to read the table."""
     fix = f"GRANT USAGE ON SCHEMA {source.schema} and GRANT SELECT ON {source.name} to this user"
     return SourceError(f"table {source.name} of {source.address}", "may not be read by this user", found=what, fix=fix)
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What an error says, without what follows from it."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -8,6 +8,7 @@ process that is killed in between leaves the second half to the next look.
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from lakehouse.crashpoints import Point, reached
 from lakehouse.durable import PRIVATE, sync, write_whole
 from lakehouse.errors import SourceError
 from lakehouse.ingest.sources.pages import read_state
+from lakehouse.ingest.table_pages import page_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,7 @@ class Remembered:
         watermark: as PostgreSQL writes it; None before the first row.
         known: name of the Parquet file of the rows that were seen and will be seen again.
         page: name of the page that the last look brought.
+        replicated: how far the replication slot was read, and since when; None unless there is one.
     """
 
     source: Mapping[str, Any]
@@ -34,6 +37,7 @@ class Remembered:
     watermark: str | None = None
     known: str | None = None
     page: str | None = None
+    replicated: Mapping[str, Any] | None = None
 
 
 @dataclass(slots=True)
@@ -66,7 +70,7 @@ class TableState:
         except OSError as error:
             raise _unwritable(self.folder, error) from error
         # Another table, or the same one looked at in another way: its rows are not known, and no page of it is called like an earlier one.
-        same = dict(before.source) == dict(source)
+        same = all(before.source.get(name) == value for name, value in source.items())
         self.remembered = before if same else Remembered(source, number=before.number)
         return self.remembered
 
@@ -84,18 +88,32 @@ class TableState:
         """A hidden file for the next look's page or known rows."""
         return self.folder / f".{self.name}.{self.remembered.number + 1:08d}.{kind}.tmp"
 
-    def advance(self, *, watermark: str | None, page: str | None) -> Path | None:
-        """Make the look count: the drafts `known` and, if there is a `page`, `page` are there and whole.
+    def page_name(self, now: datetime) -> str:
+        """What the next look's page is to be called."""
+        return page_name(self.name, now, self.remembered.number + 1)
+
+    def advance(
+        self,
+        *,
+        watermark: str | None = None,
+        replicated: Mapping[str, Any] | None = None,
+        page: str | None,
+        is_known_new: bool = True,
+    ) -> Path | None:
+        """Make the look count: the drafts `known` (if it is new) and, if there is a `page`, `page` are there and whole.
 
         Raises:
             SourceError: the folder can't be written.
         """
         before = self.remembered
-        after = replace(before, number=before.number + 1, watermark=watermark, known=self.draft("known").name, page=page)
+        known = self.draft("known").name if is_known_new else before.known
+        after = replace(before, number=before.number + 1, watermark=watermark, known=known, page=page, replicated=replicated)
+        drafts = [kind for kind, is_there in (("known", is_known_new), ("page", page is not None)) if is_there]
         try:
-            for kind in ("known", "page") if page else ("known",):
+            for kind in drafts:
                 sync(self.draft(kind))
-            sync(self.folder)
+            if drafts:
+                sync(self.folder)
             reached(Point.BEFORE_CURSOR)
             document = {name: getattr(after, name) for name in Remembered.__slots__}
             write_whole(self.path, json.dumps(document, ensure_ascii=False, indent=1) + "\n", mode=PRIVATE)
