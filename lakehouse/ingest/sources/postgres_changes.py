@@ -88,10 +88,12 @@ class ChangesLook:
         Raises:
             SourceError: server, slot or publication are not ready, or have lost what is to be read; pages that appeared stay.
         """
-        with opened(self.source, self.settings) as slot:
+        with opened(self.source, self.settings, again=self._again) as slot:
             place = Place.of(self.state.remembered.replicated)
             ready = prepared(slot, self._wanted, self._key(self._listed) if self._deleted_as else (), again=self._again if place else "")
             if place is None:
+                # A slot that can't be read is found out before anything counts.
+                slot.peek(slot.end(), 1, self._told)
                 if not ready.is_published_before:
                     slot.wait_for_open()
                 place = self._whole_table(ready)
@@ -144,9 +146,8 @@ class ChangesLook:
 
     def _piece(self, slot: Slot, ready: Prepared, place: Place, end: int) -> tuple[Place, bool]:
         """The next changes; returns how far they go, and whether there may be more."""
-        told = self.rows.with_suffix(".changes")
-        count = slot.peek(end, MOST_MESSAGES, told, progress=self.progress)
-        written = self._written(slot, ready, place, told)
+        count = slot.peek(end, MOST_MESSAGES, self._told, progress=self.progress)
+        written = self._written(slot, ready, place)
         is_limited = count >= MOST_MESSAGES
         after = replace(place, lsn=max(place.lsn, written.end, 0 if is_limited else end))
         if is_limited and after.lsn == place.lsn:
@@ -160,9 +161,9 @@ class ChangesLook:
         self._advance(after, has_page=has_page, is_known_new=bool(written.rows or written.truncates))
         return after, is_limited
 
-    def _written(self, slot: Slot, ready: Prepared, place: Place, told: Path) -> ChangeWriter:
+    def _written(self, slot: Slot, ready: Prepared, place: Place) -> ChangeWriter:
         columns = self._listed
-        with told.open("rb") as file, self.rows.open("wb") as rows:
+        with self._told.open("rb") as file, self.rows.open("wb") as rows:
             writer = ChangeWriter(
                 rows,
                 table=ready.table,
@@ -264,6 +265,11 @@ class ChangesLook:
     @property
     def _name(self) -> str:
         return f"{self.source.name} of {self.source.address}"
+
+    @property
+    def _told(self) -> Path:
+        """Where the server's messages are put."""
+        return self.rows.with_suffix(".changes")
 
     @property
     def _again(self) -> str:

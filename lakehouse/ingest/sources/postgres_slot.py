@@ -75,10 +75,11 @@ class Lag:
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """A slot, on a connection of its own."""
+    """A slot, on a connection of its own; `again` says what to do where changes are lost."""
 
     source: SourceTable
     connection: "psycopg.Connection[tuple[object, ...]]"
+    again: str = ""
 
     def wait_for_open(self) -> None:
         """Wait until no transaction is open that began before now: one that had begun before the table was published is not told.
@@ -243,16 +244,18 @@ class Slot:
                 fix=f"As an administrator: {self.made_anew()}",
             )
         if isinstance(error, errors.ObjectNotInPrerequisiteState | errors.UndefinedFile):
-            return SourceError(self.name, "has lost changes", found=said, fix=f"As an administrator: {self.made_anew()}")
+            return SourceError(
+                self.name, "has lost changes", found=said, fix=f"As an administrator: {self.made_anew()}. Then: {self.again}"
+            )
         return refused(self.source, error)
 
 
 @contextmanager
-def opened(source: SourceTable, settings: Settings) -> Iterator[Slot]:
+def opened(source: SourceTable, settings: Settings, *, again: str = "") -> Iterator[Slot]:
     """The table's slot, on a connection of its own.
 
     Raises:
         SourceError: no driver, or no connection.
     """
     with connected(source, settings) as connection:
-        yield Slot(source, connection)
+        yield Slot(source, connection, again)
