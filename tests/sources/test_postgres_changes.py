@@ -161,6 +161,8 @@ def test_nothing_is_lost_or_doubled_between_the_table_and_the_slot(
     ready.run(insert(1))
     open_before = psycopg.connect(ready.url)
     open_before.execute(insert(2).encode())
+    # It began later and ended sooner.
+    ready.run(insert(5))
     real = ChangesLook._whole_table
 
     def read_slowly(self: ChangesLook, *arguments: Any) -> Any:
@@ -183,8 +185,8 @@ def test_nothing_is_lost_or_doubled_between_the_table_and_the_slot(
         first = look(contract)
     finally:
         open_before.close()
-    assert [len(read(TableReport("", (page,), 0, 0, 0))) for page in first.pages] == [1, 3]
-    assert sorted(row[0] for row in read(first, "id")) == [1, 2, 3, 4]
+    assert [len(read(TableReport("", (page,), 0, 0, 0))) for page in first.pages] == [2, 3]
+    assert sorted(row[0] for row in read(first, "id")) == [1, 2, 3, 4, 5]
 
 
 def test_a_transaction_from_before_the_table_was_published_is_waited_for(
