@@ -235,6 +235,6 @@ def listen(settings: Settings) -> Listening:
 
 
 def _require_extra() -> None:
-    missing = [name for name in ("fastapi", "orjson", "uvicorn") if find_spec(name) is None]
+    missing = [name for name in ("fastapi", "uvicorn") if find_spec(name) is None]
     if missing:
         raise MissingExtra("the Feature API", f"needs {', '.join(missing)}", fix="Install it with: pip install 'lakehouse[serving]'")

@@ -29,8 +29,9 @@ class Retrieval(_Document):
     ]
     entities: Annotated[list[dict[_Name, Scalar]], Field(min_length=1, description="The values of the entity's columns, each by name.")]
     features: Annotated[
-        list[_Name], Field(max_length=_MOST_FEATURES, description="Only these, as feature or view.feature; all without.")
-    ] = []
+        list[_Name],
+        Field(default_factory=list, max_length=_MOST_FEATURES, description="Only these, as feature or view.feature; all without."),
+    ]
 
 
 class Push(_Document):

@@ -2,13 +2,13 @@
 
 from typing import Any
 
+import orjson
+
 from lakehouse.cli.screen import json_value
 
 
 def encoded(document: Any) -> bytes:
     """The bytes of a document: instants in ISO 8601 with Z, decimals as numbers, NaN and infinity as null."""
-    import orjson
-
     try:
         return orjson.dumps(document, default=json_value, option=orjson.OPT_UTC_Z)
     except TypeError:

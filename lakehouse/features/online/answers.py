@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Any
 
 from lakehouse.errors import FeatureError
-from lakehouse.features.online.rows import EPOCH, Typed, microseconds
+from lakehouse.features.online.rows import EPOCH, microseconds
 from lakehouse.features.online.serving import OnlineFeatures, Served
 from lakehouse.features.online.state import ViewState
 from lakehouse.features.point_in_time import names_side_by_side
@@ -42,10 +42,7 @@ class Answer:
             "as_of": self.as_of,
             "rows": self.rows,
             "served": [
-                {
-                    view: {"origin": one.origin.value, "event_time": one.event_time, "written_at": one.written_at}
-                    for view, one in each.items()
-                }
+                {view: {"origin": one.origin, "event_time": one.event_time, "written_at": one.written_at} for view, one in each.items()}
                 for each in self.served
             ],
             "versions": {state.table: state.version for state in self.states},
@@ -97,12 +94,9 @@ def answer(
         FeatureError: a feature that no view has, or an entity that is none of theirs.
         StorageError: the store can't be reached.
     """
-    views = list({view.name: view for view in views}.values())
-    states = [online.state(view.name, now=now) for view in views]
-    parts = _parts(
-        tuple((view.name, _names(state.entity), _names(state.features)) for view, state in zip(views, states, strict=True)), tuple(features)
-    )
-    columns = {column for part in parts for column in part.entity}
+    views = list({view.name: view for view in views}.values()) if len(views) > 1 else views
+    states = tuple([online.state(view.name, now=now) for view in views])
+    parts, columns = _parts(tuple([view.name for view in views]), states, tuple(features))
     for entity in entities:
         if not columns.issuperset(entity):
             raise FeatureError(
@@ -121,28 +115,28 @@ def answer(
         for row, origins, one in zip(rows, served, found, strict=True):
             row.update(zip(part.names, one.values.values(), strict=True))
             origins[part.view] = one
-    return Answer(tuple(views), now, rows, served, tuple(states))
-
-
-def _names(columns: Sequence[Typed]) -> tuple[str, ...]:
-    return tuple([column.name for column in columns])
+    return Answer(tuple(views), now, rows, served, states)
 
 
 @lru_cache(maxsize=1_000)
-def _parts(shapes: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...], wanted: tuple[str, ...]) -> tuple[_Part, ...]:
-    """What views (name, entity, features) tell when these features are wanted; most callers ask the same again and again."""
-    known = {(view, name) for view, _, own in shapes for name in own}
-    meant = {one for view, name in known for one in (name, f"{view}.{name}")}
+def _parts(views: tuple[str, ...], states: tuple[ViewState, ...], wanted: tuple[str, ...]) -> tuple[tuple[_Part, ...], frozenset[str]]:
+    """What views tell when these features are wanted, and every column of their entities; most callers ask the same again and again."""
+    own = {view: tuple(feature.name for feature in state.features) for view, state in zip(views, states, strict=True)}
+    meant = {one for view, names in own.items() for name in names for one in (name, f"{view}.{name}")}
     if unknown := [name for name in dict.fromkeys(wanted) if name not in meant]:
-        listed = ", ".join(name for _, _, own in shapes for name in own)
+        listed = ", ".join(name for names in own.values() for name in names)
         raise FeatureError(f"feature {', '.join(unknown)}", "is in none of these views", expected=listed, fix="lakehouse features search")
-    chosen = [(view, tuple(name for name in own if not wanted or name in wanted or f"{view}.{name}" in wanted)) for view, _, own in shapes]
-    entity = dict.fromkeys(column for _, columns, _ in shapes for column in columns)
-    called = names_side_by_side(chosen, taken=list(entity))
-    return tuple(
-        _Part(view, columns, features, tuple(called[(view, name)] for name in features), is_whole=features == own)
-        for (view, columns, own), (_, features) in zip(shapes, chosen, strict=True)
-    )
+    chosen = {
+        view: tuple(name for name in names if not wanted or name in wanted or f"{view}.{name}" in wanted) for view, names in own.items()
+    }
+    entities = {view: tuple(column.name for column in state.entity) for view, state in zip(views, states, strict=True)}
+    columns = dict.fromkeys(column for entity in entities.values() for column in entity)
+    called = names_side_by_side(list(chosen.items()), taken=list(columns))
+    parts = [
+        _Part(view, entities[view], names, tuple(called[(view, name)] for name in names), is_whole=names == own[view])
+        for view, names in chosen.items()
+    ]
+    return tuple(parts), frozenset(columns)
 
 
 def _instant(microsecond: int) -> datetime:

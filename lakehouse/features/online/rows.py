@@ -7,11 +7,13 @@ a key the store keeps the greater: the head begins with what says which is newer
 import json
 import math
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal, InvalidOperation
-from typing import Any
+from typing import Any, NamedTuple
+
+import orjson
 
 from lakehouse.errors import FeatureError
 from lakehouse.sql import quote_identifier
@@ -35,9 +37,8 @@ class Typed:
     type: str
 
 
-@dataclass(frozen=True, slots=True)
-class Packed:
-    """A value, taken apart but for its features. Instants are microseconds since 1970.
+class Packed(NamedTuple):
+    """A value, taken apart but for its features; a tuple, because it is made for every row that is served. Instants are microseconds since 1970.
 
     Attributes:
         rank: two numbers that say which of two values is the newer one.
@@ -281,6 +282,42 @@ def decoded(feature: Typed, value: Any) -> Any:
     if kind == "BLOB":
         return bytes.fromhex(value)
     return Decimal(value) if kind.startswith("DECIMAL") and not kind.endswith("]") else value
+
+
+_AS_IN_JSON: Mapping[str, type] = {
+    **dict.fromkeys(_INTEGERS, int),
+    **dict.fromkeys(_FLOATS, float),
+    "BOOLEAN": bool,
+    "VARCHAR": str,
+}
+_NESTED = ("STRUCT", "MAP", "UNION")
+
+
+class Layout:
+    """The features of a view in their order, to take many arrays apart with as little work as possible."""
+
+    __slots__ = ("_features", "_load", "_types", "names")
+
+    def __init__(self, features: Sequence[Typed]) -> None:
+        self._features = tuple(features)
+        self.names = tuple(feature.name for feature in features)
+        # None is no value's type: an array with such a column is looked at value by value.
+        self._types = [_AS_IN_JSON.get(feature.type) for feature in features]
+        # orjson takes a thirteenth of the time, but has no whole numbers of more than 64 bits.
+        is_exact = not any(
+            one.type in {"HUGEINT", "UHUGEINT"} or one.type.endswith("]") or one.type.startswith(_NESTED) for one in features
+        )
+        self._load: Callable[[bytes], list[Any]] = orjson.loads if is_exact else json.loads
+
+    def features_in(self, payload: bytes) -> dict[str, Any]:
+        """The features in an array's bytes, by name."""
+        return self.features_of(self._load(payload))
+
+    def features_of(self, values: Sequence[Any]) -> dict[str, Any]:
+        """The features in an array, by name."""
+        if list(map(type, values)) != self._types:
+            values = [decoded(feature, value) for feature, value in zip(self._features, values, strict=True)]
+        return dict(zip(self.names, values, strict=True))
 
 
 def as_payload(values: Sequence[Any]) -> bytes:

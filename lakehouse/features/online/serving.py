@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 from lakehouse.errors import FeatureError, ServingBlocked, ViewNotOnline
-from lakehouse.features.online.rows import NEVER, Packed, as_payload, decoded, encoded, instant_of, key_of, microseconds, pack
+from lakehouse.features.online.rows import NEVER, Layout, Packed, as_payload, encoded, instant_of, key_of, microseconds, pack
 from lakehouse.features.online.state import ViewState
 from lakehouse.features.online.store import OnlineStore
 
@@ -43,13 +44,26 @@ class Served:
     written_at: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Row:
-    """A row as it is kept in the process: the better one of table and pushed."""
+class _Found(NamedTuple):
+    """A value of the store, and its features as Python has them; none where the table has no row."""
+
+    packed: Packed
+    features: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, value: bytes | None, layout: Layout) -> "_Found | None":
+        if value is None:
+            return None
+        packed = Packed.of(value)
+        return cls(packed, layout.features_in(packed.payload) if packed.payload else {})
+
+
+class _Row(NamedTuple):
+    """A row as it is kept in the process: what table and push say of an entity."""
 
     state: ViewState
-    table: Packed | None
-    pushed: Packed | None
+    table: _Found | None
+    pushed: _Found | None
     read_us: int
 
 
@@ -99,7 +113,7 @@ class OnlineFeatures:
         """
         now_us = microseconds(now)
         rows, state = self._rows(view, entities, now_us)
-        chosen = self._chosen(view, state, features)
+        chosen = None if features is None else self._chosen(view, state, features)
         return [self._served(row, chosen, now_us) for row in rows]
 
     def state(self, view: str, *, now: datetime) -> ViewState:
@@ -167,7 +181,7 @@ class OnlineFeatures:
         _, read = self._read(view, state, list(dict.fromkeys(keys)), now_us, is_served=False)
         rows = [read[key] for key in keys]
         best = [(row.state, self._best(row, now_us)[0]) for row in rows]
-        return [list(state.defaults) if packed is None else json.loads(packed.payload) for state, packed in best]
+        return [list(state.defaults) if found is None else json.loads(found.packed.payload) for state, found in best]
 
     def _read(
         self, view: str, state: ViewState, keys: Sequence[bytes], now_us: int, *, is_served: bool
@@ -180,8 +194,9 @@ class OnlineFeatures:
                 self._require_served(view, newest)
             if (newest.lane, newest.pushed) == (state.lane, state.pushed):
                 table, pushed = answer.values
+                layout = _layout(newest)
                 return newest, {
-                    key: _Row(newest, Packed.of(ours) if ours else None, Packed.of(theirs) if theirs else None, now_us)
+                    key: _Row(newest, _Found.of(ours, layout), _Found.of(theirs, layout), now_us)
                     for key, ours, theirs in zip(keys, table, pushed, strict=True)
                 }
             state = newest
@@ -223,47 +238,40 @@ class OnlineFeatures:
                 self._cache.popitem(last=False)
 
     @staticmethod
-    def _chosen(view: str, state: ViewState, features: Sequence[str] | None) -> Sequence[int]:
-        if features is None:
-            return range(len(state.features))
-        places = {feature.name: place for place, feature in enumerate(state.features)}
-        unknown = [name for name in features if name not in places]
+    def _chosen(view: str, state: ViewState, features: Sequence[str]) -> Sequence[str]:
+        names = _layout(state).names
+        unknown = [name for name in features if name not in names]
         if unknown:
-            raise FeatureError(f"feature view {view}", f"has no feature {', '.join(unknown)}", expected=", ".join(places))
-        return [places[name] for name in features]
+            raise FeatureError(f"feature view {view}", f"has no feature {', '.join(unknown)}", expected=", ".join(names))
+        return features
 
-    def _served(self, row: _Row, chosen: Sequence[int], now_us: int) -> Served:
-        state, (packed, origin) = row.state, self._best(row, now_us)
-        values = state.defaults if packed is None else json.loads(packed.payload)
-        columns = state.features
-        # A float in the array is the value of a float; most features are.
-        given = {
-            columns[place].name: value if type(value := values[place]) is float else decoded(columns[place], value) for place in chosen
-        }
-        if packed is None:
+    def _served(self, row: _Row, chosen: Sequence[str] | None, now_us: int) -> Served:
+        found, origin = self._best(row, now_us)
+        values = _layout(row.state).features_of(row.state.defaults) if found is None else found.features
+        given = values if chosen is None else {name: values[name] for name in chosen}
+        if found is None:
             return Served(given, origin)
-        return Served(given, origin, instant_of(packed.event_us) if state.has_event else None, instant_of(packed.written_us))
+        packed = found.packed
+        return Served(given, origin, instant_of(packed.event_us) if row.state.has_event else None, instant_of(packed.written_us))
 
-    def _best(self, row: _Row, now_us: int) -> tuple[Packed | None, Origin]:
+    def _best(self, row: _Row, now_us: int) -> tuple[_Found | None, Origin]:
         state = row.state
         table = row.table
-        if table is not None and (not table.payload or state.synced_us < now_us - self._ttl_us):
+        if table is not None and (not table.packed.payload or state.synced_us < now_us - self._ttl_us):
             table = None
         pushed = row.pushed
-        if pushed is not None and (pushed.written_us < now_us - self._ttl_us or pushed.event_us > now_us):
+        if pushed is not None and (pushed.packed.written_us < now_us - self._ttl_us or pushed.packed.event_us > now_us):
             pushed = None
         if table is not None and pushed is not None:
-            # What has no time of its own is as new as the last look at its table.
-            timeless = (state.synced_us, state.synced_us)
-            of_table = timeless if table.event_us == NEVER else (table.event_us, table.known_us if state.has_known else table.event_us)
-            of_pushed = (pushed.event_us, pushed.known_us if state.has_known else pushed.event_us)
-            if of_pushed > of_table:
+            if _instants(pushed.packed, state) > _instants(table.packed, state):
                 table = None
             else:
                 pushed = None
         best, origin = (pushed, Origin.PUSHED) if pushed is not None else (table, Origin.TABLE)
-        too_old = best is not None and state.has_event and state.ttl_s is not None and best.event_us < now_us - state.ttl_s * _SECOND_US
-        return (None, Origin.NONE) if best is None or too_old else (best, origin)
+        oldest_us = now_us - state.ttl_s * _SECOND_US if state.has_event and state.ttl_s is not None else None
+        if best is None or (oldest_us is not None and best.packed.event_us < oldest_us):
+            return None, Origin.NONE
+        return best, origin
 
     def push(self, view: str, row: Mapping[str, Any], *, event_time: datetime | None = None, now: datetime) -> bool:
         """Put one entity's features into the store before its table has them.
@@ -306,3 +314,16 @@ class OnlineFeatures:
         with self._lock:
             self._cache.pop((view, key), None)
         return bool(written)
+
+
+def _instants(packed: Packed, state: ViewState) -> tuple[int, int]:
+    """From when a row was true, and known: of two rows for an entity the later one is served."""
+    if packed.event_us == NEVER:
+        # What has no time of its own is as new as the last look at its table.
+        return state.synced_us, state.synced_us
+    return packed.event_us, packed.known_us if state.has_known else packed.event_us
+
+
+@lru_cache(maxsize=1_000)
+def _layout(state: ViewState) -> Layout:
+    return Layout(state.features)

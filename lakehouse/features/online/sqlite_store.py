@@ -5,6 +5,7 @@ import sqlite3
 import threading
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from time import monotonic
@@ -44,8 +45,9 @@ class SqliteStore:
         is_known = self._is_known()
         if not is_known and not self._is_there():
             return Read(None, tuple((None,) * len(keys) for _ in lanes))
-        with self._telling(is_known=is_known) as con:
-            if len(keys) == 1 and lanes and (found := self._read_one(con, view, lanes, keys[0])) is not None:
+        try:
+            con = self._local.con if is_known else self._connection()
+            if len(keys) == 1 and lanes and (found := self._read_one(con, view, tuple(lanes), keys[0])) is not None:
                 return found
             con.execute("BEGIN")
             try:
@@ -53,26 +55,25 @@ class SqliteStore:
                 return Read(row[0] if row else None, tuple(self._values(con, lane, keys) for lane in lanes))
             finally:
                 con.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise self._unusable(error) from error
 
-    def _read_one(self, con: sqlite3.Connection, view: str, lanes: Sequence[str], key: bytes) -> Read | None:
+    def _read_one(self, con: sqlite3.Connection, view: str, lanes: tuple[str, ...], key: bytes) -> Read | None:
         """One key in one statement, which sees one instant by itself; None where a lane is new to this process, or has gone.
 
         A single row is the common case, and beginning and ending a transaction costs as much as reading it.
         """
         known = [self._tables.get(lane) for lane in lanes]
-        values = ", ".join(
-            "(SELECT id FROM lanes WHERE name = ?)" if table is None else f"(SELECT value FROM {table} WHERE key = ?)" for table in known
-        )
-        given = [lane if table is None else key for lane, table in zip(lanes, known, strict=True)]
+        sql = _reading_one(*known)
         try:
-            row = con.execute(f"SELECT (SELECT state FROM views WHERE name = ?), {values}", (view, *given)).fetchone()
+            row = con.execute(sql, (view, *[lane if table is None else key for lane, table in zip(lanes, known, strict=True)])).fetchone()
         except sqlite3.OperationalError as error:
             if "no such table" not in str(error):
                 raise
             return None
-        if any(table is None and found is not None for table, found in zip(known, row[1:], strict=True)):
+        if any([table is None and found is not None for table, found in zip(known, row[1:], strict=True)]):
             return None
-        return Read(row[0], tuple((value,) for value in row[1:]))
+        return Read(row[0], tuple([(value,) for value in row[1:]]))
 
     def _values(self, con: sqlite3.Connection, lane: str, keys: Sequence[bytes]) -> tuple[bytes | None, ...]:
         table = self._table(con, lane)
@@ -249,12 +250,15 @@ class SqliteStore:
             con.execute("COMMIT")
 
     @contextmanager
-    def _telling(self, *, is_known: bool = False) -> Generator[sqlite3.Connection]:
+    def _telling(self) -> Generator[sqlite3.Connection]:
         try:
-            yield self._local.con if is_known else self._connection()
+            yield self._connection()
         except sqlite3.Error as error:
-            fix = "Make room on the disk, or remove the file: lakehouse features materialize fills it again"
-            raise StorageError(f"online store {self._path}", "can't be used", found=str(error), fix=fix) from error
+            raise self._unusable(error) from error
+
+    def _unusable(self, error: sqlite3.Error) -> StorageError:
+        fix = "Make room on the disk, or remove the file: lakehouse features materialize fills it again"
+        return StorageError(f"online store {self._path}", "can't be used", found=str(error), fix=fix)
 
     def _is_known(self) -> bool:
         """Whether this thread has looked at the file a moment ago, which is enough to read: a look costs a fifth of reading a row."""
@@ -299,3 +303,12 @@ class SqliteStore:
         self._local.known_until = monotonic() + _LOOK_S
         self._opened.append((os.getpid(), con))
         return con
+
+
+@lru_cache(maxsize=1_000)
+def _reading_one(*tables: str | None) -> str:
+    """SQL of a view's state and a key's value in each table; of a lane without one, whether there is one by now."""
+    values = [
+        "(SELECT id FROM lanes WHERE name = ?)" if table is None else f"(SELECT value FROM {table} WHERE key = ?)" for table in tables
+    ]
+    return f"SELECT (SELECT state FROM views WHERE name = ?), {', '.join(values)}"
