@@ -1,7 +1,15 @@
 """Features: views declared in dbt, and the point-in-time join over them."""
 
 from lakehouse.features.offline import Historical, historical_features
-from lakehouse.features.point_in_time import JoinedView, default_literals, newest_sql, output_names, point_in_time_sql
+from lakehouse.features.point_in_time import (
+    JoinedView,
+    StepwiseQuery,
+    default_literals,
+    newest_sql,
+    output_names,
+    point_in_time,
+    point_in_time_sql,
+)
 from lakehouse.features.training_set import (
     LABEL,
     FeatureSource,
@@ -23,6 +31,7 @@ __all__ = [
     "Historical",
     "JoinedView",
     "ModelRows",
+    "StepwiseQuery",
     "default_literals",
     "described",
     "feature_source",
@@ -31,6 +40,7 @@ __all__ = [
     "historical_features",
     "newest_sql",
     "output_names",
+    "point_in_time",
     "point_in_time_sql",
     "prediction_set",
     "relation",

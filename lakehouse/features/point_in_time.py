@@ -3,13 +3,18 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from lakehouse.errors import FeatureError
 from lakehouse.features.views import FeatureView
 from lakehouse.sql import quote_identifier, quote_literal
 
+if TYPE_CHECKING:
+    import duckdb
+
 # What ingestion leaves in a row; of two rows with the same entity and times, the one that arrived last wins.
 ARRIVAL = ("_ingested_at", "_batch", "_sha256", "_row")
+_SPINE = "__spine"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +33,34 @@ class JoinedView:
     columns: tuple[str, ...]
     features: tuple[str, ...]
     defaults: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+@dataclass(frozen=True, slots=True)
+class StepwiseQuery:
+    """A query in steps, each of which may read the ones before it.
+
+    Attributes:
+        steps: name and SELECT of each.
+        select: what is asked for, out of them.
+    """
+
+    steps: tuple[tuple[str, str], ...]
+    select: str
+
+    @property
+    def sql(self) -> str:
+        """One statement."""
+        return f"WITH {', '.join(f'{name} AS MATERIALIZED ({step})' for name, step in self.steps)} {self.select}"
+
+    def run(self, con: "duckdb.DuckDBPyConnection") -> str:
+        """Make a temporary table of each step, and return the SELECT that reads them.
+
+        DuckDB lets every operator of a statement keep its memory until the statement ends. Where rows are many, steps by themselves take a
+        quarter of the memory and two thirds of the time.
+        """
+        for name, step in self.steps:
+            con.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS {step}")
+        return self.select
 
 
 def default_literals(view: FeatureView, types: Mapping[str, str]) -> dict[str, str]:
@@ -82,7 +115,23 @@ def point_in_time_sql(
     event_timestamp: str | None,
     known_timestamp: str | None = None,
 ) -> str:
-    """SQL that gives every spine row once, followed by the features of each view.
+    """`point_in_time` as one statement.
+
+    Raises:
+        FeatureError: as there.
+    """
+    return point_in_time(spine, views, spine_columns=spine_columns, event_timestamp=event_timestamp, known_timestamp=known_timestamp).sql
+
+
+def point_in_time(
+    spine: str,
+    views: Sequence[JoinedView],
+    *,
+    spine_columns: Sequence[str],
+    event_timestamp: str | None,
+    known_timestamp: str | None = None,
+) -> StepwiseQuery:
+    """Every spine row once, followed by the features of each view.
 
     For each view the newest row wins whose event time is not after the spine's, which is not older than the view's ttl, and
     which was known by then; features have their default, or are NULL, where there is none. Equal event times are decided by the
@@ -106,18 +155,19 @@ def point_in_time_sql(
     event = f"CAST({quote_identifier(event_timestamp)} AS TIMESTAMPTZ)" if event_timestamp else "NULL::TIMESTAMPTZ"
     known = f"coalesce(CAST({quote_identifier(known_timestamp)} AS TIMESTAMPTZ), {event})" if known_timestamp else event
     numbered = f"row_number() OVER () AS __id, {event} AS __at, {known} AS __known"
-    parts = [f"spine AS MATERIALIZED (SELECT {numbered}, {spine_list} FROM {spine} AS given)"]
+    steps = [(_SPINE, f"SELECT {numbered}, {spine_list} FROM {spine} AS given")]
     delivered = [f"spine.{quote_identifier(column)}" for column in spine_columns]
     joins: list[str] = []
     for number, joined in enumerate(views):
         alias = f"view_{number}"
-        parts.append(f"{alias} AS ({_one_view(joined)})")
-        joins.append(f"LEFT JOIN {alias} ON spine.__id = {alias}.__id")
+        found = _one_view(joined, number)
+        steps += found.steps
+        joins.append(f"LEFT JOIN ({found.select}) AS {alias} ON spine.__id = {alias}.__id")
         delivered += [
             f"{_or_default(f'{alias}.__f{position}', joined, feature)} AS {quote_identifier(names[(joined.view.name, feature)])}"
             for position, feature in enumerate(joined.features)
         ]
-    return f"WITH {', '.join(parts)} SELECT {', '.join(delivered)} FROM spine {' '.join(joins)}"
+    return StepwiseQuery(tuple(steps), f"SELECT {', '.join(delivered)} FROM {_SPINE} AS spine {' '.join(joins)}")
 
 
 def newest_sql(joined: JoinedView, *, at: datetime, where: str = "true") -> str:
@@ -152,18 +202,28 @@ def _or_default(value: str, joined: JoinedView, feature: str) -> str:
     return f"coalesce({value}, {joined.defaults[feature]})" if feature in joined.defaults else value
 
 
-def _one_view(joined: JoinedView) -> str:
+def _one_view(joined: JoinedView, number: int) -> StepwiseQuery:
     """Spine ids with the features that this view has for them; ids without a match may be missing."""
     view, parts = joined.view, _Parts.of(joined)
     if view.event_timestamp is None and view.known_timestamp is None:
         rows = f"SELECT {parts.columns} FROM {joined.relation} {parts.first_of('')}"
-        return f"SELECT {parts.wanted('spine')} FROM spine JOIN ({rows}) AS rows_of ON {parts.same_entity('spine')}"
+        return StepwiseQuery(
+            (), f"SELECT {parts.wanted('spine')} FROM {_SPINE} AS spine JOIN ({rows}) AS rows_of ON {parts.same_entity('spine')}"
+        )
     if view.event_timestamp is None:
         # What has no event time was always true: it only has to be known. A spine without any time asks for what is known now.
         known = _instant(view.known_timestamp)
         rows = f"SELECT {parts.columns}, {known} AS __known FROM {joined.relation} WHERE {known} IS NOT NULL {parts.first_of(known)}"
         asked = "coalesce(spine.__known, TIMESTAMPTZ 'infinity')"
-        return f"SELECT {parts.wanted('spine')} FROM spine ASOF JOIN ({rows}) AS rows_of ON {parts.same_entity('spine')} AND {asked} >= rows_of.__known"
+        in_time = f"{parts.same_entity('spine')} AND {asked} >= rows_of.__known"
+        return StepwiseQuery((), f"SELECT {parts.wanted('spine')} FROM {_SPINE} AS spine ASOF JOIN ({rows}) AS rows_of ON {in_time}")
+    return _by_event_time(joined, parts, number)
+
+
+def _by_event_time(joined: JoinedView, parts: "_Parts", number: int) -> StepwiseQuery:
+    """The same for a view with event time: the instant first, from keys and times alone; then the rows of that instant, and the best of them."""
+    view = joined.view
+    found, candidates, tied, late = (f"__{name}_{number}" for name in ("found", "candidates", "tied", "late"))
     at = _instant(view.event_timestamp)
     known = _instant(view.known_timestamp) if view.known_timestamp else "NULL::TIMESTAMPTZ"
     source = f"SELECT {parts.columns}, {at} AS __at, {known} AS __known FROM {joined.relation} WHERE {at} IS NOT NULL"
@@ -173,30 +233,42 @@ def _one_view(joined: JoinedView) -> str:
     def fresh(side: str) -> str:
         return f" AND rows_of.__at >= {side}.__at - {_interval(view.ttl_s)}" if view.ttl_s is not None else ""
 
-    # The instant first, from keys and times alone; then the rows of that instant, of which there are few, and the best of them.
-    asked = ", ".join(f"spine.{quote_identifier(column)}" for column in ("__id", "__at", "__known", *dict.fromkeys(view.entity)))
-    found = (
-        f"SELECT {asked}, rows_of.__at AS __found FROM spine ASOF JOIN ({source}) AS rows_of"
+    entity = [quote_identifier(column) for column in dict.fromkeys(view.entity)]
+    asked = ", ".join(f"spine.{column}" for column in ("__id", "__at", "__known", *entity))
+    # An ASOF join sorts all that it is given: rows of those that nobody asks for stay away from it.
+    rows = f"SELECT * FROM ({source}) AS rows_of SEMI JOIN (SELECT DISTINCT {', '.join(entity)} FROM {_SPINE}) AS asked"
+    rows += f" ON {parts.same_entity('asked')}"
+    instants = (
+        f"SELECT {asked}, rows_of.__at AS __found FROM {_SPINE} AS spine ASOF JOIN ({rows}) AS rows_of"
         f" ON {parts.same_entity('spine')} AND spine.__at >= rows_of.__at WHERE true{fresh('spine')}"
     )
     in_time = " AND rows_of.__known <= found.__known" if view.known_timestamp else ""
-    newest = (
-        f"SELECT {parts.wanted('found')} FROM found JOIN ({source}) AS rows_of"
+    of_instant = (
+        f"SELECT found.__id, rows_of.* EXCLUDE (__at, __known) FROM {found} AS found JOIN ({source}) AS rows_of"
         f" ON {parts.same_entity('found')} AND rows_of.__at = found.__found{in_time}"
-        f" QUALIFY row_number() OVER (PARTITION BY found.__id ORDER BY {parts.order}) = 1"
     )
+    # Hardly ever has an instant more than one row: only where it has, rows are compared, which takes a sort of all that they hold.
+    newest = (
+        f"SELECT {parts.delivered} FROM {candidates} AS one ANTI JOIN {tied} AS tied ON one.__id = tied.__id UNION ALL"
+        f" (SELECT {parts.delivered} FROM {candidates} AS one SEMI JOIN {tied} AS tied ON one.__id = tied.__id"
+        f" QUALIFY row_number() OVER (PARTITION BY __id ORDER BY {parts.order}) = 1)"
+    )
+    steps = [
+        (found, instants),
+        (candidates, of_instant),
+        (tied, f"SELECT __id FROM {candidates} GROUP BY __id HAVING count(*) > 1"),
+    ]
     if view.known_timestamp is None:
-        return f"WITH found AS ({found}) {newest}"
+        return StepwiseQuery(tuple(steps), newest)
     # Where no row of the newest instant was known in time, one of an earlier instant may be: only for those is every row looked
     # at, because an ASOF join knows one inequality and here are two.
-    return (
-        f"WITH found AS MATERIALIZED ({found}), newest AS MATERIALIZED ({newest}),"
-        " late AS (SELECT * FROM found ANTI JOIN newest ON found.__id = newest.__id),"
-        f" earlier AS (SELECT {parts.wanted('late')} FROM late JOIN ({source}) AS rows_of ON {parts.same_entity('late')}"
-        f"   AND rows_of.__at <= late.__at AND rows_of.__known <= late.__known{fresh('late')}"
-        f"  QUALIFY row_number() OVER (PARTITION BY late.__id ORDER BY rows_of.__at DESC, {parts.order}) = 1)"
-        f" SELECT {parts.delivered} FROM newest UNION ALL SELECT {parts.delivered} FROM earlier"
+    steps.append((late, f"SELECT found.* FROM {found} AS found ANTI JOIN {candidates} AS one ON found.__id = one.__id"))
+    earlier = (
+        f"SELECT {parts.wanted('late')} FROM {late} AS late JOIN ({source}) AS rows_of ON {parts.same_entity('late')}"
+        f" AND rows_of.__at <= late.__at AND rows_of.__known <= late.__known{fresh('late')}"
+        f" QUALIFY row_number() OVER (PARTITION BY late.__id ORDER BY rows_of.__at DESC, {parts.order}) = 1"
     )
+    return StepwiseQuery(tuple(steps), f"{newest} UNION ALL SELECT {parts.delivered} FROM ({earlier})")
 
 
 @dataclass(frozen=True, slots=True)

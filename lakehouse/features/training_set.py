@@ -1,12 +1,12 @@
 """What a model learns from and predicts on: labels or entities, with the features that were known at their instant."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from lakehouse.contracts import ModelContract
 from lakehouse.errors import FeatureError, ModelError
-from lakehouse.features.point_in_time import ARRIVAL, JoinedView, default_literals, output_names, point_in_time_sql
+from lakehouse.features.point_in_time import ARRIVAL, JoinedView, StepwiseQuery, default_literals, output_names, point_in_time
 from lakehouse.features.views import FeatureView, find_view
 from lakehouse.sql import quote_identifier
 
@@ -19,22 +19,27 @@ ROW_KEY = "row_id"
 
 @dataclass(frozen=True, slots=True)
 class ModelRows:
-    """Rows of a model as SQL, and what its columns mean.
+    """Rows of a model as a query, and what its columns mean.
 
     Attributes:
-        sql: a SELECT that gives `key`, `event_timestamp` (if any), `group` (if any), `features` and, for training, `_label`.
+        query: gives `key`, `event_timestamp` (if any), `group` (if any), `features` and, for training, `_label`.
         key: columns that name a row's entity.
         features: feature columns in model order, with their DuckDB types.
         group: the column that the split goes by, if it is neither key nor event time.
         tables: tables it reads, as `layer.name`.
     """
 
-    sql: str
+    query: StepwiseQuery
     key: tuple[str, ...]
     event_timestamp: str | None
     features: Mapping[str, str]
     tables: tuple[str, ...]
     group: str | None = None
+
+    @property
+    def sql(self) -> str:
+        """The query as one statement; where rows are many, `query.run` takes less."""
+        return self.query.sql
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +187,7 @@ class _Spine:
             own_names |= {names[(part.view.name, feature)]: feature for feature in part.features}
         _require_known(self.source)
         features = _selected(contract, features, own_names)
-        sql = point_in_time_sql(
+        joined_rows = point_in_time(
             spine_sql,
             joined,
             spine_columns=passed + (["__known_at"] if self.known else []),
@@ -190,8 +195,8 @@ class _Spine:
             known_timestamp="__known_at" if self.known else None,
         )
         wanted = [*self.kept, *(name for name in features if name not in self.kept), *([LABEL] if self.label is not None else [])]
-        outer = f"SELECT {', '.join(quote_identifier(column) for column in wanted)} FROM ({sql})"
-        return ModelRows(outer, self.key, contract.event_timestamp, features, self.source.tables, self.group)
+        outer = f"SELECT {', '.join(quote_identifier(column) for column in wanted)} FROM ({joined_rows.select})"
+        return ModelRows(replace(joined_rows, select=outer), self.key, contract.event_timestamp, features, self.source.tables, self.group)
 
 
 def _joined(source: FeatureSource, view: FeatureView, key: Sequence[str]) -> JoinedView:

@@ -62,7 +62,8 @@ def predict_batch(
 def _predictions_sql(session: Session, rows: ModelRows, model: LoadedModel, stamp: Stamp, now: datetime) -> str:
     """Make the predictions in the session, and the SELECT of the table's rows."""
     con = session.con
-    con.execute(f"CREATE OR REPLACE TEMP TABLE __rows AS SELECT row_number() OVER () - 1 AS {NUMBER}, * FROM ({rows.sql})")
+    select = rows.query.run(con)
+    con.execute(f"CREATE OR REPLACE TEMP TABLE __rows AS SELECT row_number() OVER () - 1 AS {NUMBER}, * FROM ({select})")
     columns = score(con, "__rows", model, into="__scores")
     kept = [*rows.key, *([rows.event_timestamp] if rows.event_timestamp else [])]
     listed = [f"__rows.{quote_identifier(column)}" for column in dict.fromkeys(kept)]

@@ -66,7 +66,9 @@ def make_training_rows(lake: Lake, session: Session, source: FeatureSource, stam
     label_type = _label_type(session, rows)
     _require_numbers(session, source, rows, label_type)
     _require_times(source, rows)
-    con.execute(f"CREATE OR REPLACE TEMP TABLE {_ROWS} AS {split_sql(_labelled(contract, rows, label_type), contract, rows)}")
+    con.execute(
+        f"CREATE OR REPLACE TEMP TABLE {_ROWS} AS {split_sql(_labelled(contract, rows, label_type, rows.query.run(con)), contract, rows)}"
+    )
     left_out = _left_out(session, source, rows, label_type)
     require_both_parts(con, _ROWS, contract, left_out=left_out)
     commit = made_already(lake, stamp) or lake.overwrite(con, stamp.asset, f"SELECT * FROM {_ROWS}", stamp=stamp)
@@ -105,11 +107,11 @@ def _label_type(session: Session, rows: ModelRows) -> str:
     return str(found[0]) if found else "VARCHAR"
 
 
-def _labelled(contract: ModelContract, rows: ModelRows, label_type: str) -> str:
+def _labelled(contract: ModelContract, rows: ModelRows, label_type: str, select: str) -> str:
     """Every row with a label, as text or as a finite number; of many a sample that does not depend on their order."""
     label = quote_identifier(LABEL)
     kind = "VARCHAR" if contract.problem == "classification" else "DOUBLE"
-    labelled = f"SELECT * REPLACE (CAST({label} AS {kind}) AS {label}) FROM ({rows.sql}) WHERE {_is_usable(label, contract, label_type)}"
+    labelled = f"SELECT * REPLACE (CAST({label} AS {kind}) AS {label}) FROM ({select}) WHERE {_is_usable(label, contract, label_type)}"
     if contract.max_rows is None:
         return labelled
     columns = [*rows.key, *([rows.event_timestamp] if rows.event_timestamp else [])]
