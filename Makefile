@@ -7,7 +7,8 @@ BIN := $(VENV)/bin
 UV = $(shell command -v uv 2>/dev/null || echo $(BIN)/uv)
 INSTALLED := $(VENV)/.installed
 # One worker per core; a file's tests stay together, so that its fixtures are made once.
-PYTEST = $(BIN)/pytest --numprocesses auto --dist loadfile --cov --cov-report term:skip-covered --cov-fail-under 85
+PYTEST = $(BIN)/pytest --numprocesses auto --dist loadfile
+COVERAGE = --cov --cov-report term:skip-covered --cov-fail-under 85
 LOCK_ARGS := --all-extras --python-version 3.11 --universal --generate-hashes --no-header --no-emit-index-url --no-annotate
 
 .DEFAULT_GOAL := help
@@ -35,7 +36,7 @@ dev: $(INSTALLED) ## Start Dagster's web interface and daemon on this machine
 
 .PHONY: test
 test: $(INSTALLED) lint ## Lint, type-check and run the tests
-	$(PYTEST) -m 'not slow and not servers'
+	$(PYTEST) $(COVERAGE) -m 'not slow and not servers'
 
 .PHONY: test-all
 test-all: $(INSTALLED) lint ## The same with the slow tests and those that need servers
@@ -45,7 +46,7 @@ test-all: $(INSTALLED) lint ## The same with the slow tests and those that need 
 .PHONY: test-servers
 test-servers: $(INSTALLED) ## Run the tests that need real servers (S3, PostgreSQL, Redis, Kafka), which it installs where it may and starts
 	$(BIN)/python -m tests.servers
-	$(BIN)/pytest --numprocesses auto --dist loadfile -m 'servers and not slow'
+	$(PYTEST) -m 'servers and not slow'
 
 .PHONY: lint
 lint: $(INSTALLED) ## Format check, lint, types and the import rule
