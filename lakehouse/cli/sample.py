@@ -58,7 +58,7 @@ def commerce(
     *,
     out: _Out,
     customers: Annotated[int, typer.Option("--customers", min=1, help="How many customers the shop has.")] = 500,
-    days: Annotated[int, typer.Option("--days", min=1, help="How many days are watched; a file a day.")] = 180,
+    days: Annotated[int, typer.Option("--days", min=1, help="How many days are watched; a file a day.")] = 365,
     seed: _Seed = 0,
 ) -> None:
     """Write a shop's customers, orders, payments and web events: a folder for each, with copies, bots, late events and bad rows."""

@@ -41,7 +41,7 @@ Record = dict[str, Any]
 
 
 def commerce(
-    *, customers: int, out: Path, days: int = 180, seed: int = 0, bad_rate: float = 0.004, progress: Callable[[int], None] | None = None
+    *, customers: int, out: Path, days: int = 365, seed: int = 0, bad_rate: float = 0.004, progress: Callable[[int], None] | None = None
 ) -> dict[str, SampleReport]:
     """Write a folder of files for each dataset of the shop, a file a day (customers: one export); the same arguments give the same bytes.
 
