@@ -5,7 +5,6 @@ the outside, so that imports, contracts, the manifest and the asset graph all co
 """
 
 import argparse
-import json
 import os
 import statistics
 import subprocess
@@ -13,6 +12,8 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+
+from figures import Figure, figure, tell
 
 PROJECT = Path(__file__).resolve().parent.parent
 LIMIT_S = 1.5
@@ -27,7 +28,7 @@ def seconds(code: str, environment: dict[str, str]) -> float:
     return time.perf_counter() - began
 
 
-def measure(pairs: int) -> list[dict[str, object]]:
+def measure(pairs: int) -> list[Figure]:
     """The figures, with the first load of an empty home beside them."""
     with tempfile.TemporaryDirectory(prefix="lakehouse-bench-") as folder:
         environment = {**os.environ, "LAKEHOUSE_HOME": folder, "LAKEHOUSE_PROJECT": str(PROJECT), "DAGSTER_DISABLE_TELEMETRY": "1"}
@@ -37,27 +38,9 @@ def measure(pairs: int) -> list[dict[str, object]]:
     imports = statistics.median(one for one, _ in runs)
     extra = statistics.median(two - one for one, two in runs)
     return [
-        {
-            "name": "Definitions: over `import dagster, dagster_dbt`",
-            "figure": extra,
-            "unit": "s",
-            "limit": LIMIT_S,
-            "passed": extra <= LIMIT_S,
-        },
-        {
-            "name": "Definitions: the same, relative to those imports",
-            "figure": (imports + extra) / imports,
-            "unit": "x",
-            "limit": None,
-            "passed": True,
-        },
-        {
-            "name": "Definitions: first load of an empty home, dbt parse included",
-            "figure": first,
-            "unit": "s",
-            "limit": None,
-            "passed": True,
-        },
+        figure("Definitions: over `import dagster, dagster_dbt`", extra, "s", LIMIT_S),
+        figure("Definitions: the same, relative to those imports", (imports + extra) / imports, "x"),
+        figure("Definitions: first load of an empty home, dbt parse included", first, "s"),
     ]
 
 
@@ -68,13 +51,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=5)
     options = parser.parse_args()
     figures = measure(options.pairs)
-    if options.json:
-        print(json.dumps(figures))
-    else:
-        for one in figures:
-            limit = f"   limit {one['limit']} {one['unit']}" if one["limit"] else ""
-            print(f"{one['name']}: {one['figure']:.2f} {one['unit']}{limit}")
-    sys.exit(0 if all(one["passed"] for one in figures) else 1)
+    tell(figures, as_json=options.json)
 
 
 if __name__ == "__main__":

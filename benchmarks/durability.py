@@ -5,14 +5,14 @@ journal. A million rows show what is left of that where there is something to wr
 """
 
 import argparse
-import json
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+
+from figures import Figure, figure, tell
 
 LIMIT_ONE = 3.0
 LIMIT_MANY = 1.15
@@ -38,7 +38,7 @@ def without_waiting() -> Iterator[None]:
         log.sync_all, writing.flushing = sync_all, flushing
 
 
-def measure(pairs: int) -> list[dict[str, object]]:
+def measure(pairs: int) -> list[Figure]:
     """Medians of the pairs."""
     from lakehouse.tables import Lake, Stamp
 
@@ -62,7 +62,7 @@ def measure(pairs: int) -> list[dict[str, object]]:
         with_s, without_s = (statistics.median(taken[kind, waits]) for waits in (True, False))
         ratio = with_s / without_s
         what = f"Durable commit of {name}, over the same without waiting for the disk ({without_s * 1000:.1f} ms)"
-        figures.append({"name": what, "figure": ratio, "unit": "x", "limit": limit, "passed": ratio <= limit})
+        figures.append(figure(what, ratio, "x", limit))
     return figures
 
 
@@ -73,12 +73,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=9)
     options = parser.parse_args()
     figures = measure(options.pairs)
-    if options.json:
-        print(json.dumps(figures))
-    else:
-        for one in figures:
-            print(f"{one['name']}  {one['figure']:.2f} {one['unit']}  limit {one['limit']} {one['unit']}")
-    sys.exit(0 if all(one["passed"] for one in figures) else 1)
+    tell(figures, as_json=options.json)
 
 
 if __name__ == "__main__":

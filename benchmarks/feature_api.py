@@ -27,6 +27,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from figures import Figure, figure, tell
+
 CLIENTS, FEATURES, ENTITIES, FEW = 32, 20, 100_000, 1_000
 LIMIT_P99_MS = 5.0
 VIEW, KEY = "customer_activity", "customer_id"
@@ -191,9 +193,9 @@ async def client(url: str, entities: int, seconds: float) -> dict[str, float]:
     return {**share, "per_s": len(times) / seconds, "requests": len(times), "errors": sum(protocol.errors for _, protocol in made)}
 
 
-def measure(*, rounds: int, seconds: float, workers: int) -> list[dict[str, object]]:
+def measure(*, rounds: int, seconds: float, workers: int) -> list[Figure]:
     """Each round asks the bare application, then ours for any entities and for few; figures are medians."""
-    figures: list[dict[str, object]] = []
+    figures: list[Figure] = []
     with tempfile.TemporaryDirectory() as text:
         folder = Path(text)
         kept = {name: value for name, value in os.environ.items() if not name.startswith("LAKEHOUSE_")}
@@ -214,8 +216,8 @@ def measure(*, rounds: int, seconds: float, workers: int) -> list[dict[str, obje
         one = middle[name]
         title = f"Feature API: {CLIENTS} clients ({with_tool}), {what} x {FEATURES} features"
         figures += [
-            _figure(f"{title}: p99 (p50 {one['p50']:.2f} ms, {one['per_s']:,.0f} requests/s)", one["p99"], "ms", LIMIT_P99_MS),
-            _figure(
+            figure(f"{title}: p99 (p50 {one['p50']:.2f} ms, {one['per_s']:,.0f} requests/s)", one["p99"], "ms", LIMIT_P99_MS),
+            figure(
                 f"{title}: processor time of a request ({one['us']:.0f} us) over sending the same bytes",
                 one["us"] / middle["bare"]["us"],
                 "x",
@@ -223,12 +225,8 @@ def measure(*, rounds: int, seconds: float, workers: int) -> list[dict[str, obje
             ),
         ]
     bare_name = f"Feature API: the same bytes from a bare ASGI application: p99 ({middle['bare']['per_s']:,.0f} requests/s)"
-    figures.append(_figure(bare_name, middle["bare"]["p99"], "ms", None))
+    figures.append(figure(bare_name, middle["bare"]["p99"], "ms", None))
     return figures
-
-
-def _figure(name: str, figure: float, unit: str, limit: float | None) -> dict[str, object]:
-    return {"name": name, "figure": figure, "unit": unit, "limit": limit, "passed": limit is None or figure <= limit}
 
 
 def main() -> None:
@@ -247,13 +245,7 @@ def main() -> None:
         print("RESULT", json.dumps(uvloop.run(client(options.client, options.entities, options.seconds))))
         return
     figures = measure(rounds=options.rounds, seconds=options.seconds, workers=options.workers)
-    if options.json:
-        print(json.dumps(figures))
-    else:
-        for one in figures:
-            limit = "" if one["limit"] is None else f"  limit {one['limit']:.3g} {one['unit']}"
-            print(f"{one['name']}  {one['figure']:.3g} {one['unit']}{limit}")
-    sys.exit(0 if all(one["passed"] for one in figures) else 1)
+    tell(figures, as_json=options.json)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,8 @@ import venv
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from figures import Figure, figure, tell
+
 # The server's module is not part of the package.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -238,7 +240,7 @@ def same(home: Path, other: str) -> int:
     return int(found[0]) if found else 0
 
 
-def measure(*, pairs: int, rows: int, asked: int, with_feast: bool) -> list[dict[str, object]]:
+def measure(*, pairs: int, rows: int, asked: int, with_feast: bool) -> list[Figure]:
     """Ours beside all of them."""
     with tempfile.TemporaryDirectory(prefix="lakehouse-bench-") as folder:
         home = Path(folder)
@@ -257,14 +259,14 @@ def measure(*, pairs: int, rows: int, asked: int, with_feast: bool) -> list[dict
         peak = max(found["peak_gb"] for found in mine)
         size = f"{asked:,} entity rows x two views of {rows:,}"
         figures = [
-            _figure(f"Features: {size}, over a hand-written ASOF join", to_hand, "x", LIMIT_ASOF),
-            _figure("Features: the same, peak memory", peak, "GB", None),
-            _figure("Features: one entity x 20 features from SQLite, p99", one["p99_ms"], "ms", LIMIT_P99_MS),
-            _figure("Features: entities materialised a second", filled["entities"] / filled["seconds"], "/s", None, at_least=True),
-            _figure("Features: the online store of them", filled["store_mb"], "MB", None),
+            figure(f"Features: {size}, over a hand-written ASOF join", to_hand, "x", LIMIT_ASOF),
+            figure("Features: the same, peak memory", peak, "GB", None),
+            figure("Features: one entity x 20 features from SQLite, p99", one["p99_ms"], "ms", LIMIT_P99_MS),
+            figure("Features: entities materialised a second", filled["entities"] / filled["seconds"], "/s", None, at_least=True),
+            figure("Features: the online store of them", filled["store_mb"], "MB", None),
         ]
         if found := from_redis(home, rows, asked):
-            figures.append(_figure("Features: one entity x 20 features from Redis, p99", found["p99_ms"], "ms", LIMIT_REDIS_P99_MS))
+            figures.append(figure("Features: one entity x 20 features from Redis, p99", found["p99_ms"], "ms", LIMIT_REDIS_P99_MS))
         if with_feast:
             python = peer(home)
             # Its offline stores lose rows in some releases: what differs is told, not hidden.
@@ -275,18 +277,13 @@ def measure(*, pairs: int, rows: int, asked: int, with_feast: bool) -> list[dict
             )
             theirs, served = feast(python, "materialize", home, "duckdb"), feast(python, "many", home, "duckdb")
             figures += [
-                _figure("Features: time relative to Feast's default offline store", again / dask["seconds"], "x", LIMIT_FEAST),
-                _figure("Features: time relative to Feast's DuckDB store", again / duck["seconds"], "x", LIMIT_FEAST_DUCKDB),
-                _figure("Features: memory relative to the lesser of both", peak / min(dask["peak_gb"], duck["peak_gb"]), "x", 1.0),
-                _figure("Features: materialising relative to Feast", filled["seconds"] / theirs["seconds"], "x", LIMIT_MATERIALIZE),
-                _figure("Features: 100 entities x 20 features relative to Feast", many["seconds"] / served["seconds"], "x", LIMIT_MANY),
+                figure("Features: time relative to Feast's default offline store", again / dask["seconds"], "x", LIMIT_FEAST),
+                figure("Features: time relative to Feast's DuckDB store", again / duck["seconds"], "x", LIMIT_FEAST_DUCKDB),
+                figure("Features: memory relative to the lesser of both", peak / min(dask["peak_gb"], duck["peak_gb"]), "x", 1.0),
+                figure("Features: materialising relative to Feast", filled["seconds"] / theirs["seconds"], "x", LIMIT_MATERIALIZE),
+                figure("Features: 100 entities x 20 features relative to Feast", many["seconds"] / served["seconds"], "x", LIMIT_MANY),
             ]
     return figures
-
-
-def _figure(name: str, figure: float, unit: str, limit: float | None, *, at_least: bool = False) -> dict[str, object]:
-    passed = limit is None or (figure >= limit if at_least else figure <= limit)
-    return {"name": name, "figure": figure, "unit": unit, "limit": limit, "passed": passed}
 
 
 def main() -> None:
@@ -305,13 +302,7 @@ def main() -> None:
         print(json.dumps(child(options.child, options.home, options.rows, options.asked, options.redis)))
         return
     figures = measure(pairs=options.pairs, rows=options.rows, asked=options.asked, with_feast=not options.no_feast)
-    if options.json:
-        print(json.dumps(figures))
-    else:
-        for one in figures:
-            limit = "" if one["limit"] is None else f"  limit {one['limit']:.3g} {one['unit']}"
-            print(f"{one['name']}  {one['figure']:.3g} {one['unit']}{limit}")
-    sys.exit(0 if all(one["passed"] for one in figures) else 1)
+    tell(figures, as_json=options.json)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ Every run is a fresh process, timed from the outside; the two sides of a ratio t
 """
 
 import argparse
-import json
 import os
 import resource
 import shutil
@@ -20,6 +19,8 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+
+from figures import Figure, figure, tell
 
 PROJECT = Path(__file__).resolve().parent.parent
 ROWS = 5_000_000
@@ -194,7 +195,7 @@ def environment_of(home: Path, contract: Path) -> dict[str, str]:
     }
 
 
-def big_file(folder: Path, contract: Path, *, rows: int, pairs: int, with_dlt: bool) -> list[dict[str, object]]:
+def big_file(folder: Path, contract: Path, *, rows: int, pairs: int, with_dlt: bool) -> list[Figure]:
     """Figure (b)."""
     csv = folder / "big.csv"
     write_csv(csv, first=1, rows=rows)
@@ -235,7 +236,7 @@ def big_file(folder: Path, contract: Path, *, rows: int, pairs: int, with_dlt: b
     return figures
 
 
-def many_files(folder: Path, contract: Path, *, before: int, pairs: int) -> list[dict[str, object]]:
+def many_files(folder: Path, contract: Path, *, before: int, pairs: int) -> list[Figure]:
     """Figure (c): one more file for a home with one and for a home with a thousand, in turn."""
     files = folder / "files"
     files.mkdir()
@@ -275,10 +276,6 @@ def seed_many(home: Path, contract: Path, files: Path, count: int) -> None:
     subprocess.run([sys.executable, "-c", code], cwd=PROJECT, env=environment_of(home, contract), check=True)
 
 
-def figure(name: str, value: float, unit: str, limit: float | None) -> dict[str, object]:
-    return {"name": name, "figure": value, "unit": unit, "limit": limit, "passed": limit is None or value <= limit}
-
-
 def main() -> None:
     """Print the figures beside their limits."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -295,7 +292,7 @@ def main() -> None:
         CHILDREN[kind](Path(csv), Path(folder))
         print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 / 1024)
         return
-    figures: list[dict[str, object]] = []
+    figures: list[Figure] = []
     with tempfile.TemporaryDirectory(prefix="lakehouse-bench-") as name:
         folder = Path(name)
         contract = folder / "bench.odcs.yaml"
@@ -306,13 +303,7 @@ def main() -> None:
                 file.unlink()
         if options.only != "big":
             figures += many_files(folder, contract, before=options.files, pairs=max(options.pairs, 5))
-    if options.json:
-        print(json.dumps(figures))
-    else:
-        for one in figures:
-            limit = f"   limit {one['limit']} {one['unit']}" if one["limit"] else ""
-            print(f"{one['name']}: {one['figure']:.2f} {one['unit']}{limit}")
-    sys.exit(0 if all(one["passed"] for one in figures) else 1)
+    tell(figures, as_json=options.json)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ Kafka is the one of the tests (`python -m tests.servers` fetches its jars).
 """
 
 import argparse
-import json
 import os
 import random
 import shutil
@@ -21,6 +20,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+
+from figures import Figure, figure, tell
 
 PROJECT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(PROJECT))
@@ -213,13 +214,12 @@ def main() -> None:
     options = parser.parse_args()
     if (reason := why_not()) is not None:
         print(f"not measured: {reason}", file=sys.stderr)
-        print("[]" if options.json else "")
-        return
+        tell([], as_json=options.json)
     server = KafkaServer()
     with tempfile.TemporaryDirectory(prefix="kafka-bench-") as name:
         folder = Path(name)
         (folder / "server").mkdir()
-        measurements: list[dict[str, object]] = []
+        figures: list[Figure] = []
         try:
             address = server.start(folder / "server")
             if options.only != "feature":
@@ -230,28 +230,19 @@ def main() -> None:
                 rate = options.messages / calm["seconds"]
                 ratio = wild["seconds"] / calm["seconds"]
                 title = f"{options.messages:,} messages of 12 partitions into raw"
-                measurements += [
-                    measurement(f"{title}, messages/s", rate, "per s", LEAST_PER_S, passed=rate > LEAST_PER_S),
-                    measurement(
-                        f"{title} with {wild['killed']:.0f} followers killed and {wild['ended']:.0f} ended, time / undisturbed",
-                        ratio,
-                        "x",
-                        MOST_SLOWER,
-                        passed=ratio <= MOST_SLOWER,
-                    ),
+                storm = f"{title} with {wild['killed']:.0f} followers killed and {wild['ended']:.0f} ended, time / undisturbed"
+                figures += [
+                    figure(f"{title}, messages/s", rate, "per s", LEAST_PER_S, at_least=True),
+                    figure(storm, ratio, "x", MOST_SLOWER),
                 ]
             if options.only != "throughput":
                 took = to_feature(address, folder, options.rounds)
                 print(f"to the feature: {[round(one, 1) for one in took]}", file=sys.stderr)
                 title = f"from an event to its online feature, micro-batches of 30 s, longest of {len(took)}"
-                measurements.append(measurement(title, max(took), "s", MOST_TO_FEATURE_S, passed=max(took) < MOST_TO_FEATURE_S))
+                figures.append(figure(title, max(took), "s", MOST_TO_FEATURE_S))
         finally:
             server.stop()
-    if options.json:
-        print(json.dumps(measurements))
-        return
-    for one in measurements:
-        print(f"{one['name']}: {one['figure']:.4g} {one['unit']} (limit {one['limit']:g}): {'ok' if one['passed'] else 'OVER'}")
+    tell(figures, as_json=options.json)
 
 
 def why_not() -> str | None:
@@ -264,10 +255,6 @@ def why_not() -> str | None:
     except ServerUnavailable as error:
         return str(error)
     return None
-
-
-def measurement(name: str, figure: float, unit: str, limit: float, *, passed: bool) -> dict[str, object]:
-    return {"name": name, "figure": figure, "unit": unit, "limit": limit, "passed": passed}
 
 
 if __name__ == "__main__":

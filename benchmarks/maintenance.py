@@ -5,14 +5,14 @@ the table as it was written, compacted, and clustered. Then both engines compact
 """
 
 import argparse
-import json
 import shutil
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+
+from figures import Figure, figure, tell
 
 ROWS = 2_000_000
 FILES = 100
@@ -55,7 +55,7 @@ def timed(work: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
-def measure(home: Path) -> list[dict[str, object]]:
+def measure(home: Path) -> list[Figure]:
     """All figures."""
     from deltalake import DeltaTable
 
@@ -84,10 +84,10 @@ def measure(home: Path) -> list[dict[str, object]]:
     cost = statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
     gain = median["clustered"] / median["written"]
     return [
-        {"name": "Maintenance: filtered scan, clustered over as written", "figure": gain, "unit": "x", "limit": LIMIT_SCAN, "passed": gain <= LIMIT_SCAN},
-        {"name": "Maintenance: the same, compacted", "figure": median["compacted"] / median["written"], "unit": "x", "limit": None, "passed": True},
-        {"name": "Maintenance: compaction over delta-rs's", "figure": cost, "unit": "x", "limit": LIMIT_COMPACT, "passed": cost <= LIMIT_COMPACT},
-    ]  # fmt: skip
+        figure("Maintenance: filtered scan, clustered over as written", gain, "x", LIMIT_SCAN),
+        figure("Maintenance: the same, compacted", median["compacted"] / median["written"], "x"),
+        figure("Maintenance: compaction over delta-rs's", cost, "x", LIMIT_COMPACT),
+    ]
 
 
 def main() -> None:
@@ -97,12 +97,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="lakehouse-benchmark-") as folder:
         measurements = measure(Path(folder))
-    if options.json:
-        print(json.dumps(measurements))
-    else:
-        for one in measurements:
-            print(f"{one['name']}: {one['figure']:.3g} {one['unit']} (limit {one['limit']})")
-    sys.exit(0 if all(one["passed"] for one in measurements) else 1)
+    tell(measurements, as_json=options.json)
 
 
 if __name__ == "__main__":

@@ -44,7 +44,11 @@ def main() -> None:
     parser.add_argument("names", nargs="*", help="benchmarks to run; all without")
     parser.add_argument("--no-write", action="store_true", help="leave docs/benchmarks.md as it is")
     options = parser.parse_args()
-    scripts = [path for path in sorted(FOLDER.glob("*.py")) if path.stem != "run" and (not options.names or path.stem in options.names)]
+    scripts = [
+        path
+        for path in sorted(FOLDER.glob("*.py"))
+        if path.stem not in {"run", "figures"} and (not options.names or path.stem in options.names)
+    ]
     by_script = {script.name: measure(script) for script in scripts}
     failed = [name for name, found in by_script.items() if found is None]
     measurements = [one for found in by_script.values() for one in found or ()]

@@ -19,6 +19,8 @@ import venv
 from datetime import UTC, datetime
 from pathlib import Path
 
+from figures import Figure, figure, tell
+
 ROWS = 1_000_000
 LIMIT_SUMMARIZE = 3.0
 LIMIT_YDATA = 1 / 20
@@ -128,7 +130,7 @@ def ydata(home: Path) -> dict[str, float]:
     return found
 
 
-def measure(pairs: int) -> list[dict[str, object]]:
+def measure(pairs: int) -> list[Figure]:
     """Ours beside both."""
     with tempfile.TemporaryDirectory(prefix="lakehouse-bench-") as folder:
         home = Path(folder)
@@ -149,16 +151,12 @@ def measure(pairs: int) -> list[dict[str, object]]:
     to_ydata = statistics.mean(one["seconds"] for one in beside) / other["seconds"]
     page, peak = found[0]["page_mb"], max(one["peak_gb"] for one in found)
     return [
-        _figure("Profile of 1 million x 20: time relative to SUMMARIZE", to_summarize, "x", LIMIT_SUMMARIZE),
-        _figure("Profile of 1 million x 20: time relative to ydata-profiling's minimal mode", to_ydata, "x", LIMIT_YDATA),
-        _figure("Profile of 1 million x 20: the second time, relative to the first", again["seconds"] / mine, "x", None),
-        _figure("Profile of 1 million x 20: peak memory", peak, "GB", None),
-        _figure("Profile of 1 million x 20: HTML page", page, "MB", LIMIT_PAGE_MB),
+        figure("Profile of 1 million x 20: time relative to SUMMARIZE", to_summarize, "x", LIMIT_SUMMARIZE),
+        figure("Profile of 1 million x 20: time relative to ydata-profiling's minimal mode", to_ydata, "x", LIMIT_YDATA),
+        figure("Profile of 1 million x 20: the second time, relative to the first", again["seconds"] / mine, "x", None),
+        figure("Profile of 1 million x 20: peak memory", peak, "GB", None),
+        figure("Profile of 1 million x 20: HTML page", page, "MB", LIMIT_PAGE_MB),
     ]
-
-
-def _figure(name: str, figure: float, unit: str, limit: float | None) -> dict[str, object]:
-    return {"name": name, "figure": figure, "unit": unit, "limit": limit, "passed": limit is None or figure <= limit}
 
 
 def main() -> None:
@@ -173,13 +171,7 @@ def main() -> None:
         print(json.dumps(child(options.child, options.home)))
         return
     figures = measure(options.pairs)
-    if options.json:
-        print(json.dumps(figures))
-    else:
-        for one in figures:
-            limit = "" if one["limit"] is None else f"  limit {one['limit']:.3g} {one['unit']}"
-            print(f"{one['name']}  {one['figure']:.3g} {one['unit']}{limit}")
-    sys.exit(0 if all(one["passed"] for one in figures) else 1)
+    tell(figures, as_json=options.json)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
+from figures import Figure, figure, tell
+
 ROWS = 10_000_000
 FILES = 40
 CHANGED = 1_000
@@ -128,9 +130,9 @@ def median(measure: Callable[[], float], repeats: int) -> float:
     return statistics.median(measure() for _ in range(repeats))
 
 
-def measure(repeats: int) -> list[dict[str, object]]:
+def measure(repeats: int) -> list[Figure]:
     """Every figure."""
-    figures: list[dict[str, object]] = []
+    figures: list[Figure] = []
     with tempfile.TemporaryDirectory(prefix="lakehouse-bench-") as folder:
         home = Path(folder)
         pairs = make_table(home)
@@ -138,16 +140,8 @@ def measure(repeats: int) -> list[dict[str, object]]:
         for kind, (before, after) in pairs.items():
             seconds = median(lambda before=before, after=after: diff_s(home, before, after), repeats)
             print(f"  diff, {CHANGED:,} rows changed {kind}: {seconds:.2f} s; one full scan {scan:.2f} s", file=sys.stderr, flush=True)
-            limit = LIMIT_SCANS
-            figures.append(
-                {
-                    "name": f"Diff of 10 million rows, 1,000 changed {kind}: time relative to one full scan",
-                    "figure": seconds / scan,
-                    "unit": "x",
-                    "limit": limit,
-                    "passed": seconds / scan <= limit,
-                }
-            )
+            title = f"Diff of 10 million rows, 1,000 changed {kind}: time relative to one full scan"
+            figures.append(figure(title, seconds / scan, "x", LIMIT_SCANS))
     with tempfile.TemporaryDirectory(prefix="lakehouse-bench-") as folder:
         home = Path(folder)
         make_log(home)
@@ -155,8 +149,7 @@ def measure(repeats: int) -> list[dict[str, object]]:
             ("History of 10,000 commits, as the command line opens it", history_s(home)),
             ("History of 10,000 commits, every one of them", median(lambda: library_history_s(home), 3)),
         ):
-            passed = seconds <= LIMIT_HISTORY_S
-            figures.append({"name": name, "figure": seconds, "unit": "s", "limit": LIMIT_HISTORY_S, "passed": passed})
+            figures.append(figure(name, seconds, "s", LIMIT_HISTORY_S))
     return figures
 
 
@@ -168,13 +161,7 @@ def main() -> None:
     options = parser.parse_args()
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
     figures = measure(options.repeats)
-    if options.json:
-        print(json.dumps(figures))
-    else:
-        for one in figures:
-            limit = "" if one["limit"] is None else f"  limit {one['limit']} {one['unit']}"
-            print(f"{one['name']}  {one['figure']:.2f} {one['unit']}{limit}")
-    sys.exit(0 if all(one["passed"] for one in figures) else 1)
+    tell(figures, as_json=options.json)
 
 
 if __name__ == "__main__":

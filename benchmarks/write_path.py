@@ -17,6 +17,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from figures import Figure, figure, tell
+
 ROWS = 10_000_000
 LIMIT_RATIO = 1.15
 LIMIT_GB = 1.5
@@ -93,17 +95,17 @@ def run_child(way: str, home: Path) -> dict[str, float]:
     return json.loads(done.stdout)
 
 
-def figures_of(name: str, pairs: list[tuple[dict[str, float], dict[str, float]]]) -> list[dict[str, object]]:
+def figures_of(name: str, pairs: list[tuple[dict[str, float], dict[str, float]]]) -> list[Figure]:
     """Ratio of the medians and the highest peak of pairs (COPY, ours)."""
     ratio = statistics.median(ours["seconds"] for _, ours in pairs) / statistics.median(copy["seconds"] for copy, _ in pairs)
     peak = max(ours["peak_gb"] for _, ours in pairs)
     return [
-        {"name": f"{name}: time relative to COPY", "figure": ratio, "unit": "x", "limit": LIMIT_RATIO, "passed": ratio <= LIMIT_RATIO},
-        {"name": f"{name}: peak memory", "figure": peak, "unit": "GB", "limit": LIMIT_GB, "passed": peak <= LIMIT_GB},
+        figure(f"{name}: time relative to COPY", ratio, "x", LIMIT_RATIO),
+        figure(f"{name}: peak memory", peak, "GB", LIMIT_GB),
     ]
 
 
-def compare(name: str, home: Path, pairs: int, ours: Callable[[], dict[str, float]]) -> list[dict[str, object]]:
+def compare(name: str, home: Path, pairs: int, ours: Callable[[], dict[str, float]]) -> list[Figure]:
     """COPY and another way to write the same rows, in turn; the order changes from pair to pair."""
     measured: list[tuple[dict[str, float], dict[str, float]]] = []
     for i in range(pairs):
@@ -117,7 +119,7 @@ def compare(name: str, home: Path, pairs: int, ours: Callable[[], dict[str, floa
     return figures_of(name, measured)
 
 
-def measure(pairs: int) -> list[dict[str, object]]:
+def measure(pairs: int) -> list[Figure]:
     """Every way to write, against COPY."""
     with tempfile.TemporaryDirectory(prefix="lakehouse-bench-") as folder:
         home = Path(folder)
@@ -141,13 +143,7 @@ def main() -> None:
         print(json.dumps(child(options.child, options.home)))
         return
     figures = measure(options.pairs)
-    if options.json:
-        print(json.dumps(figures))
-    else:
-        for one in figures:
-            limit, unit = one["limit"], one["unit"]
-            print(f"{one['name']}  {one['figure']:.2f} {unit}  limit {limit} {unit}  {one['figure'] / limit:.2f} of it")
-    sys.exit(0 if all(one["passed"] for one in figures) else 1)
+    tell(figures, as_json=options.json)
 
 
 if __name__ == "__main__":
