@@ -6,16 +6,18 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeVar
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from pydantic import ValidationError
 
-from lakehouse.errors import LakehouseError
+from lakehouse.errors import FeatureError, LakehouseError
 from lakehouse.pipeline import feature_documents as documents
 from lakehouse.serving.declared import DeclaredViews
 from lakehouse.serving.documents import Push, Retrieval, Scalar
 from lakehouse.serving.problems import Reply, RequestInvalid, RequestRefused
-from lakehouse.serving.wire import encoded
+from lakehouse.serving.together import Together
+from lakehouse.serving.wire import encoded_each
 from lakehouse.settings import Settings
 
 if TYPE_CHECKING:
@@ -31,6 +33,15 @@ _MOST = 20
 _T = TypeVar("_T")
 
 
+class _Asked(NamedTuple):
+    """Entities, and which features of which views; as they were named, and as they were found."""
+
+    views: tuple[str, ...]
+    features: tuple[str, ...]
+    found: "Sequence[FeatureView]"
+    entities: Sequence[Mapping[str, Scalar]]
+
+
 class FeatureService:
     """The features of one home. Made once in a process; what it opens it opens when it is first asked."""
 
@@ -39,6 +50,7 @@ class FeatureService:
         self.views = DeclaredViews(settings)
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="features")
         self._looking: asyncio.Task[None] | None = None
+        self._together: Together[_Asked, Reply] = Together(self._answers)
 
     @cached_property
     def online(self) -> "OnlineFeatures":
@@ -99,21 +111,54 @@ class FeatureService:
                 fix="Ask several times, or raise LAKEHOUSE_SERVING_ENTITIES",
             )
         found = await self._found(views)
+        asked = _Asked(tuple(views), tuple(features), found, entities)
+        if len(entities) * len(found) <= _FEW:
+            return await self._together.ask(asked)
+        (reply,) = await self._in_thread(lambda: self._answer([asked], _now()))
+        return reply
+
+    async def _answers(self, asked: "Sequence[_Asked]") -> list[Reply | Exception]:
         now = _now()
-        if len(entities) * len(found) <= _FEW and self._is_at_hand(found, entities, now):
-            return self._answer(found, entities, features, now)
-        return await self._in_thread(lambda: self._answer(found, entities, features, now))
+        if self._is_at_hand(asked, now):
+            return self._each(asked, now)
+        return await self._in_thread(lambda: self._each(asked, now))
 
-    def _is_at_hand(self, views: "Sequence[FeatureView]", entities: Sequence[Mapping[str, Scalar]], now: datetime) -> bool:
-        """Whether an answer needs no waiting: a file of this machine takes less time than to hand over to a thread, a server more."""
-        return self.settings.online_url is None or all(self.online.keeps(view.name, entities, now=now) for view in views)
+    def _is_at_hand(self, asked: "Sequence[_Asked]", now: datetime) -> bool:
+        """Whether answers need no waiting: a file of this machine takes less time than to hand over to a thread, a server more."""
+        if self.settings.online_url is None:
+            return True
+        try:
+            return all(self.online.keeps(view.name, one.entities, now=now) for one in asked for view in one.found)
+        except LakehouseError:
+            return False
 
-    def _answer(
-        self, views: "Sequence[FeatureView]", entities: Sequence[Mapping[str, Scalar]], features: Sequence[str], now: datetime
-    ) -> Reply:
+    def _each(self, asked: "Sequence[_Asked]", now: datetime) -> list[Reply | Exception]:
+        """Answers to several who may have asked for different views."""
+        replies: dict[int, Reply | Exception] = {}
+        alike: dict[tuple[tuple[str, ...], tuple[str, ...]], list[int]] = {}
+        for place, one in enumerate(asked):
+            alike.setdefault((one.views, one.features), []).append(place)
+        for places in alike.values():
+            try:
+                replies |= zip(places, self._answer([asked[place] for place in places], now), strict=True)
+            except FeatureError as error:
+                if len(places) == 1:
+                    replies[places[0]] = error
+                else:
+                    # Only who asked for what is not there is told so.
+                    replies |= {place: self._each([asked[place]], now)[0] for place in places}
+            except LakehouseError as error:
+                replies |= dict.fromkeys(places, error)
+        return [replies[place] for place in range(len(asked))]
+
+    def _answer(self, alike: "Sequence[_Asked]", now: datetime) -> list[Reply]:
+        """Answers to several who asked for the same features of the same views."""
         from lakehouse.features.online import answer
 
-        return Reply(200, encoded(answer(self.online, views, entities, now=now, features=features).as_dict()))
+        entities = [entity for one in alike for entity in one.entities]
+        told = answer(self.online, alike[0].found, entities, now=now, features=alike[0].features)
+        ends = list(accumulate(len(one.entities) for one in alike))
+        return [Reply(200, body) for body in encoded_each(told.about(), map(told.of, [0, *ends], ends))]
 
     async def _found(self, names: Sequence[str]) -> "list[FeatureView]":
         if self.views.is_new:

@@ -36,20 +36,34 @@ class Answer:
 
     def as_dict(self) -> dict[str, Any]:
         """The document that the command line prints and the Feature API sends."""
+        return {**self.about(), **self.of(0, len(self.rows))}
+
+    def about(self) -> dict[str, Any]:
+        """The document without its rows, which are empty."""
         now_us = microseconds(self.as_of)
         return {
             "views": [view.name for view in self.views],
             "as_of": self.as_of,
-            "rows": self.rows,
-            "served": [
-                {view: {"origin": one.origin, "event_time": one.event_time, "written_at": one.written_at} for view, one in each.items()}
-                for each in self.served
-            ],
+            "rows": [],
+            "served": [],
             "versions": {state.table: state.version for state in self.states},
             "confirmed": {
                 view.name: {"at": _instant(state.synced_us), "staleness_s": max(0, now_us - state.synced_us) / _SECOND_US}
                 for view, state in zip(self.views, self.states, strict=True)
             },
+        }
+
+    def of(self, start: int, end: int) -> dict[str, Any]:
+        """The document's fields of these entities alone, by their places."""
+        return {
+            "rows": self.rows[start:end],
+            "served": [
+                {
+                    view: {"origin": origin, "event_time": event_time, "written_at": written_at}
+                    for view, (_, origin, event_time, written_at) in each.items()
+                }
+                for each in self.served[start:end]
+            ],
         }
 
 

@@ -4,7 +4,6 @@ import json
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from functools import lru_cache
@@ -28,9 +27,8 @@ class Origin(StrEnum):
     NONE = "none"
 
 
-@dataclass(frozen=True, slots=True)
-class Served:
-    """The features of one entity at one instant.
+class Served(NamedTuple):
+    """The features of one entity at one instant; a tuple, because one is made for every row that is served.
 
     Attributes:
         values: by feature; defaults, or None, where there is no row that may be served.
