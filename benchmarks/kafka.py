@@ -28,7 +28,7 @@ sys.path.insert(0, str(PROJECT))
 
 from lakehouse.errors import FeatureError  # noqa: E402
 from lakehouse.settings import Settings  # noqa: E402
-from tests.servers.fixtures import KafkaTopic  # noqa: E402
+from tests.servers.fixtures import KafkaTopic, new_topic  # noqa: E402
 from tests.servers.kafka import PARTITIONS, KafkaServer  # noqa: E402
 from tests.servers.server import ServerUnavailable  # noqa: E402
 from tests.sources.clicks import CONTRACT  # noqa: E402
@@ -80,17 +80,6 @@ def new_home(folder: Path, topic: KafkaTopic) -> Iterator[Path]:
     finally:
         for name, value in before.items():
             os.environ.pop(name) if value is None else os.environ.update({name: value})
-
-
-@contextmanager
-def new_topic(server: dict[str, str]) -> Iterator[KafkaTopic]:
-    from confluent_kafka.admin import AdminClient, NewTopic
-
-    admin = AdminClient({"bootstrap.servers": server["address"]})
-    topic = KafkaTopic(name=f"bench-{uuid.uuid4().hex[:8]}", partitions=PARTITIONS, **server)
-    admin.create_topics([NewTopic(topic.name, num_partitions=PARTITIONS, replication_factor=1)])[topic.name].result(timeout=60)
-    yield topic
-    admin.delete_topics([topic.name])[topic.name].result(timeout=60)
 
 
 @contextmanager
@@ -148,7 +137,7 @@ def throughput(
     About ten are killed or ended in the time that it takes undisturbed, on a slow machine as on a fast one, and none sooner than two
     seconds after another on average: so long a follower needs to start.
     """
-    with new_topic(server) as topic, new_home(folder, topic), followers(folder, every_s) as found:
+    with new_topic(server, prefix="bench") as topic, new_home(folder, topic), followers(folder, every_s) as found:
         began = time.monotonic()
         writer = writing(topic.address, topic.name, 0, count)
         written: list[float] = []
@@ -175,7 +164,7 @@ def to_feature(server: dict[str, str], folder: Path, rounds: int) -> list[float]
     from lakehouse.pipeline.workspace import Workspace
 
     chance = random.Random(5)  # noqa: S311
-    with new_topic(server) as topic, new_home(folder, topic), followers(folder, MICRO_BATCH_S, with_build=True, count=1):
+    with new_topic(server, prefix="bench") as topic, new_home(folder, topic), followers(folder, MICRO_BATCH_S, with_build=True, count=1):
         write(topic.address, topic.name, 0, 100_000)
         workspace = Workspace.load()
         (view,) = online_views(workspace)

@@ -20,6 +20,7 @@ from lakehouse.pipeline.workspace import Workspace
 if TYPE_CHECKING:
     from lakehouse.contracts.topics import SourceTopic
     from lakehouse.ingest import IngestReport
+    from lakehouse.ingest.arrivals import Arrived
     from lakehouse.ingest.known import KnownFiles
     from lakehouse.ingest.sources import TopicReport
     from lakehouse.ingest.sources.kafka import Again, Lag, TopicReader
@@ -271,10 +272,24 @@ class _Pages:
         """Ingest the pages that wait, one process of this home at a time: two would only be in each other's way."""
         with exclusive(self._landing / ".pages.lock", waiting=lambda: None):
             self._tidy()
-            waiting = with_waiting(self.workspace, self.contract, {})
-            report = ingest_files(self.workspace, self.contract, waiting, run=run, now=now, progress=progress)
+            reports = [
+                ingest_files(self.workspace, self.contract, portion, run=run, now=now, progress=progress) for portion in self._portions()
+            ]
             self._tidy()
-        return report
+        return joined(reports)
+
+    def _portions(self) -> "list[list[Arrived]]":
+        """What waits, each portion for a commit of its own: who is killed leaves only one of them to be ingested again."""
+        portions: list[list[Arrived]] = [[]]
+        size = 0
+        for one in sorted(with_waiting(self.workspace, self.contract, {}), key=str):
+            own = _size(one)
+            if portions[-1] and size + own > _PORTION_BYTES:
+                portions.append([])
+                size = 0
+            portions[-1].append(one)
+            size += own
+        return portions
 
     @property
     def are_waiting(self) -> bool:
@@ -352,8 +367,18 @@ class _Follower:
 
 
 _BUSY_S = 0.5
+# About a second's work.
+_PORTION_BYTES = 24 * 1024 * 1024
 # The first member waits for others for as long as the broker says: 3 seconds, as Kafka comes.
 _JOIN_S = 15.0
+
+
+def _size(waiting: "Arrived") -> int:
+    """In bytes; pages are files of this machine, and what has gone meanwhile takes no time."""
+    try:
+        return waiting.stat().st_size if isinstance(waiting, Path) else 0
+    except FileNotFoundError:
+        return 0
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -93,6 +94,18 @@ class KafkaTopic:
     sasl_address: str
     user: str
     password: str
+
+
+@contextmanager
+def new_topic(server: dict[str, str], *, prefix: str) -> Iterator[KafkaTopic]:
+    """An empty topic of 12 partitions, for as long as it is used."""
+    from confluent_kafka.admin import AdminClient, NewTopic
+
+    admin = AdminClient({"bootstrap.servers": server["address"]})
+    topic = KafkaTopic(name=f"{prefix}-{uuid.uuid4().hex[:12]}", partitions=PARTITIONS, **server)
+    admin.create_topics([NewTopic(topic.name, num_partitions=PARTITIONS, replication_factor=1)])[topic.name].result(timeout=60)
+    yield topic
+    admin.delete_topics([topic.name])[topic.name].result(timeout=60)
 
 
 def started(name: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
@@ -210,10 +223,5 @@ def kafka_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
 @pytest.fixture
 def kafka_topic(kafka_server: dict[str, str]) -> Iterator[KafkaTopic]:
     """An empty topic of 12 partitions for one test."""
-    from confluent_kafka.admin import AdminClient, NewTopic
-
-    admin = AdminClient({"bootstrap.servers": kafka_server["address"]})
-    topic = KafkaTopic(name=f"test-{uuid.uuid4().hex[:12]}", partitions=PARTITIONS, **kafka_server)
-    admin.create_topics([NewTopic(topic.name, num_partitions=PARTITIONS, replication_factor=1)])[topic.name].result(timeout=60)
-    yield topic
-    admin.delete_topics([topic.name])[topic.name].result(timeout=60)
+    with new_topic(kafka_server, prefix="test") as topic:
+        yield topic

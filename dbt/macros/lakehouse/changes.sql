@@ -18,3 +18,14 @@
     from {{ this }} as built
   {% endif %}
 {%- endmacro %}
+
+{# Behind the last SELECT of a model that makes `changed` keys anew: who of them has no row any more loses the one that is there, by a row of
+   the key alone, which the model's `gone` recognises. #}
+{% macro or_gone(made, key, changed='changed') -%}
+  {% if is_incremental() %}
+    union all by name
+    select {{ changed }}.{{ key }}
+    from {{ changed }}
+    where {{ changed }}.{{ key }} not in (select {{ made }}.{{ key }} from {{ made }})
+  {% endif %}
+{%- endmacro %}

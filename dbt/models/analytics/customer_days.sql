@@ -42,10 +42,4 @@ counted as (
 )
 
 select * from counted
-{% if is_incremental() %}
-    -- Whoever has no line any more loses the rows that are there.
-    union all by name
-    select changed.customer_id
-    from changed
-    where changed.customer_id not in (select counted.customer_id from counted)
-{% endif %}
+{{ or_gone('counted', 'customer_id') }}

@@ -37,10 +37,4 @@ counted as (
 )
 
 select * from counted
-{% if is_incremental() %}
-    -- A day that has no line any more loses its row.
-    union all by name
-    select changed.day
-    from changed
-    where changed.day not in (select counted.day from counted)
-{% endif %}
+{{ or_gone('counted', 'day') }}

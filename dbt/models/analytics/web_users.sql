@@ -54,10 +54,4 @@ users as (
 )
 
 select * from users
-{% if is_incremental() %}
-    -- A browser without any session loses its row.
-    union all by name
-    select changed.domain_userid
-    from changed
-    where changed.domain_userid not in (select users.domain_userid from users)
-{% endif %}
+{{ or_gone('users', 'domain_userid') }}

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from lakehouse.contracts.databases import SourceTable
 from lakehouse.errors import SourceError
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import psycopg
     from psycopg import sql
 
+_T = TypeVar("_T")
 # After a client was killed the server reads on for a while before it notices.
 _BUSY_S = 30.0
 _OPEN_S = 30.0
@@ -110,25 +111,19 @@ class Slot:
         Raises:
             SourceError: somebody else reads it, or the server can't or won't tell.
         """
-        from psycopg import Error, errors, sql
+        from psycopg import sql
 
         publication = sql.Identifier(str(self.source.publication)).as_string(self.connection)
         command = sql.SQL(
             "COPY (SELECT data FROM pg_logical_slot_peek_binary_changes("
             "{}, {}, {}, 'proto_version', '1', 'publication_names', {})) TO STDOUT (FORMAT binary)"
         ).format(sql.Literal(self.source.slot), sql.Literal(lsn_text(upto)), sql.Literal(most), sql.Literal(publication))
-        asked = time.monotonic()
-        while True:
-            try:
-                with self.connection.transaction():
-                    begun(self.connection, self.source)
-                    return copied(self.connection, command, to, progress=progress)
-            except errors.ObjectInUse as error:
-                if time.monotonic() - asked > _BUSY_S:
-                    raise SourceError(self.name, "is being read by somebody else", found=first_line(error), fix="Try again") from error
-                time.sleep(_AGAIN_S)
-            except Error as error:
-                raise self._untold(error) from error
+
+        def told() -> int:
+            begun(self.connection, self.source)
+            return copied(self.connection, command, to, progress=progress)
+
+        return self._alone(told)
 
     def advance(self, lsn: int) -> None:
         """Let the server forget what was committed before a place in its log.
@@ -136,14 +131,17 @@ class Slot:
         Raises:
             SourceError: the server refuses.
         """
+        self._alone(lambda: self.connection.execute("SELECT pg_replication_slot_advance(%s, %s)", (self.source.slot, lsn_text(lsn))))
+
+    def _alone(self, ask: Callable[[], _T]) -> _T:
+        """Ask in a transaction what only one may ask at a time; who else does is waited for."""
         from psycopg import Error, errors
 
         asked = time.monotonic()
         while True:
             try:
                 with self.connection.transaction():
-                    self.connection.execute("SELECT pg_replication_slot_advance(%s, %s)", (self.source.slot, lsn_text(lsn)))
-                return
+                    return ask()
             except errors.ObjectInUse as error:
                 if time.monotonic() - asked > _BUSY_S:
                     raise SourceError(self.name, "is being read by somebody else", found=first_line(error), fix="Try again") from error
