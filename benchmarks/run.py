@@ -2,7 +2,7 @@
 
 `make bench` calls it. Each script of this folder prints, with --json, a list of measurements:
 `{"name", "figure", "unit", "limit", "passed"}`, where `figure` is a ratio wherever one exists.
-The table is also written to docs/benchmarks.md, with the machine it was measured on.
+The tables are also written to docs/benchmarks.md, each with the machine and the day it was measured on.
 """
 
 import argparse
@@ -16,6 +16,8 @@ from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent
 RESULT = FOLDER.parent / "docs" / "benchmarks.md"
+_HEAD = """`make bench` measures all of them, `python benchmarks/run.py NAME` one; ratios are medians of pairs run in turn. What is not within
+its limit says so."""
 
 
 def measure(script: Path) -> list[dict[str, object]] | None:
@@ -38,29 +40,38 @@ def table(measurements: list[dict[str, object]]) -> str:
     return "\n".join(lines)
 
 
+def pages(text: str) -> dict[str, str]:
+    """The parts of docs/benchmarks.md, by the benchmark that each is of."""
+    found = [part.partition("\n") for part in text.split("\n## ")[1:]]
+    return {name.strip(): body.strip() for name, _, body in found}
+
+
 def main() -> None:
     """Measure, print, and write docs/benchmarks.md."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", help="benchmarks to run; all without")
     parser.add_argument("--no-write", action="store_true", help="leave docs/benchmarks.md as it is")
     options = parser.parse_args()
-    scripts = [
-        path
-        for path in sorted(FOLDER.glob("*.py"))
-        if path.stem not in {"run", "figures"} and (not options.names or path.stem in options.names)
-    ]
-    by_script = {script.name: measure(script) for script in scripts}
-    failed = [name for name, found in by_script.items() if found is None]
-    measurements = [one for found in by_script.values() for one in found or ()]
-    text = table(measurements)
-    print(text)
+    scripts = [path for path in sorted(FOLDER.glob("*.py")) if path.stem not in {"run", "figures"}]
+    known = [path.stem for path in scripts]
+    if unknown := [name for name in options.names if name not in known]:
+        parser.error(f"no benchmark {', '.join(unknown)}: there are {', '.join(known)}")
+    chosen = [path for path in scripts if not options.names or path.stem in options.names]
+    found = {script.stem: measure(script) for script in chosen}
+    failed = [name for name, measurements in found.items() if measurements is None]
+    machine = f"{os.cpu_count()} cores, Python {platform.python_version()}, {platform.system()}, {datetime.now(UTC):%Y-%m-%d}"
+    told = {name: f"On {machine}.\n\n{table(measurements)}" for name, measurements in found.items() if measurements}
+    for name, text in told.items():
+        print(f"{name}\n{text}\n")
     for name in failed:
         print(f"{name} failed: see above", file=sys.stderr)
-    if not options.no_write and not options.names and not failed:
-        machine = f"{os.cpu_count()} cores, Python {platform.python_version()}, {platform.system()}, {datetime.now(UTC):%Y-%m-%d}"
-        RESULT.write_text(
-            f"# Benchmarks\n\nThe last `make bench`, on {machine}. Ratios are medians of pairs run in turn.\n\n{text}\n", encoding="utf-8"
-        )
+    if not options.no_write:
+        # What was not measured this time stays as it was measured last.
+        kept = pages(RESULT.read_text(encoding="utf-8")) if RESULT.exists() else {}
+        parts = {name: text for name, text in sorted((kept | told).items()) if name in known}
+        body = "\n\n".join(f"## {name}\n\n{text}" for name, text in parts.items())
+        RESULT.write_text(f"# Benchmarks\n\n{_HEAD}\n\n{body}\n", encoding="utf-8")
+    measurements = [one for some in found.values() for one in some or ()]
     sys.exit(0 if not failed and all(one.get("passed", True) for one in measurements) else 1)
 
 
