@@ -8,7 +8,7 @@ from typing import Any
 from lakehouse.contracts.objects import Column
 from lakehouse.contracts.references import Blame, Place
 from lakehouse.contracts.schedules import EXPECTED, is_cron
-from lakehouse.contracts.servers import servers_of, text_of
+from lakehouse.contracts.servers import check_apart, servers_of, text_of
 
 _TYPES = frozenset({"postgres", "postgresql"})
 _SECRETS = "Passwords are no part of a contract: LAKEHOUSE_POSTGRES_PASSWORD or ~/.pgpass"
@@ -62,6 +62,11 @@ class SourceTable:
         """For people: `schema.table`."""
         return f"{self.schema}.{self.table}"
 
+    @property
+    def slug(self) -> str:
+        """As a part of the names of its state and pages: another table or server of the contract has another."""
+        return re.sub(r"[^A-Za-z0-9_-]+", "_", f"{self.server}__{self.database}__{self.schema}__{self.table}")[:100]
+
 
 def source_tables(
     parsed: Mapping[str, Any], schema: Mapping[str, Any], columns: Mapping[str, Column], *, blame: Blame
@@ -99,6 +104,7 @@ def source_tables(
         )
         _check_slot(found[-1], columns, place, blame)
         _check_deleted(found[-1], columns, place, blame)
+        check_apart(found[-1], found[:-1], place=place, blame=blame)
     return tuple(found)
 
 

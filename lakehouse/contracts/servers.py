@@ -1,10 +1,30 @@
 """The entries of a contract's `servers` that rows are fetched from, and what each says beyond the standard."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from lakehouse.contracts.document import custom_properties
 from lakehouse.contracts.references import Blame, Place
+
+
+class Source(Protocol):
+    """What rows are fetched from."""
+
+    @property
+    def server(self) -> str:
+        """As the contract calls it."""
+        ...
+
+    @property
+    def environment(self) -> str | None:
+        """The only one in which it is read; None is any for which the server has no other."""
+        ...
+
+    @property
+    def slug(self) -> str:
+        """What files that tell how far it was read are called by."""
+        ...
+
 
 _SECRET_WORDS = ("pass", "secret", "token", "sasl", "key", "option")
 
@@ -35,6 +55,26 @@ def servers_of(
             fix = secrets if any(word in strange.casefold() for word in _SECRET_WORDS) else None
             raise blame(place, "has a property that is not known", expected=f"one of {', '.join(known)}", found=strange, fix=fix)
         yield place, server, custom
+
+
+def check_apart(source: Source, others: Collection[Source], *, place: Place, blame: Blame) -> None:
+    """Refuse a source that would be read beside another and take it for itself: what one has read, the other would never read.
+
+    Raises:
+        ContractError: there is such another one.
+    """
+    for other in others:
+        are_read_at_once = source.environment == other.environment or (
+            None in {source.environment, other.environment} and source.server != other.server
+        )
+        if source.slug == other.slug and are_read_at_once:
+            raise blame(
+                place,
+                "can't be told from another one",
+                expected="names that differ in letters, digits or -, within the first 100",
+                found=f"{other.server} and {source.server}, both of them {source.slug}",
+                fix="Rename one of the servers; it is read from its beginning then",
+            )
 
 
 def text_of(entry: Mapping[str, Any], name: str) -> str | None:

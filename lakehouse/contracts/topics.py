@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lakehouse.contracts.references import Blame
-from lakehouse.contracts.servers import servers_of, text_of
+from lakehouse.contracts.servers import check_apart, servers_of, text_of
 
 _TYPES = frozenset({"kafka"})
 _SECRETS = "What a client needs to be let in: LAKEHOUSE_KAFKA_OPTIONS"
@@ -38,7 +38,7 @@ class SourceTopic:
 
     @property
     def slug(self) -> str:
-        """As a part of the names of its pages: another topic or server has another."""
+        """As a part of the names of its pages: another topic or server of the contract has another."""
         return f"{re.sub(r'[^A-Za-z0-9-]', '_', self.server)}__{self.topic}"
 
 
@@ -56,13 +56,13 @@ def source_topics(parsed: Mapping[str, Any], schema: Mapping[str, Any], *, blame
         topic = str(custom.get("topic") or schema.get("physicalName") or schema["name"])
         if not _TOPIC.match(topic):
             raise blame(place, "has a topic that can't be", expected="letters, digits, dots, _ and -", found=topic)
-        found.append(
-            SourceTopic(
-                server=str(server["server"]),
-                host=str(server["host"]),
-                topic=topic,
-                environment=text_of(server, "environment"),
-                group=text_of(custom, "group"),
-            )
+        one = SourceTopic(
+            server=str(server["server"]),
+            host=str(server["host"]),
+            topic=topic,
+            environment=text_of(server, "environment"),
+            group=text_of(custom, "group"),
         )
+        check_apart(one, found, place=place, blame=blame)
+        found.append(one)
     return tuple(found)

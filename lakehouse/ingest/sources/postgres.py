@@ -1,6 +1,5 @@
 """A PostgreSQL table, looked at again and again: what is new or changed becomes a page in a landing folder."""
 
-import re
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -59,7 +58,7 @@ def postgres_rows(
         SourceError: the server can't be reached or refuses, the table or a column is missing or has a type that can't be kept, or another
             process reads it; nothing was written.
     """
-    state = TableState(out, _slug(source))
+    state = TableState(out, source.slug)
     out.mkdir(parents=True, exist_ok=True)
     with only_reader(state.path, f"{source.name} of {source.address}"):
         remembered = state.open(_identity(source))
@@ -178,7 +177,3 @@ def _identity(source: SourceTable) -> dict[str, object]:
     # Of a slot's table, the keys that are there are remembered from the beginning or not at all.
     ignored |= {"deleted_as"} if source.slot is None else set()
     return {name: value for name, value in asdict(source).items() if name not in ignored}
-
-
-def _slug(source: SourceTable) -> str:
-    return re.sub(r"[^A-Za-z0-9_-]+", "_", f"{source.server}__{source.database}__{source.schema}__{source.table}")[:100]
