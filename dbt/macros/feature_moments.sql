@@ -78,6 +78,12 @@
   coalesce(sum({{ measure }}) filter (where days_ago > {{ before }} and days_ago <= {{ before + days }}), 0)
 {%- endmacro %}
 
+{# The shortest of the windows that something lies in, so many days ago; NULL beyond the longest. A number of days would be another one at every
+   midnight, and the row that is served is of the last one at which something changed: of an age only this can be told by it. #}
+{% macro within_days(days) -%}
+  case {% for most in [1, 2, 7, 14, 30, 60] %}when {{ days }} <= {{ most }} then {{ most }} {% endfor %}end
+{%- endmacro %}
+
 {# Of the customers that were computed those whose rows differ from what is there: what is written is what is new. Who has none any more
    comes with empty rows, by which those that are there go (`gone: as_of is null`). #}
 {% macro changed_customers(computed) -%}

@@ -29,12 +29,13 @@ computed as (
             cast({{ in_window('sales', days) }} - {{ in_window('sales', days, before=days) }} as double) as sales_{{ days }}d_change,
         {% endfor %}
 
-        min(days_ago) filter (where orders > 0) as recency_days,
+        max(day) filter (where orders > 0) as last_order_day,
+        {{ within_days('min(days_ago) filter (where orders > 0)') }} as last_order_within_days,
         cast(sum(orders) as bigint) as frequency,
         cast(sum(sales) - sum(returns) as double) as monetary,
         {{ ratio('sum(sales)', 'sum(orders)') }} as order_value_mean,
         cast(sum(sales) filter (where days_ago = last_ordered) as double) as last_order_day_sales,
-        max(days_ago) as tenure_days,
+        min(day) filter (where orders > 0) as first_order_day,
         count(distinct day) filter (where orders > 0) as active_days,
         {{ ratio(
             'max(days_ago) filter (where orders > 0) - min(days_ago) filter (where orders > 0)',

@@ -5,6 +5,14 @@
 
 with {{ feature_moments(ref('customer_days'), ref('customer_days'), offsets=[1, 31]) }},
 
+placed as (
+    -- A day has several rows where a part of it was known late.
+    select
+        *,
+        sum(sales) over (partition by customer_id, as_of, known_on, day) as day_sales
+    from known_days
+),
+
 computed as (
     select
         customer_id,
@@ -18,9 +26,9 @@ computed as (
         {{ ratio('sum(products)', 'count(distinct day) filter (where orders > 0)') }} as products_per_day,
         {{ ratio('sum(sales)', 'sum(units)') }} as price_per_unit,
         cast(max(largest_line) as double) as largest_line,
-        cast(max(sales) as double) as largest_day,
+        cast(max(day_sales) as double) as largest_day,
         {{ ratio('sum(returned_lines)', 'sum(lines)') }} as returned_lines_share
-    from known_days
+    from placed
     group by customer_id, as_of, known_on
 )
 

@@ -34,7 +34,8 @@ computed as (
             {% endfor %}
             cast({{ in_window('visits', days, before=days) }} as bigint) as visits_{{ days }}d_before,
         {% endfor %}
-        min(days_ago) as days_since_visit,
+        max(day) as last_visit_day,
+        {{ within_days('min(days_ago)') }} as last_visit_within_days,
         cast(sum(visits) as bigint) as visits,
         {{ ratio('sum(carts)', 'sum(product_views)') }} as cart_share,
         {{ ratio('sum(purchases)', 'sum(carts)') }} as purchase_share
