@@ -142,9 +142,10 @@ _PROBLEMS = {
 
 def _problem_route() -> type[Any]:
     """A route whose errors are problem documents, in whatever application it is."""
-    from fastapi import HTTPException, Request, Response
+    from fastapi import Request, Response
     from fastapi.exceptions import RequestValidationError
     from fastapi.routing import APIRoute
+    from starlette.exceptions import HTTPException
 
     class ProblemRoute(APIRoute):
         def get_route_handler(self) -> Any:

@@ -1,6 +1,7 @@
 """The Feature API: what it answers, whom it lets in, and that nothing that is sent to it makes it fail."""
 
 import json
+import shutil
 import socket
 import time
 from datetime import UTC, datetime, timedelta
@@ -197,6 +198,20 @@ def test_a_store_that_can_not_be_reached_is_said_to_be_so(api, service, workspac
     assert ask(api, "POST", "/v1/features", ONE).status == 200
 
 
+def test_a_store_that_is_made_shorter_while_it_is_served_is_an_error_and_no_end(environment, workspace, tmp_path):
+    home = tmp_path / "home"
+    shutil.copytree(workspace.settings.home_dir, home, ignore=shutil.ignore_patterns("*.lock"))
+    server = start({**environment, "LAKEHOUSE_HOME": str(home)}, tmp_path / "log")
+    with httpx.Client(base_url=server.url, timeout=60) as client:
+        assert client.post("/v1/features", json=ONE).status_code == 200
+        (home / "online" / "features.db").write_bytes(b"")
+        statuses = {client.post("/v1/features", json=ONE).status_code for _ in range(3)}
+        assert statuses <= {409, 503}
+        assert client.get("/v1/health/live").status_code == 200
+    assert server.stop() in (0, -15)
+    server.process.stdout.close()
+
+
 def test_what_is_known_of_views(api, service, workspace):
     listed = ask(api, "GET", "/v1/views").json["views"]
     assert next(one for one in listed if one["view"] == HOUSEHOLDS)["served"]["version"] == 0
@@ -219,9 +234,26 @@ def test_a_row_that_is_pushed_is_served(api, service):
     assert found["rows"] == [{**row, "land_hectares": 1.25}]
     assert found["served"][0][HOUSEHOLDS]["origin"] == "pushed"
     assert ask(api, "POST", path, {"row": row, "event_time": "2026-01-01T00:00:00Z"}).json["taken"] is False
-    for wrong in ({"rooms": "many"}, {"moved_in": "soon"}, {"land_hectares": "1,5"}, {"food_share": True}, {"windows": 1}):
+    wrong_values = (
+        {"rooms": "many"},
+        {"rooms": 40_000},
+        {"moved_in": "soon"},
+        {"land_hectares": "1,5"},
+        {"land_hectares": 10**7},
+        {"food_share": True},
+        {"district": "\ud800"},
+        {"household_id": "\ud800"},
+        {"windows": 1},
+    )
+    for wrong in wrong_values:
         refused = ask(api, "POST", path, {"row": row | wrong})
         assert (refused.status, refused.json["type"]) == (422, "urn:lakehouse:error:FeatureError"), wrong
+    # A clock that is ahead must not keep out all who come later, nor one be written that can't be told.
+    ahead = f"{datetime.now(UTC) + timedelta(days=1):%Y-%m-%dT%H:%M:%SZ}"
+    for never in (ahead, "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"):
+        refused = ask(api, "POST", path, {"row": row, "event_time": never})
+        assert (refused.status, "Set the clock" in refused.json["fix"]) == (422, True), never
+    assert ask(api, "POST", path, body=b'{"row":' + b"[" * 5_000).status in (400, 422)
     off = service.settings.model_copy(update={"serving_pushes": False})
     service.settings, on = off, service.settings
     try:

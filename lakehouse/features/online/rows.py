@@ -24,7 +24,8 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 NEVER = -_MIDDLE
 """The instant of what was always true."""
-_INTEGERS = frozenset({"TINYINT", "SMALLINT", "INTEGER", "BIGINT"})
+_BITS = {"TINYINT": 8, "SMALLINT": 16, "INTEGER": 32, "BIGINT": 64}
+_INTEGERS = frozenset(_BITS)
 _FLOATS = frozenset({"FLOAT", "DOUBLE"})
 _NAIVE, _AWARE = "TIMESTAMP", "TIMESTAMP WITH TIME ZONE"
 
@@ -127,7 +128,7 @@ def key_of(view: str, entity: Sequence[Typed], values: Mapping[str, Any]) -> byt
                 expected=", ".join(one.name for one in entity),
                 found=", ".join(values) or "nothing",
             )
-        texts.append(_key_text(view, column, values[column.name]).encode())
+        texts.append(_key_bytes(view, column, values[column.name]))
     return texts[0] if len(texts) == 1 else b"".join(b"%d:%b" % (len(text), text) for text in texts)
 
 
@@ -145,6 +146,19 @@ def entity_of(entity: Sequence[Typed], key: bytes) -> tuple[str, ...] | None:
     except ValueError:
         return None
     return tuple(texts) if len(texts) == len(entity) else None
+
+
+def _key_bytes(view: str, column: Typed, value: Any) -> bytes:
+    try:
+        return _key_text(view, column, value).encode()
+    except UnicodeEncodeError as error:
+        # Half of a pair of code units, as JSON can write it and no text has it.
+        raise _no_text(view, column, error) from error
+
+
+def _no_text(view: str, column: Typed, error: UnicodeEncodeError) -> FeatureError:
+    found = repr(error.object[error.start : error.end])
+    return FeatureError(f"feature view {view}: {column.name}", "is given what is no text", expected="Unicode", found=found)
 
 
 def _key_text(view: str, column: Typed, value: Any) -> str:  # noqa: PLR0911 - one line per type.
@@ -223,23 +237,50 @@ def encoded(view: str, feature: Typed, value: Any) -> Any:  # noqa: PLR0911 - on
     if value is None:
         return None
     kind = feature.type
-    if kind in _INTEGERS and isinstance(value, int) and not isinstance(value, bool):
+    if (
+        kind in _INTEGERS
+        and isinstance(value, int)
+        and not isinstance(value, bool)
+        and -1 << _BITS[kind] - 1 <= value < 1 << _BITS[kind] - 1
+    ):
         return value
     if kind in _FLOATS and isinstance(value, int | float) and not isinstance(value, bool) and (number := _rounded(kind, value)) is not None:
         return number if math.isfinite(number) else str(number)
-    if (kind == "BOOLEAN" and isinstance(value, bool)) or (kind == "VARCHAR" and isinstance(value, str)):
+    if kind == "VARCHAR" and isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            raise _no_text(view, feature, error) from error
         return value
-    if kind in (_NAIVE, _AWARE) and isinstance(value, datetime):
+    if kind == "BOOLEAN" and isinstance(value, bool):
+        return value
+    if kind in (_NAIVE, _AWARE) and isinstance(value, datetime) and is_servable(value):
         return microseconds(value)
     if kind == "DATE" and isinstance(value, date):
         return value.isoformat()[:10]
     if kind == "BLOB" and isinstance(value, bytes):
         return value.hex()
-    if kind.startswith("DECIMAL") and isinstance(value, Decimal | int) and not isinstance(value, bool):
+    if kind.startswith("DECIMAL") and isinstance(value, Decimal | int) and not isinstance(value, bool) and _has_room(kind, value):
         return _key_text(view, feature, value)
     if isinstance(value, list | dict) and (kind.endswith("]") or kind.startswith(("STRUCT", "MAP"))):
         return value
     raise FeatureError(f"feature view {view}: {feature.name}", "is given a value of another type", expected=kind, found=repr(value))
+
+
+def is_servable(instant: datetime) -> bool:
+    """Whether an instant has a year from 1 to 9999 in UTC too, as whoever reads it has to write it."""
+    try:
+        instant_of(microseconds(instant))
+    except OverflowError:
+        return False
+    return True
+
+
+def _has_room(kind: str, value: Decimal | int) -> bool:
+    """Whether a DECIMAL(18,3) has enough digits in front of the point."""
+    digits, _, scale = kind.removeprefix("DECIMAL").strip("()").partition(",")
+    number = Decimal(value)
+    return number.is_finite() and abs(number) < Decimal(10) ** (int(digits or 18) - int(scale or 0))
 
 
 def _rounded(kind: str, value: float) -> float | None:

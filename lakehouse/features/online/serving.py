@@ -10,11 +10,12 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from lakehouse.errors import FeatureError, ServingBlocked, ViewNotOnline
-from lakehouse.features.online.rows import NEVER, Layout, Packed, as_payload, encoded, instant_of, key_of, microseconds, pack
+from lakehouse.features.online.rows import NEVER, Layout, Packed, as_payload, encoded, instant_of, is_servable, key_of, microseconds, pack
 from lakehouse.features.online.state import ViewState
 from lakehouse.features.online.store import OnlineStore
 
 _SECOND_US = 1_000_000
+_AHEAD_US = 60 * _SECOND_US
 # The lane of a view's rows is another one after each time that it was filled anew.
 _LOOKS = 5
 
@@ -255,7 +256,8 @@ class OnlineFeatures:
     def _best(self, row: _Row, now_us: int) -> tuple[_Found | None, Origin]:
         state = row.state
         table = row.table
-        if table is not None and (not table.packed.payload or state.synced_us < now_us - self._ttl_us):
+        if table is not None and (not table.packed.payload or state.synced_us < now_us - self._ttl_us or table.packed.event_us > now_us):
+            # What is from after now was written by a clock that was ahead.
             table = None
         pushed = row.pushed
         if pushed is not None and (pushed.packed.written_us < now_us - self._ttl_us or pushed.packed.event_us > now_us):
@@ -306,12 +308,26 @@ class OnlineFeatures:
             )
         values = [encoded(view, feature, row[feature.name]) for feature in state.features]
         values = [default if value is None else value for value, default in zip(values, state.defaults, strict=True)]
-        event_us = now_us if event_time is None else microseconds(event_time)
+        event_us = now_us if event_time is None else self._event_us(view, event_time, now_us)
         value = pack(rank=(event_us, now_us), event_us=event_us, known_us=now_us, written_us=now_us, payload=as_payload(values))
         written = self.store.put(state.pushed, [(key, value)])
         with self._lock:
             self._cache.pop((view, key), None)
         return bool(written)
+
+    @staticmethod
+    def _event_us(view: str, event_time: datetime, now_us: int) -> int:
+        """From when a pushed row is true: a clock that is a little ahead is forgiven, for a row from the future would keep out all others."""
+        event_us = microseconds(event_time)
+        if event_us > now_us + _AHEAD_US or not is_servable(event_time):
+            raise FeatureError(
+                f"feature view {view}",
+                "is given a row from another time",
+                expected=f"an event time from year 1 to {instant_of(now_us)}",
+                found=str(event_time),
+                fix="Set the clock of whoever sends it",
+            )
+        return min(event_us, now_us)
 
 
 def _instants(packed: Packed, state: ViewState) -> tuple[int, int]:

@@ -296,7 +296,9 @@ class SqliteStore:
         con.execute("PRAGMA synchronous = NORMAL")
         # Rows of somebody who was erased must not stay in free pages.
         con.execute("PRAGMA secure_delete = ON")
-        con.execute("PRAGMA mmap_size = 268435456")
+        # A file that is mapped into memory and made shorter by somebody ends the process; read into a cache it is an error.
+        con.execute("PRAGMA mmap_size = 0")
+        con.execute("PRAGMA cache_size = -65536")
         with closing(con.cursor()) as cursor:
             cursor.executescript(_SCHEMA)
         self._local.con, self._local.process, self._local.file = con, os.getpid(), self._file()
