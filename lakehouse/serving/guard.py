@@ -8,6 +8,7 @@ import asyncio
 import hashlib
 import ipaddress
 import logging
+import re
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from functools import lru_cache
 from hmac import compare_digest
@@ -25,6 +26,7 @@ AUTHORISED = "lakehouse.authorised"
 """In the scope: whether the request had a key, or needs none."""
 _BODY_S = 30.0
 _WITHOUT_BODY = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})
+_HOST = re.compile(r"(\[[^\[\]@]+\]|[^:\[\]@]+)(?::[0-9]*)?")
 _LOG = logging.getLogger("lakehouse.serving")
 
 
@@ -205,9 +207,11 @@ def is_this_machine(host: str) -> bool:
         return False
 
 
+@lru_cache
 def _name_in(host: str) -> str:
-    """The header's value without the port."""
-    return host.partition("]")[0] + "]" if host.startswith("[") else host.partition(":")[0]
+    """The header's value without the port; what has no such form stays whole, and is no machine's name."""
+    found = _HOST.fullmatch(host)
+    return found[1] if found else host
 
 
 def _digest(key: bytes) -> bytes:

@@ -72,7 +72,10 @@ def test_a_request_is_refused_before_it_is_read(server):
         assert (form.status_code, form.headers["content-type"]) == (415, PROBLEM)
         elsewhere = client.get("/v1/views", headers={"host": "features.example.org"})
         assert (elsewhere.status_code, elsewhere.json()["found"]) == (403, "features.example.org")
-        assert client.get("/v1/health/live", headers={"host": "localhost:1"}).status_code == 200
+        for name in ("localhost:1", "[::1]:8000", "[::1]", "127.0.0.1"):
+            assert client.get("/v1/health/live", headers={"host": name}).status_code == 200, name
+        for name in ("[::1].example.org:1", "localhost:1@example.org", "localhost:x"):
+            assert client.get("/v1/health/live", headers={"host": name}).status_code in (400, 403), name
         # It goes on as if nothing had been.
         assert client.post("/v1/features", json=ONE).status_code == 200
 
