@@ -141,6 +141,47 @@ def test_aborted_messages_are_not_read_and_places_stay_right(topic: KafkaTopic) 
     assert [one["message"]["offset"] for one in shown] == [10, 34]
 
 
+def transaction(topic: KafkaTopic, values: list[bytes], *, is_kept: bool) -> None:
+    """Into partition 0, with a mark behind it."""
+    from confluent_kafka import Producer
+
+    producer = Producer({"bootstrap.servers": topic.address, "transactional.id": topic.name})
+    producer.init_transactions(60)
+    producer.begin_transaction()
+    for value in values:
+        producer.produce(topic.name, value, partition=0)
+    # What was not sent yet would not be aborted, but forgotten.
+    producer.flush(60)
+    (producer.commit_transaction if is_kept else producer.abort_transaction)(60)
+
+
+def test_offsets_without_a_message_are_no_lag_and_hide_nothing(topic: KafkaTopic, home: Path) -> None:
+    """At the end of a partition, and between two pages."""
+    from lakehouse.ingest.sources import TopicReader
+    from lakehouse.ingest.topic_pages import Covered, Offsets
+    from lakehouse.pipeline.topics import lag_of
+
+    transaction(topic, events(range(10)), is_kept=False)
+    workspace = Workspace.load()
+    contract = workspace.contracts.dataset("clicks")
+    assert {lag.messages for lag in lag_of(workspace, contract).values()} == {0}
+    assert fetch()["files"] == []
+    # Those before it are accounted for by the page that comes next.
+    transaction(topic, events(range(10, 20)), is_kept=True)
+    (source,) = contract.topics
+    with TopicReader(source, workspace.settings, home / "elsewhere") as reader:
+        slug = source.slug
+        looked = reader.look(lambda: Covered([(slug, 0, Offsets(0, 0)), (slug, 0, Offsets(11, 13))]), only=[0])
+        assert [(one.name.split("_")[-1], one.read_bytes().count(b"\n")) for one in looked.pages] == [(f"{13:019d}-{22:019d}.ndjson", 8)]
+        assert (looked.messages, looked.lag) == (8, 0)
+        assert reader.look(lambda: Covered([(slug, 0, Offsets(0, 0)), (slug, 0, Offsets(11, 22))]), only=[0]).lag == 0
+    fetch()
+    assert rows("SELECT count(*), min(id), max(id) FROM raw.clicks") == [(10, 10, 19)]
+    (newest, *_) = run("history", "raw.clicks")["versions"]
+    assert newest["source"]["files"][0]["offsets"][0] == 0
+    assert {lag.messages for lag in lag_of(workspace, contract).values()} == {0}
+
+
 def test_messages_are_read_again_from_an_offset(topic: KafkaTopic, home: Path) -> None:
     """By the contract as it is now; twice is as good as once."""
     for start in range(0, 240, 60):

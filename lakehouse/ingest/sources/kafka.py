@@ -13,6 +13,7 @@ from lakehouse.crashpoints import Point, reached
 from lakehouse.durable import PRIVATE, finish, new_file, sync
 from lakehouse.errors import SourceError
 from lakehouse.ingest.sources.kafka_client import ANSWER_S, Client
+from lakehouse.ingest.sources.kafka_gaps import EmptyOffsets, without_messages
 from lakehouse.ingest.topic_pages import Covered, Offsets, PageNotes, TopicPage, notes_path
 from lakehouse.locks import LockHeld, exclusive
 from lakehouse.settings import Settings
@@ -136,6 +137,7 @@ class TopicReader:
     def __init__(self, topic: SourceTopic, settings: Settings, out: Path) -> None:
         out.mkdir(parents=True, exist_ok=True)
         self._topic, self._out = topic, out
+        self._empty = EmptyOffsets()
         self._client = Client(
             topic,
             settings,
@@ -159,13 +161,20 @@ class TopicReader:
         self._client.close()
 
     def lag(self, covered: Covered) -> dict[int, "Lag"]:
-        """How far pages are, by partition; nothing is read.
+        """How far pages are, by partition; no page is written. Offsets without a message count only if some with one come after them.
 
         Raises:
             SourceError: the brokers can't be reached or refuse, or there is no such topic.
         """
-        plans = [self._plan(partition, covered) for partition in self._client.partitions()]
-        return {plan.partition: Lag(plan.behind, plan.lag, sum(len(gap) for gap in plan.lost)) for plan in plans}
+        plans: dict[int, _Plan] = {}
+        asked = self._client.partitions()
+        while asked:
+            plans |= {one: self._plan(one, covered) for one in asked}
+            wanted = {one: Offsets(plan.start, plan.wanted.end) for one in asked if (plan := plans[one]).wanted is not None}
+            asked = without_messages(self._client, wanted) if wanted else []
+            for one in asked:
+                self._empty.add(one, wanted[one])
+        return {plan.partition: Lag(plan.behind, plan.lag, sum(len(gap) for gap in plan.lost)) for plan in plans.values()}
 
     def offsets_at(self, instant_ms: int) -> dict[int, int]:
         """Of each partition the first offset whose message is of this instant or later.
@@ -209,20 +218,27 @@ class TopicReader:
             SourceError: the brokers can't be reached or refuse, there is no such topic, or it is another than the one read before.
         """
         wanted = [one for one in self._client.partitions() if only is None or one in only]
-        reports: list[PartitionReport] = []
+        reports: dict[int, PartitionReport] = {}
         pages: list[Path] = []
         for first in range(0, len(wanted), _PARTITIONS_AT_ONCE):
             with ExitStack() as held:
                 own = [one for one in wanted[first : first + _PARTITIONS_AT_ONCE] if self._is_free(one, held)]
                 self._tidy(own)
                 found = covered()
-                plans = [self._plan(one, found) if again is None else self._plan_again(one, again) for one in own]
-                reading = _Reading(self._client, self._out, plans, most=most, mark=again.mark if again else "", progress=progress)
-                reading.run()
-            reports += reading.reports()
-            pages += reading.pages
-        read = {one.partition for one in reports}
-        return TopicReport(self._topic.name, tuple(reports), tuple(pages), tuple(one for one in wanted if one not in read))
+                left = most
+                while own:
+                    plans = [self._plan(one, found) if again is None else self._plan_again(one, again) for one in own]
+                    reading = _Reading(self._client, self._out, plans, most=left, mark=again.mark if again else "", progress=progress)
+                    reading.run()
+                    reports |= {one.partition: one for one in reading.reports()}
+                    pages += reading.pages
+                    left -= reading.count
+                    # Where there was no message, there may be some behind the next page.
+                    own = list(reading.empty) if left > 0 else []
+                    for one, offsets in reading.empty.items():
+                        self._empty.add(one, offsets)
+        in_order = tuple(reports[one] for one in wanted if one in reports)
+        return TopicReport(self._topic.name, in_order, tuple(pages), tuple(one for one in wanted if one not in reports))
 
     def _is_free(self, partition: int, held: ExitStack) -> bool:
         """Hold the partition if no other process of this folder reads it."""
@@ -251,14 +267,17 @@ class TopicReader:
                 found=str(high),
                 fix="Give the server another name in the contract: it is read from its beginning then",
             )
+        self._empty.check(partition, high)
         gaps = covered.missing(slug, partition, begin=low, end=high)
+        gaps = [gap for gap in gaps if self._empty.count(partition, gap) < len(gap)]
         lost = tuple(Offsets(gap.begin, min(gap.end, low)) for gap in gaps if gap.begin < low)
         there = [Offsets(max(gap.begin, low), gap.end) for gap in gaps if gap.end > low]
         return _Plan(
             partition,
-            # What is behind the first gap comes with the next look.
+            # What is behind the first gap comes with the next look. A page begins where the gap does: it accounts for what has no message.
             wanted=there[0] if there else None,
-            lag=sum(len(gap) for gap in there),
+            start=self._empty.behind(partition, there[0].begin) if there else 0,
+            lag=sum(len(gap) - self._empty.count(partition, gap) for gap in there),
             lost=lost,
             behind=upto if upto is not None else low,
         )
@@ -268,7 +287,8 @@ class TopicReader:
         pages = [page for page in again.pages.get(partition, ()) if page.begin >= low and page.end <= high]
         # What the topic has removed in part is left as it is.
         wanted = Offsets(pages[0].begin, pages[-1].end) if pages else None
-        return _Plan(partition, wanted=wanted, behind=wanted.begin if wanted else high, ends=frozenset(page.end for page in pages))
+        start = wanted.begin if wanted else high
+        return _Plan(partition, wanted=wanted, start=start, behind=start, ends=frozenset(page.end for page in pages))
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,12 +296,14 @@ class _Plan:
     """What to read of one partition.
 
     Attributes:
+        start: the first offset of it that may have a message.
         behind: the offset behind the last one that a page holds.
         ends: where a page may end; anywhere if there is none.
     """
 
     partition: int
     wanted: Offsets | None
+    start: int = 0
     lag: int = 0
     lost: tuple[Offsets, ...] = ()
     behind: int = 0
@@ -332,7 +354,7 @@ class _Reading:
             plan.partition: _Partition(plan, plan.wanted.begin, plan.wanted.end, lost=plan.lost) for plan in plans if plan.wanted
         }
         self._left = len(self._parts)
-        self._size = self._count = 0
+        self._size = self.count = 0
         self._finished: list[tuple[_Draft, TopicPage, PageNotes]] = []
         self.pages: list[Path] = []
 
@@ -345,7 +367,7 @@ class _Reading:
         topic = self._client.topic.topic
         with ExitStack() as drafts:
             try:
-                places = [TopicPartition(topic, number, one.at) for number, one in self._parts.items()]
+                places = [TopicPartition(topic, number, one.plan.start) for number, one in self._parts.items()]
                 self._client.consumer.assign(places)
                 # A partition that was set to rest by an earlier look still rests.
                 self._client.consumer.resume(places)
@@ -357,6 +379,15 @@ class _Reading:
                     self._end_page(one)
             self._appear()
 
+    @property
+    def empty(self) -> dict[int, Offsets]:
+        """What was read to its end and has no message; not of what is read again."""
+        return {
+            number: Offsets(one.plan.start, one.end)
+            for number, one in self._parts.items()
+            if one.is_done and one.at >= one.end and not one.messages and not one.plan.ends
+        }
+
     def reports(self) -> list[PartitionReport]:
         """Every partition, what there was to read or not."""
         found: list[PartitionReport] = []
@@ -366,7 +397,7 @@ class _Reading:
             if one is None or plan.wanted is None:
                 found.append(PartitionReport(plan.partition, plan.behind, lag=plan.lag, lost=lost))
                 continue
-            lag = 0 if plan.ends else max(0, plan.lag - (min(one.at, plan.wanted.end) - plan.wanted.begin))
+            lag = 0 if plan.ends else max(0, plan.lag - max(0, min(one.at, plan.wanted.end) - plan.start))
             found.append(PartitionReport(plan.partition, max(plan.behind, one.at), one.messages, lag, lost))
         return found
 
@@ -382,7 +413,7 @@ class _Reading:
             count = self._take(messages, drafts)
             for one in self._parts.values():
                 self._write(one)
-            self._count += count
+            self.count += count
             if count and self._progress:
                 self._progress(count)
             if self._is_full:
@@ -396,7 +427,7 @@ class _Reading:
 
     @property
     def _is_full(self) -> bool:
-        return self._count >= self._most or self._size >= MOST_BYTES
+        return self.count >= self._most or self._size >= MOST_BYTES
 
     def _take(self, messages: "Sequence[Message]", drafts: ExitStack) -> int:
         """The loop that every message goes through: nothing is here but what must be."""
@@ -424,18 +455,14 @@ class _Reading:
         return count
 
     def _answered(self, error: "KafkaError", one: _Partition | None, offset: int | None) -> None:
-        from confluent_kafka import KafkaError, KafkaException
-
-        code = error.code()
-        if code == KafkaError._PARTITION_EOF and one is not None:  # noqa: SLF001
+        meaning = self._client.meaning(error)
+        if meaning is None or one is None or one.is_done:
+            return
+        if meaning == "end":
             # Behind the last message there may be marks of transactions, which are no messages.
             one.at = max(one.at, min(offset or 0, one.end))
-            self._done(one)
-        elif code == KafkaError._AUTO_OFFSET_RESET and one is not None:  # noqa: SLF001
-            # Removed just now; the next look tells what is lost.
-            self._done(one)
-        elif not error.retriable() and code not in {KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN}:  # noqa: SLF001
-            raise self._client.refused(KafkaException(error))
+        # What was removed just now, the next look tells.
+        self._done(one)
 
     def _done(self, one: _Partition) -> None:
         from confluent_kafka import TopicPartition

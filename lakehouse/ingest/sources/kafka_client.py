@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from lakehouse.contracts.topics import SourceTopic
 from lakehouse.errors import MissingExtra, SourceError
@@ -80,6 +80,23 @@ class Client:
             return self.consumer.get_watermark_offsets(TopicPartition(self.topic.topic, partition), timeout=ANSWER_S, cached=False)
         except KafkaException as error:
             raise self.refused(error) from error
+
+    def meaning(self, error: "KafkaError") -> Literal["end", "removed"] | None:
+        """What came in the place of a message: the partition's end, offsets that are removed, or nothing that has to be acted on.
+
+        Raises:
+            SourceError: nothing can be read.
+        """
+        from confluent_kafka import KafkaError, KafkaException
+
+        code = error.code()
+        if code == KafkaError._PARTITION_EOF:  # noqa: SLF001
+            return "end"
+        if code == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001
+            return "removed"
+        if not error.retriable() and code not in {KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN}:  # noqa: SLF001
+            raise self.refused(KafkaException(error))
+        return None
 
     def refused(self, error: Exception | None) -> SourceError:
         """What is wrong, in words; None for a silence."""
