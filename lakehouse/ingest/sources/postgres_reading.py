@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lakehouse.contracts.databases import SourceTable
-from lakehouse.errors import SourceError
+from lakehouse.errors import MissingExtra, SourceError
 from lakehouse.ingest.sources.postgres_types import TableColumn, table_column
 from lakehouse.ingest.sources.table_rows import ROW_END
 from lakehouse.settings import Settings
@@ -152,7 +152,8 @@ def reading(source: SourceTable, settings: Settings) -> Iterator[Reading]:
     """Connect, and look at the table; everything inside sees one instant of it and can change nothing.
 
     Raises:
-        SourceError: no driver, no connection, no such table, or this user may not read it.
+        MissingExtra: no driver.
+        SourceError: no connection, no such table, or this user may not read it.
     """
     with connected(source, settings) as connection:
         from psycopg import Error
@@ -170,14 +171,14 @@ def connected(source: SourceTable, settings: Settings) -> "Iterator[psycopg.Conn
     """A connection whose transactions each see one instant and can change nothing.
 
     Raises:
-        SourceError: no driver, or no connection.
+        MissingExtra: no driver.
+        SourceError: no connection.
     """
     try:
         import psycopg
     except ImportError as error:
-        raise SourceError(
-            f"server {source.address}", "needs a driver", fix="Install the extra: pip install 'lakehouse[postgres]'"
-        ) from error
+        fix = "Install the extra: pip install 'lakehouse[postgres]'"
+        raise MissingExtra(f"server {source.address}", "needs a driver", fix=fix) from error
     connection: psycopg.Connection[tuple[object, ...]] = _connect(source, settings)
     try:
         yield connection

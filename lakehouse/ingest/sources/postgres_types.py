@@ -3,8 +3,6 @@
 import re
 from dataclasses import dataclass
 
-from lakehouse.sql import quote_identifier
-
 _KEPT = {
     "int2": "SMALLINT",
     "int4": "INTEGER",
@@ -61,15 +59,6 @@ class TableColumn:
         tried = f"TRY_CAST({text} AS {self.kept})"
         fits = f"isfinite({tried})" if self.is_time else f"{tried} IS NOT NULL"
         return f"({text} IS NOT NULL AND NOT coalesce({fits}, false))"
-
-    def typed(self, text: str) -> str:
-        """SQL that gives its values their type."""
-        return text if self.kept == "VARCHAR" else f"CAST({text} AS {self.kept})"
-
-    @property
-    def quoted(self) -> str:
-        """Its name in SQL."""
-        return quote_identifier(self.name)
 
 
 def table_column(
