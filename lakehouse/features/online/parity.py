@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any
 
-from lakehouse.errors import TableNotFound
+from lakehouse.errors import ConcurrentWrite, TableNotFound
 from lakehouse.features.online.rows import EPOCH, Packed, Typed, key_sql, microseconds, payload_sql
 from lakehouse.features.online.serving import OnlineFeatures
 from lakehouse.features.online.state import Shape, ViewState
@@ -24,6 +24,7 @@ from lakehouse.sql import quote_identifier, quote_literal
 from lakehouse.tables import Lake
 
 _SHOWN = 20
+_LOOKS = 5
 _NUMBERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "FLOAT", "DOUBLE", "DECIMAL")
 
 
@@ -100,20 +101,23 @@ def check_parity(
     Raises:
         TableNotFound: the view's table has not been built.
         StorageError: the store can't be reached.
+        ConcurrentWrite: others materialized the view again and again meanwhile.
     """
     store = features.store
-    state = ViewState.of(store.states().get(view.name))
-    if state is None:
-        return None
-    newest = lake.snapshot(view.table).version
-    found = _compare(lake, store, view, state, now=now, sample=sample, seed=seed)
-    if found is None:
-        # Its version, or its shape, is not there any more: nobody can say that the store is right.
-        difference = Difference("every entity", "every feature", f"version {state.version}", "can't be read any more")
-        found = _Compared((), (difference,), 1)
-    parity = _skew(lake, features, view, state, found, now=now, newest=newest)
-    _block(store, view.name, None if parity.passed else parity.claim)
-    return parity
+    for _ in range(_LOOKS):
+        state = ViewState.of(store.states().get(view.name))
+        if state is None:
+            return None
+        newest = lake.snapshot(view.table).version
+        found = _compare(lake, store, view, state, now=now, sample=sample, seed=seed)
+        if found is None:
+            # Its version, or its shape, is not there any more: nobody can say that the store is right.
+            difference = Difference("every entity", "every feature", f"version {state.version}", "can't be read any more")
+            found = _Compared((), (difference,), 1)
+        parity = _skew(lake, features, view, state, found, now=now, newest=newest)
+        if _block(store, view.name, state, None if parity.passed else parity.claim):
+            return parity
+    raise ConcurrentWrite(f"feature view {view.name}", "is being materialized by others again and again", fix="Try again later")
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +148,7 @@ def _compare(
         offline = _Offline(replace(view, ttl_s=ttl_s), state, columns)
         con.execute(f"CREATE TEMP TABLE __drawn AS {offline.drawn(sample, seed)}")
         rows = con.execute(offline.features_sql("__drawn", asked_us)).fetchall()
-        of_store = [key for key, value in islice(store.scan(state.lane), max(1, sample // 4)) if Packed.of(value).payload]
+        of_store = [key for key, value in islice(store.scan(state.lane), max(1, sample // 4)) if _is_of(Packed.of(value), state)]
         known = offline.known(con, of_store)
     values = store.read(view.name, (state.lane,), [key for key, *_ in rows]).values[0]
     differences: list[Difference] = []
@@ -153,8 +157,8 @@ def _compare(
     for (key, payload, *entity), value in zip(rows, values, strict=True):
         entities.append(dict(zip((column.name for column in state.entity), entity, strict=True)))
         packed = Packed.of(value) if value else None
-        if packed is not None and packed.rank[0] > state.version:
-            # Somebody is about to bring the view to a later version.
+        if packed is not None and packed.rank > (state.version, state.as_of_us):
+            # Somebody is about to bring the view to a later version, or a later instant.
             continue
         is_there = packed is not None and packed.payload and _is_young(packed, state, now_us)
         online = json.loads(packed.payload) if packed is not None and is_there else list(state.defaults)
@@ -165,6 +169,11 @@ def _compare(
     extra = [key for key in of_store if key not in known]
     differences += [Difference(key.decode(), "every feature", "is there", None) for key in extra]
     return _Compared(tuple(entities), tuple(differences[:_SHOWN]), differing + len(extra))
+
+
+def _is_of(packed: Packed, state: ViewState) -> bool:
+    """Whether a row of the store has features, and is not one that somebody is about to bring."""
+    return bool(packed.payload) and packed.rank <= (state.version, state.as_of_us)
 
 
 def _is_young(packed: Packed, state: ViewState, at_us: int) -> bool:
@@ -256,10 +265,16 @@ def _shift(feature: Typed, served: Sequence[Any], offline: Sequence[Any]) -> flo
     return abs(sum(ours) / len(ours) - mean) / deviation if deviation else None
 
 
-def _block(store: OnlineStore, view: str, reason: str | None) -> None:
-    """Have the view served, or not, whatever somebody else does to its state meanwhile."""
+def _block(store: OnlineStore, view: str, compared: ViewState, reason: str | None) -> bool:
+    """Have the view served, or not; False where it has other rows by now than those that were compared, of which that says nothing."""
     while True:
         text = store.states().get(view)
         state = ViewState.of(text)
-        if state is None or state.blocked == reason or store.replace_state(view, replace(state, blocked=reason).as_text(), expected=text):
-            return
+        if state is None or _rows_of(state) != _rows_of(compared):
+            return False
+        if state.blocked == reason or store.replace_state(view, replace(state, blocked=reason).as_text(), expected=text):
+            return True
+
+
+def _rows_of(state: ViewState) -> tuple[str, int, int]:
+    return state.lane, state.version, state.as_of_us
