@@ -41,6 +41,7 @@ class Point(StrEnum):
     AFTER_CURSOR = "after_cursor"
     BEFORE_SLOT = "before_slot"
     MID_MATERIALIZE = "mid_materialize"
+    VIEW_REPLACED = "view_replaced"
 
 
 _reached: dict[str, int] = {}

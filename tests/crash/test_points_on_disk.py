@@ -13,7 +13,15 @@ from tests.crash.suite import Driver, suite_of
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 # These belong to operations that are killed where they are tested: backup and restore of a home, erasure, fetching, the online store.
-ELSEWHERE = {Point.MID_BACKUP, Point.MID_ERASE, Point.BEFORE_CURSOR, Point.AFTER_CURSOR, Point.BEFORE_SLOT, Point.MID_MATERIALIZE}
+ELSEWHERE = {
+    Point.MID_BACKUP,
+    Point.MID_ERASE,
+    Point.BEFORE_CURSOR,
+    Point.AFTER_CURSOR,
+    Point.BEFORE_SLOT,
+    Point.MID_MATERIALIZE,
+    Point.VIEW_REPLACED,
+}
 reached: set[str] = set()
 
 

@@ -448,8 +448,14 @@ from lakehouse.features.online import materialize
 from lakehouse.features.online.sqlite_store import SqliteStore
 from lakehouse.tables import Lake
 from tests.features.conftest import NOW, VIEW
-materialize(Lake(sys.argv[1]), SqliteStore(Path(sys.argv[2])), VIEW, now=NOW)
+materialize(Lake(sys.argv[1]), SqliteStore(Path(sys.argv[2])), VIEW, now=NOW, full=sys.argv[3:] == ["full"])
 """
+
+
+def killed_at(point, lake, path, *arguments):
+    environment = os.environ | {VARIABLE: point}
+    ended = subprocess.run([sys.executable, "-c", KILLED, lake.uri, str(path), *arguments], env=environment, check=False)
+    assert ended.returncode == -9
 
 
 @pytest.mark.parametrize(
@@ -463,9 +469,7 @@ def test_killed_and_run_again_it_is_as_if_nothing_had_been(lake, con, tmp_path, 
         materialize(lake, store, VIEW, now=NOW)
         lake.append(con, TABLE, rows_sql((1, 8, 8, 11, None)), stamp=STAMP)
         lake.delete(con, TABLE, "id = 2", stamp=STAMP)
-    environment = os.environ | {VARIABLE: "mid_materialize"}
-    ended = subprocess.run([sys.executable, "-c", KILLED, lake.uri, str(path)], env=environment, check=False)
-    assert ended.returncode == -9
+    killed_at("mid_materialize", lake, path)
     if is_first:
         assert dict(store.states()) == {}
     done = materialize(lake, store, VIEW, now=NOW)
@@ -475,3 +479,21 @@ def test_killed_and_run_again_it_is_as_if_nothing_had_been(lake, con, tmp_path, 
     )
     evict(store, now=days(-0.9), ttl_s=86_400)
     assert len(store.lanes()) == 1
+
+
+@pytest.mark.slow
+def test_killed_after_the_lane_was_replaced_nobody_who_was_removed_comes_back(lake, con, tmp_path):
+    path = tmp_path / "features.db"
+    store = SqliteStore(path)
+    fill(lake, con, (1, 9, 9, 10, "basic"), (2, 9, 9, 20, "basic"))
+    materialize(lake, store, VIEW, now=NOW)
+    features = OnlineFeatures(store)
+    for number in (1, 2, 3):
+        features.push("customers", {"id": number, "spent": 1.0, "plan": "p"}, now=NOW)
+    fill(lake, con, (2, 9, 9, 20, "basic"))
+    killed_at("view_replaced", lake, path, "full")
+    for _ in range(2):
+        assert [origin for _, _, origin in served(store, 1, 2, 3)] == ["none", "pushed", "pushed"]
+        assert materialize(lake, store, VIEW, now=NOW).is_unchanged
+    evict(store, now=days(-0.9), ttl_s=86_400)
+    assert len(store.lanes()) == 2

@@ -11,6 +11,7 @@ import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from lakehouse.crashpoints import Point, reached
@@ -179,6 +180,9 @@ def _write_whole(turn: _Turn, source: _Source, why: str) -> Materialized | None:
         reached(Point.MID_MATERIALIZE)
         new = _new_state(turn, source, lane=lane, as_of_us=as_of_us)
         _require_nobody_erased(turn, source)
+        if state is not None and state.pushed == new.pushed:
+            # Before anybody is served from the new lane: who is killed afterwards leaves nothing that comes back.
+            _forget_pushed_of_gone(store, state, lane)
         if not store.replace_state(view.name, new.as_text(), expected=turn.text):
             store.drop(lane)
             return None
@@ -186,8 +190,8 @@ def _write_whole(turn: _Turn, source: _Source, why: str) -> Materialized | None:
         # Nobody will look for it; where the store is out of reach, eviction finds it later.
         _drop_if_reachable(store, lane)
         raise
+    reached(Point.VIEW_REPLACED)
     if state is not None:
-        _forget_pushed_of_gone(store, state, lane)
         store.drop(state.lane)
         if state.pushed != new.pushed:
             store.drop(state.pushed)
@@ -203,9 +207,8 @@ def _drop_if_reachable(store: OnlineStore, lane: str) -> None:
 
 def _forget_pushed_of_gone(store: OnlineStore, state: ViewState, lane: str) -> None:
     """Pushed rows of entities that the table had and has no more: whoever removed them did not want to see them again."""
-    pushed = list(store.scan(state.pushed))
-    for start in range(0, len(pushed), _CHUNK):
-        part = pushed[start : start + _CHUNK]
+    pushed = store.scan(state.pushed)
+    while part := list(islice(pushed, _CHUNK)):
         before, after = store.read("", [state.lane, lane], [key for key, _ in part]).values
         gone = [row for row, old, new in zip(part, before, after, strict=True) if old and Packed.of(old).payload and not new]
         store.remove(state.pushed, gone)
