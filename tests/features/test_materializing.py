@@ -282,6 +282,22 @@ def test_eviction_lets_go_of_what_would_not_be_served(lake, con, store):
     assert materialize(lake, store, VIEW, now=days(-9)).is_whole
 
 
+def test_eviction_keeps_the_lanes_of_a_view_that_is_served_since_it_began(lake, con, tmp_path):
+    class Busy(SqliteStore):
+        """Somebody materializes and pushes just before the lanes are listed."""
+
+        def lanes(self):
+            if not self.states():
+                materialize(lake, self, VIEW, now=NOW)
+                OnlineFeatures(self).push("customers", {"id": 1, "spent": 50.0, "plan": "p"}, now=NOW)
+            return super().lanes()
+
+    fill(lake, con, (1, 9, 9, 10, "basic"))
+    store = Busy(tmp_path / "features.db")
+    assert evict(store, now=NOW, ttl_s=86_400).lanes == 0
+    assert served(store, 1) == [(50.0, "p", "pushed")]
+
+
 def test_an_alarm_comes_before_the_store_is_full(lake, con, store):
     fill(lake, con, *((number, 9, 9, number, "x" * 50) for number in range(2000)))
     materialize(lake, store, VIEW, now=NOW)

@@ -111,7 +111,6 @@ def evict(store: OnlineStore, *, now: datetime, ttl_s: float) -> Evicted:
     oldest_us = now_us - int(ttl_s * _SECOND_US)
     rows = pushed = 0
     stale: list[str] = []
-    kept: set[str] = set()
     for name, text in store.states().items():
         state = ViewState.of(text)
         if state is None or state.synced_us < oldest_us:
@@ -120,15 +119,15 @@ def evict(store: OnlineStore, *, now: datetime, ttl_s: float) -> Evicted:
                 stale.append(name)
                 for lane in (state.lane, state.pushed) if state is not None else ():
                     store.drop(lane)
-            elif state is not None:
-                kept.update((state.lane, state.pushed))
             continue
-        kept.update((state.lane, state.pushed))
         pushed += _remove(store, state.pushed, _outrun(store, state, oldest_us))
         if state.ttl_s is not None:
             born_us = now_us - int(state.ttl_s * _SECOND_US)
             rows += _remove(store, state.lane, _older(store, state.lane, born_us))
-    lanes = [lane for lane in store.lanes() if lane not in kept and _is_abandoned(lane, now_us)]
+    # First the lanes, then who is served from them: a view may have been given others since.
+    listed = list(store.lanes())
+    kept = {lane for state in map(ViewState.of, store.states().values()) if state is not None for lane in (state.lane, state.pushed)}
+    lanes = [lane for lane in listed if lane not in kept and _is_abandoned(lane, now_us)]
     for lane in lanes:
         store.drop(lane)
     if rows or pushed or lanes or stale:
