@@ -282,6 +282,18 @@ def test_eviction_lets_go_of_what_would_not_be_served(lake, con, store):
     assert materialize(lake, store, VIEW, now=days(-9)).is_whole
 
 
+@pytest.mark.parametrize("ttl_s", [90 * 86_400.0, None])
+def test_a_longer_ttl_brings_back_what_was_evicted(lake, con, store, ttl_s):
+    fill(lake, con, (1, 60, 60, 10, "basic"), (2, 3, 3, 20, "basic"))
+    materialize(lake, store, VIEW, now=NOW)
+    assert evict(store, now=NOW, ttl_s=86_400).rows == 1
+    longer = replace(VIEW, ttl_s=ttl_s)
+    assert materialize(lake, store, longer, now=NOW).is_whole
+    assert served(store, 1, 2) == [(10.0, "basic", "table"), (20.0, "basic", "table")]
+    # A shorter one takes nothing that would have to come back.
+    assert not materialize(lake, store, VIEW, now=NOW).is_whole
+
+
 def test_eviction_keeps_the_lanes_of_a_view_that_is_served_since_it_began(lake, con, tmp_path):
     class Busy(SqliteStore):
         """Somebody materializes and pushes just before the lanes are listed."""

@@ -140,7 +140,7 @@ def _attempt(turn: _Turn, *, why: str | None) -> Materialized | None:
         features = tuple(one.name for one in shape.features)
         joined = JoinedView(view, relation(view.table), tuple(columns), features, default_literals(view, columns))
         source = _Source(session, shape, joined, str(snapshot.delta.metadata().id), snapshot)
-        why = why or _why_whole(state, source)
+        why = why or _why_whole(state, source, view.ttl_s)
         if state is None or why is not None:
             return _write_whole(turn, source, why or "it had not been materialized")
         if source.version < state.version:
@@ -153,9 +153,12 @@ def _attempt(turn: _Turn, *, why: str | None) -> Materialized | None:
         return _update(turn, source, state, changes)
 
 
-def _why_whole(state: ViewState | None, source: _Source) -> str | None:
+def _why_whole(state: ViewState | None, source: _Source, ttl_s: float | None) -> str | None:
     if state is None:
         return "it had not been materialized"
+    if state.has_event and state.ttl_s is not None and (ttl_s is None or ttl_s > state.ttl_s):
+        # Eviction may have let go of what was too old then.
+        return "its ttl is longer than it was"
     if state.digest != source.shape.digest:
         return "the view is declared in another way, or its columns have changed"
     return f"{state.table} was made anew" if state.identity != source.identity else None
