@@ -79,6 +79,30 @@ def test_threads_that_write_the_same_keys_leave_the_greatest(store):
     assert dict(store.scan("a")) == {b"%d" % key: b"063" for key in range(200)}
 
 
+def test_a_thread_that_has_ended_leaves_no_connection_open(tmp_path):
+    path = tmp_path / "features.db"
+    store = SqliteStore(path)
+    store.put("a", [(b"1", b"x")])
+
+    def open_files() -> int:
+        return sum(os.path.realpath(f"/proc/self/fd/{name}") == str(path) for name in os.listdir("/proc/self/fd"))
+
+    before = open_files()
+    for _ in range(20):
+        thread = threading.Thread(target=store.read, args=("v", ("a",), (b"1",)))
+        thread.start()
+        thread.join()
+    # The last one's is closed when the next one is opened.
+    assert open_files() <= before + 1
+    # A file that was removed is let go of too.
+    for _ in range(5):
+        path.unlink()
+        store.put("a", [(b"1", b"y")])
+    assert store.read("v", ("a",), (b"1", b"2")).values == ((b"y", None),)
+    store.close()
+    assert open_files() == 0
+
+
 WRITER = """
 import sys
 from pathlib import Path

@@ -9,6 +9,7 @@ from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from time import monotonic
+from typing import NamedTuple
 
 from lakehouse.durable import PRIVATE
 from lakehouse.errors import StorageError
@@ -25,6 +26,14 @@ CREATE TABLE IF NOT EXISTS lanes (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEX
 """
 
 
+class _Opened(NamedTuple):
+    """A connection, and whose it is."""
+
+    thread: threading.Thread
+    process: int
+    con: sqlite3.Connection
+
+
 class SqliteStore:
     """A file that is made when something is first written."""
 
@@ -33,7 +42,7 @@ class SqliteStore:
         self._name = os.fspath(path)
         self._local = threading.local()
         self._tables: dict[str, str] = {}
-        self._opened: list[tuple[int, sqlite3.Connection]] = []
+        self._opened: dict[int, _Opened] = {}
 
     @property
     def address(self) -> str:
@@ -215,9 +224,9 @@ class SqliteStore:
 
     def close(self) -> None:
         """Close the connections of all threads of this process, which must have ended their work."""
-        for process, con in self._opened:
-            if process == os.getpid():
-                con.close()
+        for one in list(self._opened.values()):
+            if one.process == os.getpid():
+                one.con.close()
         self._opened.clear()
         self._local = threading.local()
 
@@ -284,8 +293,10 @@ class SqliteStore:
             return con
         if con is not None and self._local.process == os.getpid():
             self._local.con = None
+            self._opened.pop(id(con), None)
             con.close()
             self._tables.clear()
+        self._close_of_ended_threads()
         self._path.parent.mkdir(parents=True, exist_ok=True)
         # It holds what the tables hold, for one user.
         os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, PRIVATE))
@@ -303,8 +314,15 @@ class SqliteStore:
             cursor.executescript(_SCHEMA)
         self._local.con, self._local.process, self._local.file = con, os.getpid(), self._file()
         self._local.known_until = monotonic() + _LOOK_S
-        self._opened.append((os.getpid(), con))
+        self._opened[id(con)] = _Opened(threading.current_thread(), os.getpid(), con)
         return con
+
+    def _close_of_ended_threads(self) -> None:
+        """Servers end threads that have nothing to do, and begin others: what those had opened would stay open."""
+        for key, one in list(self._opened.items()):
+            # A connection of the process that this one was forked from is that one's to close.
+            if one.process == os.getpid() and not one.thread.is_alive() and self._opened.pop(key, None) is not None:
+                one.con.close()
 
 
 @lru_cache(maxsize=1_000)
