@@ -2,6 +2,7 @@
 
 import json
 import re
+import reprlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
@@ -26,6 +27,8 @@ _UNIT_S = {
     "w": 604800,
     "week": 604800,
 }
+# Instants so far before now can still be written.
+_LONGEST_S = 100 * 365.25 * 86_400
 _DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z]+?)s?\s*", re.IGNORECASE)
 _KNOWN_KEYS = {
     *("entity", "event_timestamp", "known_timestamp", "ttl", "online", "owner", "description"),
@@ -234,10 +237,12 @@ def _defaults(given: Any, keys: Iterable[str | None], subject: str) -> dict[str,
 def _seconds(ttl: object, subject: str) -> float | None:
     if ttl is None:
         return None
-    if isinstance(ttl, int | float) and not isinstance(ttl, bool) and ttl > 0:
-        return float(ttl)
-    match = _DURATION.fullmatch(str(ttl))
-    unit = _UNIT_S.get(match.group(2).lower()) if match else None
-    if match is None or unit is None or float(match.group(1)) <= 0:
-        raise FeatureError(f"{subject}: ttl", "is not a duration", expected="a number of seconds, or such as 90 days, 24h", found=repr(ttl))
-    return float(match.group(1)) * unit
+    seconds: float = 0
+    if isinstance(ttl, int | float):
+        seconds = 0 if isinstance(ttl, bool) else ttl
+    elif match := _DURATION.fullmatch(str(ttl)):
+        seconds = float(match.group(1)) * _UNIT_S.get(match.group(2).lower(), 0)
+    if not 0 < seconds <= _LONGEST_S:
+        expected = "a number of seconds, or such as 90 days, 24h; at most 100 years"
+        raise FeatureError(f"{subject}: ttl", "is not a duration", expected=expected, found=reprlib.repr(ttl))
+    return float(seconds)

@@ -29,7 +29,9 @@ class ViewMeta(BaseModel):
     entity: list[_Name] = Field(min_length=1, max_length=16, description="Columns that say whose features a row holds.")
     event_timestamp: _Name | None = Field(default=None, description="Column of the instant from which a row's values were true.")
     known_timestamp: _Name | None = Field(default=None, description="Column of the instant from which they could be known.")
-    ttl: _Text | StrictInt | StrictFloat | None = Field(default=None, description="Seconds, or such as 90 days: an older value is as none.")
+    ttl: _Text | StrictInt | Annotated[StrictFloat, Field(allow_inf_nan=False)] | None = Field(
+        default=None, description="Seconds, or such as 90 days: an older value is as none."
+    )
     defaults: dict[_Name, StrictBool | StrictInt | StrictFloat | StrictStr] | None = Field(default=None, description="Instead of NULL.")
     source: _Name | None = Field(default=None, description="Column that says which source a row came from.")
     source_priority: list[_Text] | None = Field(default=None, max_length=100, description="Sources, the most trusted first.")

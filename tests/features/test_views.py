@@ -61,6 +61,10 @@ def test_a_ttl_is_a_duration(ttl, seconds):
         ({"event_timestamp": "seen_at"}, "names no entity"),
         ({"entity": "id", "ttl": "soon"}, "is not a duration"),
         ({"entity": "id", "ttl": 0}, "is not a duration"),
+        *[
+            ({"entity": "id", "ttl": ttl}, "at most 100 years")
+            for ttl in (float("inf"), float("nan"), "Infinity", 1e30, 10**400, "99999 weeks", "9" * 400 + " d", True)
+        ],
         ({"entity": "id", "tll": "1 day"}, "keys that mean nothing"),
         ({"entity": "id", "defaults": {"id": 1}}, "is no feature"),
         ({"entity": "id", "defaults": {"spent": [1]}}, "no single value"),

@@ -128,6 +128,8 @@ def test_every_reason_is_given_at_once(regions, api):
         ("ok", changed(table="analytics.{{ target.name }}"), "holds Jinja"),
         ("ok", changed({"entity": []}), "entity: List should have at least 1 item"),
         ("ok", changed({"entity": ["region"]}), "region is a key or an instant"),
+        ("ok", changed({"ttl": float("inf")}), "ttl.float: Input should be a finite number"),
+        ("ok", changed({"ttl": 10**10}), "at most 100 years"),
         ("ok", changed({"colour": "red"}), "colour: Extra inputs are not permitted"),
         ("ok", changed({"defaults": {"is_lowland": "perhaps"}}), "is no value of its type"),
         ("ok", changed({"defaults": {"height": 1}}), "is for a feature that is not there"),
