@@ -23,7 +23,7 @@ from lakehouse.tables.log import CommitLog
 from lakehouse.tables.names import TableName
 
 # Another number makes the index be made anew: it held less before.
-_FORMAT = 5
+_FORMAT = 6
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS progress (raw TEXT PRIMARY KEY, version INTEGER NOT NULL, mark TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS looks (quarantine TEXT PRIMARY KEY, version INTEGER NOT NULL, mark TEXT NOT NULL) WITHOUT ROWID;
@@ -34,6 +34,7 @@ CREATE INDEX IF NOT EXISTS names ON ingested (raw, file);
 CREATE INDEX IF NOT EXISTS arrivals ON ingested (raw, batch);
 CREATE TABLE IF NOT EXISTS offsets (raw TEXT, topic TEXT, partition INTEGER, first INTEGER, last INTEGER,
     PRIMARY KEY (raw, topic, partition, first)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS topics (raw TEXT, topic TEXT, id TEXT, PRIMARY KEY (raw, topic, id)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS batches (raw TEXT, batch INTEGER, mark TEXT NOT NULL, PRIMARY KEY (raw, batch)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS refused (raw TEXT, sha256 TEXT, contract TEXT, error TEXT, PRIMARY KEY (raw, sha256)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS looked (path TEXT PRIMARY KEY, size INTEGER NOT NULL, mark NOT NULL,
@@ -156,7 +157,7 @@ class KnownFiles:
             return
         database.execute("BEGIN IMMEDIATE")
         if database.execute("PRAGMA user_version").fetchone() != (_FORMAT,):
-            for table in ("ingested", "offsets", "batches", "progress", "restores"):
+            for table in ("ingested", "offsets", "topics", "batches", "progress", "restores"):
                 database.execute(f"DROP TABLE IF EXISTS {table}")
             for statement in filter(str.strip, _SCHEMA.split(";")):
                 database.execute(statement)
@@ -220,6 +221,9 @@ class KnownFiles:
             if "offsets" in file:
                 for begin, end in (file["offsets"], *file.get("lost", ())):
                     self._cover(database, str(file["topic"]), int(file["partition"]), Offsets(int(begin), int(end)))
+        # Commits of earlier releases don't say which topic it was.
+        topics = {(self._raw, str(file["topic"]), str(file["topic_id"])) for file in files_of(commit) if "topic_id" in file}
+        database.executemany("INSERT OR IGNORE INTO topics VALUES (?, ?, ?)", sorted(topics))
         gone = [(file["by"], self._raw, file["sha256"]) for file in replaced_of(commit)]
         database.executemany("UPDATE ingested SET replaced_by = ? WHERE raw = ? AND sha256 = ?", gone)
 
@@ -247,6 +251,7 @@ class KnownFiles:
     def _forget(self, database: sqlite3.Connection) -> None:
         database.execute("DELETE FROM ingested WHERE raw = ?", (self._raw,))
         database.execute("DELETE FROM offsets WHERE raw = ?", (self._raw,))
+        database.execute("DELETE FROM topics WHERE raw = ?", (self._raw,))
         database.execute("DELETE FROM batches WHERE raw = ?", (self._raw,))
         database.execute("DELETE FROM progress WHERE raw = ?", (self._raw,))
         database.execute("DELETE FROM restores WHERE raw = ?", (self._raw,))
@@ -302,7 +307,8 @@ class KnownFiles:
         """The offsets of topics that raw accounts for, after `catch_up`."""
         with self._database() as database:
             rows = database.execute("SELECT topic, partition, first, last FROM offsets WHERE raw = ?", (self._raw,)).fetchall()
-        return Covered((topic, partition, Offsets(first, last)) for topic, partition, first, last in rows)
+            topics = database.execute("SELECT topic, id FROM topics WHERE raw = ?", (self._raw,)).fetchall()
+        return Covered(((topic, partition, Offsets(first, last)) for topic, partition, first, last in rows), topics)
 
     def pages_below(self, page: TopicPage) -> list[KnownFile]:
         """Pages that count and hold an offset of this one, after `catch_up`."""

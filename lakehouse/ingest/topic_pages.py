@@ -80,10 +80,12 @@ class PageNotes:
         skips: where offsets are left out (a transaction's mark, an aborted or a compacted message): the row that comes next, and its
             offset.
         lost: offsets that the topic had removed before anybody read them.
+        topic_id: Kafka's own, which a topic of the same name that is made anew does not have; empty where the broker told none.
     """
 
     skips: tuple[tuple[int, int], ...] = ()
     lost: tuple[Offsets, ...] = ()
+    topic_id: str = ""
 
     @classmethod
     def beside(cls, page: Path) -> "PageNotes":
@@ -97,15 +99,17 @@ class PageNotes:
     def read(cls, found: Any) -> "PageNotes":
         """As `as_dict` wrote them."""
         skips = tuple((int(row), int(offset)) for row, offset in found.get("skips", ()))
-        return cls(skips, tuple(Offsets(int(begin), int(end)) for begin, end in found.get("lost", ())))
+        lost = tuple(Offsets(int(begin), int(end)) for begin, end in found.get("lost", ()))
+        return cls(skips, lost, str(found.get("topic_id", "")))
 
     def __bool__(self) -> bool:
-        return bool(self.skips or self.lost)
+        return bool(self.skips or self.lost or self.topic_id)
 
     def as_dict(self) -> dict[str, object]:
         """As JSON types; nothing where there is nothing to say."""
         skips: dict[str, object] = {"skips": [list(one) for one in self.skips]} if self.skips else {}
-        return skips | ({"lost": [[one.begin, one.end] for one in self.lost]} if self.lost else {})
+        lost: dict[str, object] = {"lost": [[one.begin, one.end] for one in self.lost]} if self.lost else {}
+        return skips | lost | ({"topic_id": self.topic_id} if self.topic_id else {})
 
     def offset_of(self, page: TopicPage, row: int) -> int:
         """The offset of a row of the page."""
@@ -129,16 +133,25 @@ def page_source(path: Path) -> dict[str, object]:
 
 
 class Covered:
-    """The offsets that pages hold, by topic and partition."""
+    """The offsets that pages hold, by topic and partition, and the ids that Kafka gave these topics."""
 
-    def __init__(self, ranges: Iterable[tuple[str, int, Offsets]] = ()) -> None:
+    def __init__(self, ranges: Iterable[tuple[str, int, Offsets]] = (), topic_ids: Iterable[tuple[str, str]] = ()) -> None:
         self._ranges: dict[tuple[str, int], list[Offsets]] = {}
         for slug, partition, offsets in ranges:
             self._ranges.setdefault((slug, partition), []).append(offsets)
+        self._ids: dict[str, set[str]] = {}
+        for slug, topic_id in topic_ids:
+            self._ids.setdefault(slug, set()).add(topic_id)
 
-    def add(self, page: TopicPage) -> None:
+    def add(self, page: TopicPage, *, topic_id: str = "") -> None:
         """Count a page."""
         self._ranges.setdefault((page.slug, page.partition), []).append(page.offsets)
+        if topic_id:
+            self._ids.setdefault(page.slug, set()).add(topic_id)
+
+    def other_topic(self, slug: str, topic_id: str) -> str | None:
+        """The id of another topic that pages are of; None if this one's id, or no id at all, is all that they know."""
+        return min(self._ids.get(slug, set()) - {topic_id}, default=None) if topic_id else None
 
     def holds_some_of(self, page: TopicPage) -> bool:
         """A page that counts has an offset of this one."""

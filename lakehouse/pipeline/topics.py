@@ -253,12 +253,13 @@ class _Pages:
 
     def covered(self) -> "Covered":
         """The offsets in raw and in the folder."""
-        from lakehouse.ingest.topic_pages import TopicPage
+        from lakehouse.ingest.topic_pages import PageNotes, TopicPage
 
         found = self.known().covered()
-        for page in (TopicPage.of(path.name) for path in self._landing.glob("*.ndjson")):
+        for path in self._landing.glob("*.ndjson"):
+            page = TopicPage.of(path.name)
             if page is not None and not page.again:
-                found.add(page)
+                found.add(page, topic_id=PageNotes.beside(path).topic_id)
         return found
 
     def that_count(self, topic: "SourceTopic") -> "list[tuple[int, Offsets]]":

@@ -1,5 +1,6 @@
 """Which offsets pages hold, without a broker."""
 
+import json
 from pathlib import Path
 
 from hypothesis import given
@@ -62,4 +63,6 @@ def test_notes_lie_beside_the_page_and_reach_the_log(tmp_path: Path) -> None:
     assert page_source(path) == {"topic": "events__clicks", "partition": 2, "offsets": [5, 9]}
     notes_path(path).write_text('{"skips": [[2, 7]], "lost": [[0, 5]]}')
     assert page_source(path) == {"topic": "events__clicks", "partition": 2, "offsets": [5, 9], "skips": [[2, 7]], "lost": [[0, 5]]}
+    notes_path(path).write_text(json.dumps(PageNotes(topic_id="dY0g").as_dict()))
+    assert page_source(path) == {"topic": "events__clicks", "partition": 2, "offsets": [5, 9], "topic_id": "dY0g"}
     assert page_source(tmp_path / "events.ndjson") == {}

@@ -255,12 +255,40 @@ def test_new_partitions_are_read(topic: KafkaTopic) -> None:
     assert rows(COUNTS) == [(34, 34)]
 
 
-def test_a_topic_that_was_made_anew_is_refused(topic: KafkaTopic) -> None:
+@pytest.mark.parametrize("messages", [0, 240])
+def test_a_topic_that_was_made_anew_is_refused(topic: KafkaTopic, home: Path, messages: int) -> None:
+    """However long it is by now: its first messages would be taken for those that were read."""
+    produce(topic, events(range(120)))
+    fetch()
+    (newest, *_) = run("history", "raw.clicks")["versions"]
+    assert len({file["topic_id"] for file in newest["source"]["files"]}) == 1
+    _make_anew(topic)
+    produce(topic, events(range(1000, 1000 + messages)))
+    assert "another topic than before" in fetch(code=2)["message"]
+    assert "another topic than before" in fetch("--again-from", "earliest", code=2)["message"]
+    assert rows("SELECT max(id) FROM raw.clicks") == [(119,)]
+    declare(home, topic, ("server: events", "server: new_events"))
+    fetch()
+    assert rows(COUNTS) == [(120 + messages, 120 + messages)]
+
+
+def test_pages_of_which_nobody_wrote_down_the_topic_match_any(topic: KafkaTopic, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As brokers and releases did that told no id."""
+    from lakehouse.ingest.sources import kafka_client
+
+    produce(topic, events(range(120)))
+    with monkeypatch.context() as silent:
+        silent.setattr(kafka_client.Client, "topic_id", lambda _: "")
+        fetch()
+    produce(topic, events(range(120, 240)))
+    fetch()
+    assert rows(COUNTS) == [(240, 240)]
+
+
+def _make_anew(topic: KafkaTopic) -> None:
     from confluent_kafka import KafkaException
     from confluent_kafka.admin import AdminClient, NewTopic
 
-    produce(topic, events(range(120)))
-    fetch()
     admin = AdminClient({"bootstrap.servers": topic.address})
     admin.delete_topics([topic.name])[topic.name].result(timeout=60)
     deadline = time.monotonic() + 60
@@ -271,7 +299,6 @@ def test_a_topic_that_was_made_anew_is_refused(topic: KafkaTopic) -> None:
         except KafkaException:
             # The old one is still going.
             time.sleep(0.5)
-    assert "another topic than before" in fetch(code=2)["message"]
 
 
 @pytest.mark.parametrize(

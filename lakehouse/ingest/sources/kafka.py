@@ -168,6 +168,7 @@ class TopicReader:
         """
         plans: dict[int, _Plan] = {}
         asked = self._client.partitions()
+        self._check_same(covered)
         while asked:
             plans |= {one: self._plan(one, covered) for one in asked}
             wanted = {one: Offsets(plan.start, plan.wanted.end) for one in asked if (plan := plans[one]).wanted is not None}
@@ -225,10 +226,13 @@ class TopicReader:
                 own = [one for one in wanted[first : first + _PARTITIONS_AT_ONCE] if self._is_free(one, held)]
                 self._tidy(own)
                 found = covered()
+                topic_id = self._check_same(found)
                 left = most
                 while own:
                     plans = [self._plan(one, found) if again is None else self._plan_again(one, again) for one in own]
-                    reading = _Reading(self._client, self._out, plans, most=left, mark=again.mark if again else "", progress=progress)
+                    reading = _Reading(
+                        self._client, self._out, plans, topic_id=topic_id, most=left, mark=again.mark if again else "", progress=progress
+                    )
                     reading.run()
                     reports |= {one.partition: one for one in reading.reports()}
                     pages += reading.pages
@@ -255,18 +259,21 @@ class TopicReader:
                 for left in self._out.glob(f"{dots}{self._topic.slug}__p{partition:04d}[._]*.tmp"):
                     left.unlink(missing_ok=True)
 
+    def _check_same(self, covered: Covered) -> str:
+        """The topic's id; a topic that was made anew has offsets of the old one's numbers, whose messages would be taken for read."""
+        topic_id = self._client.topic_id()
+        before = covered.other_topic(self._topic.slug, topic_id)
+        if before is not None:
+            raise _another(self._topic, "was made anew", expected=f"the id {before}", found=topic_id)
+        return topic_id
+
     def _plan(self, partition: int, covered: Covered) -> "_Plan":
         slug = self._topic.slug
         low, high = self._client.ends(partition)
         upto = covered.next_offset(slug, partition)
         if upto is not None and upto > high:
-            raise SourceError(
-                f"topic {self._topic.name}, partition {partition}",
-                "ends before the offset that was read last: it is another topic than before",
-                expected=f"at least {upto}",
-                found=str(high),
-                fix="Give the server another name in the contract: it is read from its beginning then",
-            )
+            problem = f"ends before the offset of partition {partition} that was read last"
+            raise _another(self._topic, problem, expected=f"at least {upto}", found=str(high))
         self._empty.check(partition, high)
         gaps = covered.missing(slug, partition, begin=low, end=high)
         gaps = [gap for gap in gaps if self._empty.count(partition, gap) < len(gap)]
@@ -289,6 +296,11 @@ class TopicReader:
         wanted = Offsets(pages[0].begin, pages[-1].end) if pages else None
         start = wanted.begin if wanted else high
         return _Plan(partition, wanted=wanted, start=start, behind=start, ends=frozenset(page.end for page in pages))
+
+
+def _another(topic: SourceTopic, problem: str, *, expected: str, found: str) -> SourceError:
+    fix = "Give the server another name in the contract: it is read from its beginning then"
+    return SourceError(f"topic {topic.name}", f"{problem}: it is another topic than before", expected=expected, found=found, fix=fix)
 
 
 @dataclass(frozen=True, slots=True)
@@ -346,9 +358,18 @@ class _Reading:
     """One look: every partition in one poll loop, each into drafts of its own, which appear as pages together."""
 
     def __init__(
-        self, client: Client, out: Path, plans: Sequence[_Plan], *, most: int, mark: str, progress: Callable[[int], None] | None
+        self,
+        client: Client,
+        out: Path,
+        plans: Sequence[_Plan],
+        *,
+        topic_id: str,
+        most: int,
+        mark: str,
+        progress: Callable[[int], None] | None,
     ) -> None:
         self._client, self._out, self._most, self._mark, self._progress = client, out, most, mark, progress
+        self._topic_id = topic_id
         self._plans = plans
         self._parts = {
             plan.partition: _Partition(plan, plan.wanted.begin, plan.wanted.end, lost=plan.lost) for plan in plans if plan.wanted
@@ -377,6 +398,9 @@ class _Reading:
             for one in self._parts.values():
                 if one.draft is not None:
                     self._end_page(one)
+            topic_id = self._client.topic_id() if self._finished else self._topic_id
+            if topic_id != self._topic_id:
+                raise _another(self._client.topic, "was made anew", expected=f"the id {self._topic_id}", found=topic_id)
             self._appear()
 
     @property
@@ -514,7 +538,7 @@ class _Reading:
         page = TopicPage(self._client.topic.slug, one.plan.partition, Offsets(draft.begin, one.at), self._mark)
         draft.file.write(page.mark + b"\n")
         finish(draft.file)
-        self._finished.append((draft, page, PageNotes(tuple(draft.skips), one.lost)))
+        self._finished.append((draft, page, PageNotes(tuple(draft.skips), one.lost, self._topic_id)))
         one.draft, one.lost = None, ()
 
     def _appear(self) -> None:

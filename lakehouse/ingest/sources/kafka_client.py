@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from lakehouse.contracts.topics import SourceTopic
 from lakehouse.errors import MissingExtra, SourceError
@@ -10,6 +10,7 @@ from lakehouse.settings import Settings
 
 if TYPE_CHECKING:
     from confluent_kafka import KafkaError
+    from confluent_kafka.admin import AdminClient
 
 ANSWER_S = 30.0
 """How long a broker may take to answer."""
@@ -41,6 +42,7 @@ class Client:
         self.topic = topic
         self._given = client_options(settings)
         self._last: KafkaError | None = None
+        self._admin: AdminClient | None = None
         ours: dict[str, str | int | bool] = {**self._given, **options, "bootstrap.servers": topic.host, "enable.auto.commit": False}
         try:
             self.consumer = Consumer({**ours, "error_cb": self._noted}, logger=_Silent())
@@ -67,6 +69,30 @@ class Client:
         if found.error is not None:
             raise self.refused(KafkaException(found.error))
         return sorted(found.partitions)
+
+    def topic_id(self) -> str:
+        """What tells the topic from another one of its name, that is made anew; empty where the broker does not say.
+
+        Raises:
+            SourceError: the brokers can't be reached or refuse, or there is no such topic.
+        """
+        from confluent_kafka import KafkaError, KafkaException, TopicCollection
+        from confluent_kafka.admin import AdminClient
+
+        name = self.topic.topic
+        try:
+            if self._admin is None:
+                # A consumer can't ask for it.
+                options: dict[str, Any] = {**self._given, "bootstrap.servers": self.topic.host, "error_cb": self._noted}
+                self._admin = AdminClient(options, logger=_Silent())
+            found = self._admin.describe_topics(TopicCollection([name]), request_timeout=ANSWER_S)[name].result()
+        except KafkaException as error:
+            if error.args[0].code() in {KafkaError.UNSUPPORTED_VERSION, KafkaError._UNSUPPORTED_FEATURE}:  # noqa: SLF001
+                return ""
+            raise self.refused(error) from error
+        given = found.topic_id
+        is_given = given is not None and bool(given.get_most_significant_bits() or given.get_least_significant_bits())
+        return str(given) if is_given else ""
 
     def ends(self, partition: int) -> tuple[int, int]:
         """The first offset that the partition still has, and the one behind its last.
@@ -128,6 +154,7 @@ class Client:
 
     def close(self) -> None:
         """Leave the brokers."""
+        self._admin = None
         self.consumer.close()
 
 
