@@ -1,6 +1,7 @@
 """Where output goes: results to stdout as text or JSON, progress and messages to stderr."""
 
 import contextlib
+import io
 import json as json_format
 import math
 import os
@@ -60,6 +61,12 @@ def human_size(size_bytes: float) -> str:
     return f"{size_bytes:.1f} TiB"
 
 
+def _show_what_is_no_text(stream: IO[str]) -> None:
+    r"""Have halves of characters, which records in quarantine may hold, printed as \ud800, which is what JSON calls them, too."""
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(errors="backslashreplace")
+
+
 class Screen:
     """One command's view of the terminal.
 
@@ -79,6 +86,8 @@ class Screen:
     def reserved_stdout(self) -> Generator[None]:
         """Send what libraries print to stderr, so that stdout holds the result and nothing else."""
         self._stdout = sys.stdout
+        _show_what_is_no_text(sys.stdout)
+        _show_what_is_no_text(sys.stderr)
         with contextlib.redirect_stdout(sys.stderr):
             yield
 

@@ -133,6 +133,17 @@ def test_what_libraries_print_never_reaches_stdout(flags: list[str]) -> None:
     assert "chatter" in result.stderr
 
 
+@pytest.mark.parametrize("flags", [[], ["--json"]], ids=["text", "json"])
+def test_half_a_character_is_shown_as_what_it_is(flags: list[str]) -> None:
+    word = "a \ud800 b \udfff \u20ac"
+    result = CliRunner().invoke(_program(lambda: sys.stderr.write(word)), ["act", "--word", word, *flags])
+    assert result.exit_code == 0
+    assert "a \\ud800 b \\udfff \u20ac" in result.stdout
+    assert "a \\ud800 b" in result.stderr
+    if flags:
+        assert json.loads(result.stdout) == {"word": word}
+
+
 @pytest.mark.parametrize(
     ("value", "expected"),
     [

@@ -66,3 +66,15 @@ def test_new_and_missing_columns_are_named_and_nothing_is_lost(visits: Run, tmp_
     shown = visits("ingest", "visits", third)
     assert "Warning: third.csv lacks column day" in shown.out
     assert "Warning: third.csv has column 'coupon code'" in shown.out
+
+
+def test_half_a_character_waits_in_quarantine_and_can_be_shown(lakehouse: Run, tmp_path: Path) -> None:
+    file = tmp_path / "first.ndjson"
+    file.write_text("".join(f'{{"id": {number}, "user": "u{number}"}}\n' for number in range(20)))
+    assert lakehouse("add", file, "--name", "clicks").code == 0
+    file.write_text("".join(f'{{"id": {number}, "user": "u{number}"}}\n' for number in range(20)) + '{"id": 70, "user": "\\ud800"}\n')
+    assert lakehouse("ingest", "clicks", file).code == 0
+    shown = lakehouse("quarantine", "show", "clicks")
+    assert (shown.code, "\\ud800" in shown.out) == (0, True)
+    (row,) = lakehouse("quarantine", "show", "clicks", "--json").json["rows"]
+    assert "\\ud800" in str(row["record"]).encode("utf-8", "backslashreplace").decode()
