@@ -10,6 +10,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from lakehouse.errors import SettingsError
 
+ENVIRONMENT_PATTERN = "^[a-z][a-z0-9_-]*$"
+"""What environments are called."""
 _PROJECT_MARKS = ("workspace.yaml", "dbt/dbt_project.yml")
 
 
@@ -54,7 +56,7 @@ class Settings(BaseSettings):
     s3_session_token: SecretStr | None = Field(default=None, description="Of temporary credentials.")
     mlflow_uri: str | None = Field(default=None, description="MLflow tracking URI; default SQLite under home.")
     environment: str = Field(
-        default="production", pattern="^[a-z][a-z0-9_-]*$", description="Each has keys of its own; outside production values are masked."
+        default="production", pattern=ENVIRONMENT_PATTERN, description="Each has keys of its own; outside production values are masked."
     )
     secret_key_file: Path | None = Field(default=None, description="Key of pseudonyms and encryption; made on first use.")
     audit: bool = Field(default=True, description="Record who read or changed what, by the command line.")

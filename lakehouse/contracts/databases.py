@@ -8,7 +8,7 @@ from typing import Any
 from lakehouse.contracts.objects import Column
 from lakehouse.contracts.references import Blame, Place
 from lakehouse.contracts.schedules import EXPECTED, is_cron
-from lakehouse.contracts.servers import check_apart, servers_of, text_of
+from lakehouse.contracts.servers import check_apart, is_port, servers_of, text_of
 
 _TYPES = frozenset({"postgres", "postgresql"})
 _SECRETS = "Passwords are no part of a contract: LAKEHOUSE_POSTGRES_PASSWORD or ~/.pgpass"
@@ -82,6 +82,9 @@ def source_tables(
         for label, name in named.items():
             if name is not None and name not in columns:
                 raise blame(place, f"{label} names no column", expected=f"one of {', '.join(columns)}", found=name)
+        if not is_port(server["port"]):
+            fix = "Write the port that the database listens on, usually 5432"
+            raise blame((*place, "port"), "can't be a port", expected="a number from 1 to 65535", found=str(server["port"]), fix=fix)
         found.append(
             SourceTable(
                 server=str(server["server"]),
@@ -104,6 +107,9 @@ def source_tables(
         )
         _check_slot(found[-1], columns, place, blame)
         _check_deleted(found[-1], columns, place, blame)
+        if found[-1].overlap is not None and found[-1].watermark is None:
+            fix = "Name the column that grows in lakehouse.watermark, or leave lakehouse.overlap out"
+            raise blame(place, "has an overlap and no watermark", found=f"{found[-1].overlap:g}", fix=fix)
         check_apart(found[-1], found[:-1], place=place, blame=blame)
     return tuple(found)
 

@@ -1,10 +1,12 @@
 """The entries of a contract's `servers` that rows are fetched from, and what each says beyond the standard."""
 
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from lakehouse.contracts.document import custom_properties
 from lakehouse.contracts.references import Blame, Place
+from lakehouse.settings import ENVIRONMENT_PATTERN
 
 
 class Source(Protocol):
@@ -42,13 +44,22 @@ def servers_of(
         blame: makes the error.
 
     Raises:
-        ContractError: it has another custom property.
+        ContractError: it has another custom property, or an environment that can't be.
     """
     servers: list[dict[str, Any]] = list(parsed.get("servers") or ())
     for position, server in enumerate(servers):
         if server.get("type") not in types:
             continue
         place: Place = ("servers", position)
+        environment = text_of(server, "environment")
+        if environment is not None and not re.fullmatch(ENVIRONMENT_PATTERN, environment):
+            raise blame(
+                (*place, "environment"),
+                "can't be what LAKEHOUSE_ENVIRONMENT is anywhere: it would never be read",
+                expected="a lower-case letter, then lower-case letters, digits, _ and -",
+                found=environment,
+                fix="Correct it, or leave it out: the server is the one of every environment then",
+            )
         custom = custom_properties(server)
         strange = next((name for name in custom if name not in known), None)
         if strange is not None:
@@ -75,6 +86,12 @@ def check_apart(source: Source, others: Collection[Source], *, place: Place, bla
                 found=f"{other.server} and {source.server}, both of them {source.slug}",
                 fix="Rename one of the servers; it is read from its beginning then",
             )
+
+
+def is_port(value: object) -> bool:
+    """A number that a server can listen on, or the digits of one."""
+    text = str(value)
+    return not isinstance(value, bool) and text.isascii() and text.isdecimal() and 0 < int(text) < 65_536
 
 
 def text_of(entry: Mapping[str, Any], name: str) -> str | None:

@@ -5,13 +5,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from lakehouse.contracts.references import Blame
-from lakehouse.contracts.servers import check_apart, servers_of, text_of
+from lakehouse.contracts.references import Blame, Place
+from lakehouse.contracts.servers import check_apart, is_port, servers_of, text_of
 
 _TYPES = frozenset({"kafka"})
 _SECRETS = "What a client needs to be let in: LAKEHOUSE_KAFKA_OPTIONS"
 _KNOWN = ("topic", "group")
-_TOPIC = re.compile(r"^[A-Za-z0-9._-]{1,249}$")
+_TOPIC = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,249}")
+# A name or an IPv4 address, or an IPv6 address in brackets, and its port.
+_BROKER = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::(?P<port>.*))?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +56,10 @@ def source_topics(parsed: Mapping[str, Any], schema: Mapping[str, Any], *, blame
         if written != "json":
             raise blame(place, "has messages of a format that is not read", expected="json", found=written)
         topic = str(custom.get("topic") or schema.get("physicalName") or schema["name"])
-        if not _TOPIC.match(topic):
-            raise blame(place, "has a topic that can't be", expected="letters, digits, dots, _ and -", found=topic)
+        if not _TOPIC.fullmatch(topic):
+            expected = "at most 249 letters, digits, dots, _ and -, and not . or .. alone"
+            raise blame(place, "has a topic that can't be", expected=expected, found=topic, fix="Write the topic's name as Kafka has it")
+        _check_host(str(server["host"]), (*place, "host"), blame)
         one = SourceTopic(
             server=str(server["server"]),
             host=str(server["host"]),
@@ -66,3 +70,16 @@ def source_topics(parsed: Mapping[str, Any], schema: Mapping[str, Any], *, blame
         check_apart(one, found, place=place, blame=blame)
         found.append(one)
     return tuple(found)
+
+
+def _check_host(host: str, place: Place, blame: Blame) -> None:
+    for one in host.split(","):
+        broker = _BROKER.fullmatch(one.strip())
+        if broker is None or (broker["port"] is not None and not is_port(broker["port"])):
+            raise blame(
+                place,
+                "can't be where brokers are",
+                expected="host:port, and more of them after commas; ports from 1 to 65535",
+                found=repr(host),
+                fix="Write the brokers' addresses without a scheme, as clients of Kafka have them in bootstrap.servers",
+            )
