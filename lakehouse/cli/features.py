@@ -11,6 +11,7 @@ from lakehouse.cli.command import command
 from lakehouse.cli.completion import feature_view_names
 from lakehouse.cli.screen import Screen, counted, human_size
 from lakehouse.errors import DATA_DID_NOT_PASS, FeatureError
+from lakehouse.instants import parse_instant
 
 if TYPE_CHECKING:
     from lakehouse.features import FeatureView
@@ -445,11 +446,7 @@ def _parity_document(one: "Parity") -> dict[str, Any]:
 
 
 def _instant(option: str, text: str) -> datetime:
-    try:
-        found = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise FeatureError(f"{option} {text}", "is no instant", expected="such as 2026-01-31 or 2026-01-31T12:00:00Z") from error
-    return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
+    return parse_instant(text, subject=option, error=FeatureError, expected="such as 2026-01-31 or 2026-01-31T12:00:00Z")
 
 
 def _duration(seconds: float | None) -> str:

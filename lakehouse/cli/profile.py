@@ -10,6 +10,7 @@ from lakehouse.cli.command import command
 from lakehouse.cli.completion import dataset_names, table_names
 from lakehouse.cli.screen import Screen
 from lakehouse.errors import QueryError
+from lakehouse.instants import parse_instant
 
 if TYPE_CHECKING:
     from lakehouse.monitoring import QualityScore
@@ -68,13 +69,8 @@ def profile(
 def _instant(text: str | None) -> datetime | None:
     if text is None:
         return None
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise QueryError(
-            f"--as-of {text}", "is no instant", expected="such as 2026-01-31T12:00", fix="Correct it, or use --version"
-        ) from error
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    fix = "Correct it, or use --version"
+    return parse_instant(text, subject="--as-of", error=QueryError, expected="such as 2026-01-31T12:00", fix=fix)
 
 
 def _write(path: Path, profile: "Profile", scores: "list[QualityScore]") -> None:

@@ -11,6 +11,7 @@ from lakehouse.cli.command import command
 from lakehouse.cli.completion import dataset_names
 from lakehouse.cli.screen import Screen, cell, counted
 from lakehouse.errors import DATA_DID_NOT_PASS, QueryError
+from lakehouse.instants import parse_instant
 
 if TYPE_CHECKING:
     from lakehouse.contracts import DatasetContract
@@ -304,11 +305,7 @@ def _selection(
 def _instant(option: str, text: str | None) -> datetime | None:
     if text is None:
         return None
-    try:
-        instant = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise QueryError(f"{option} {text}", "is no instant", expected="2026-01-31 or 2026-01-31T12:00", fix="Write it so") from error
-    return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant
+    return parse_instant(text, subject=option, error=QueryError, expected="2026-01-31 or 2026-01-31T12:00", fix="Write it so")
 
 
 def _author(note: str) -> "Author":

@@ -13,6 +13,7 @@ from lakehouse.cli.command import command
 from lakehouse.cli.completion import table_names
 from lakehouse.cli.screen import Screen, human_size
 from lakehouse.errors import DATA_DID_NOT_PASS, RecoveryError
+from lakehouse.instants import parse_instant
 
 if TYPE_CHECKING:
     from lakehouse.recovery.repairing import RepairReport
@@ -344,19 +345,9 @@ def _instant(text: str | None) -> datetime | None:
     named = instant_of(text) if _ID.fullmatch(text) else None
     if named is not None:
         return named
-    try:
-        parsed = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise RecoveryError(
-            "--at",
-            "is no instant",
-            expected="2026-01-31T12:00, 2026-01-31, or a backup's id",
-            found=text,
-            fix="List ids with lakehouse backups",
-        ) from error
-    if len(text) == len("2026-01-31"):
-        parsed += timedelta(days=1, microseconds=-1)
-    return parsed.replace(tzinfo=UTC) if parsed.tzinfo is None else parsed
+    expected = "2026-01-31T12:00, 2026-01-31, or a backup's id"
+    parsed = parse_instant(text, subject="--at", error=RecoveryError, expected=expected, fix="List ids with lakehouse backups")
+    return parsed + timedelta(days=1, microseconds=-1) if len(text) == len("2026-01-31") else parsed
 
 
 @contextmanager

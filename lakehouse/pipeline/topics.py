@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from lakehouse.contracts import DatasetContract
 from lakehouse.errors import ConcurrentWrite, SourceError, StorageError
+from lakehouse.instants import parse_instant
 from lakehouse.locks import exclusive
 from lakehouse.pipeline.events import Event, Progress, State, unwatched
 from lakehouse.pipeline.fetching import in_environment, with_waiting
@@ -70,12 +71,11 @@ class Since:
         partition, _, offset = text.rpartition(":")
         if offset.isdecimal() and offset.isascii() and (not partition or (partition.isdecimal() and partition.isascii())):
             return cls(int(offset), int(partition) if partition else None)
+        expected = "earliest, an offset, PARTITION:OFFSET or an instant"
         try:
-            instant = datetime.fromisoformat(text)
-        except ValueError as error:
-            expected = "earliest, an offset, PARTITION:OFFSET or an instant"
+            return cls(instant=parse_instant(text, subject="--again-from", error=SourceError, expected=expected))
+        except SourceError as error:
             raise SourceError(f"--again-from {text}", "names no place in a topic", expected=expected) from error
-        return cls(instant=instant if instant.tzinfo else instant.replace(tzinfo=UTC))
 
 
 def topics_of(workspace: Workspace, contract: DatasetContract) -> "tuple[SourceTopic, ...]":

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from lakehouse.errors import ConcurrentWrite, TableError, TableNotFound, VersionGone
+from lakehouse.instants import parse_instant
 from lakehouse.sql import quote_literal
 from lakehouse.tables.names import TableName
 from lakehouse.tables.retrying import wait_after_conflict
@@ -41,15 +42,14 @@ def parse_point(text: str) -> int | datetime | str:
     if _NAME.fullmatch(text):
         return text
     try:
-        moment = datetime.fromisoformat(text)
-    except ValueError as error:
+        return parse_instant(text, subject="point", error=TableError, expected="an instant")
+    except TableError as error:
         raise TableError(
             f"point {text!r}",
             "is no point in a table's history",
             expected="a version (3), an instant (2026-01-31T12:00, UTC) or a tag (letters, digits, dots, dashes, underscores)",
             fix="lakehouse history TABLE lists versions, lakehouse tag list the tags",
         ) from error
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def read_tags(lake: "Lake", table: TableName | None = None) -> list[Tag]:
