@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from lakehouse.contracts import document as documents
 from lakehouse.contracts.objects import FeatureWarning, ModelContract, Split
+from lakehouse.contracts.rollout import RolloutPart
 from lakehouse.errors import ContractError
 
 Scalar = str | int | float | bool | None
@@ -89,7 +90,7 @@ class _Document(_Part):
     minimums: dict[str, float] = Field(default_factory=dict, description="Least value of each metric on the test rows for promotion.")
     seed: int = Field(default=7, ge=0, lt=2**32)
     max_rows: int | None = Field(default=None, ge=10, description="Train on a deterministic sample of at most this many rows.")
-    rollout: dict[str, Scalar] = Field(default_factory=dict, description="How a promoted model takes over.")
+    rollout: RolloutPart = Field(default_factory=RolloutPart, description="How a version takes over, and what takes it back.")
     retraining: dict[str, Scalar] = Field(default_factory=dict, description="What makes the model train again.")
     warnings: list[_Warning] = Field(default_factory=list, description="Features a person should look at, written by inference.")
 
@@ -168,10 +169,11 @@ def parse_model(text: str, *, path: Path) -> ModelContract:
         minimums=dict(spec.minimums),
         seed=spec.seed,
         max_rows=spec.max_rows,
-        rollout=dict(spec.rollout),
+        rollout=spec.rollout.typed(),
         retraining=dict(spec.retraining),
         warnings=tuple(FeatureWarning(one.feature, one.reason) for one in spec.warnings),
-        digest=documents.digest(parsed),
+        # How a version takes over says nothing about what it is: a changed rollout trains nothing again.
+        digest=documents.digest({key: value for key, value in parsed.items() if key != "rollout"}),
         path=path,
     )
 
@@ -186,7 +188,9 @@ def _explained(error: ValidationError, parsed: Mapping[str, Any], *, text: str, 
     parts = tuple(part for part in details["loc"] if not (isinstance(part, str) and part.startswith(("list[", "literal[", "dict["))))
     place = documents.blame(path, text, parts, parsed)
     if details["type"] == "extra_forbidden":
-        model = {"split": _Split, "warnings": _Warning}.get(str(parts[0]), _Document) if len(parts) > 1 else _Document
+        model = (
+            {"split": _Split, "warnings": _Warning, "rollout": RolloutPart}.get(str(parts[0]), _Document) if len(parts) > 1 else _Document
+        )
         known = list(model.model_fields)
         close = get_close_matches(str(details["loc"][-1]), known, n=1, cutoff=0.6)
         fix = f"Did you mean {close[0]}?" if close else "Correct or remove it"

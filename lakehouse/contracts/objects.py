@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 Protection = Literal["none", "pseudonym", "redact", "encrypt", "mask", "drop"]
 PROTECTIONS: tuple[Protection, ...] = ("none", "pseudonym", "redact", "encrypt", "mask", "drop")
+Strategy = Literal["direct", "canary", "shadow", "ab"]
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -368,6 +369,33 @@ class FeatureWarning:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """How a staged version gets into production, and what takes it back.
+
+    Attributes:
+        strategy: `direct` takes over at once; `canary` and `ab` answer for a share of the entities first; `shadow` answers for none, and is recorded.
+        steps: percent of the entities that the new version answers for, step by step.
+        step_hours: the least time of each step, and of a shadow.
+        staged_hours: the least time between staging and anything further.
+        approval: somebody has to approve it.
+        max_error_rate: share of the requests that may fail.
+        max_latency_ms: how long an answer may take; None for any time.
+        max_metric_drop: how much less than the champion it may reach on new labels, as a share of the champion's.
+        min_rows: of fewer requests or labels nothing is concluded.
+    """
+
+    strategy: Strategy = "direct"
+    steps: tuple[float, ...] = ()
+    step_hours: float = 24.0
+    staged_hours: float = 0.0
+    approval: bool = False
+    max_error_rate: float = 0.05
+    max_latency_ms: float | None = None
+    max_metric_drop: float = 0.05
+    min_rows: int = 100
+
+
 @dataclass(frozen=True)
 class ModelContract:
     """One model: what it predicts, from what, how it is tested, and what it must reach.
@@ -380,6 +408,7 @@ class ModelContract:
         algorithms: empty means `auto`.
         minimums: metric -> least value a model must reach on the test rows to be promoted.
         max_rows: train on a deterministic sample of at most this many rows.
+        rollout: how a version takes over from the one before.
         warnings: features to look at, written by inference.
     """
 
@@ -405,7 +434,7 @@ class ModelContract:
     minimums: Mapping[str, float] = field(default_factory=lambda: _EMPTY)
     seed: int = 7
     max_rows: int | None = None
-    rollout: Mapping[str, Any] = field(default_factory=lambda: _EMPTY)
+    rollout: Rollout = field(default_factory=Rollout)
     retraining: Mapping[str, Any] = field(default_factory=lambda: _EMPTY)
     warnings: tuple[FeatureWarning, ...] = ()
     digest: str = ""

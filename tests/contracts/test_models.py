@@ -71,12 +71,40 @@ def test_a_model_contract_becomes_an_object() -> None:
         ("name: churn", "name: My Model", "line 3: name: is not valid here"),
         ("apiVersion: lakehouse/v1", "apiVersion: lakehouse/v2", "line 1: apiVersion: is not valid here"),
         ("name: churn", "name: churn\nname: other", "the key name is given twice"),
+        (
+            "name: churn",
+            "name: churn\nrollout: {strateg: canary}",
+            "rollout.strateg: is not a key of a model contract. Did you mean strategy?",
+        ),
+        ("name: churn", "name: churn\nrollout: {percent: 5}", "percent and steps need strategy: canary or ab"),
+        ("name: churn", "name: churn\nrollout: {strategy: canary, steps: [5, 5]}", "steps are growing shares"),
+        ("name: churn", "name: churn\nrollout: {strategy: ab, steps: [5, 50]}", "an A/B test has one share"),
+        ("name: churn", "name: churn\nrollout: {strategy: canary, percent: 5, steps: [5]}", "give percent or steps, not both"),
+        ("name: churn", "name: churn\nrollout: {max_error_rate: 2}", "rollout.max_error_rate: is not valid here"),
     ],
 )
 def test_a_mistake_is_named_with_its_place(old: str, new: str, message: str) -> None:
     with pytest.raises(ContractError) as refused:
         parse(SMALL.replace(old, new, 1))
     assert message in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("said", "steps"),
+    [
+        ("direct", ()),
+        ("shadow", ()),
+        ("canary", (5.0,)),
+        ("ab", (50.0,)),
+        ("canary, percent: 10", (10.0,)),
+        ("canary, steps: [1, 20]", (1.0, 20.0)),
+    ],
+)
+def test_a_rollout_has_the_steps_that_its_strategy_has(said: str, steps: tuple[float, ...]) -> None:
+    contract = parse(f"{SMALL}rollout: {{strategy: {said}}}\n")
+    assert contract.rollout.steps == steps
+    # It says nothing about the model: nothing is trained again for it.
+    assert contract.digest == parse(SMALL).digest
 
 
 def test_the_published_schema_is_the_one_in_use() -> None:
