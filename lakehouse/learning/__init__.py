@@ -2,6 +2,7 @@
 
 from lakehouse.learning.familiarity import DataWarning
 from lakehouse.learning.file_prediction import predict_file
+from lakehouse.learning.lifecycle.watching import rollout_due, watch_rollout
 from lakehouse.learning.prediction import predict_batch
 from lakehouse.learning.registry import CHALLENGER, CHAMPION, LoadedModel, Registry
 from lakehouse.learning.results import BEATS_BASELINE, MINIMUMS, CandidateReport, ModelCheck, PredictReport, TrainReport
@@ -24,5 +25,7 @@ __all__ = [
     "TrainReport",
     "predict_batch",
     "predict_file",
+    "rollout_due",
     "train",
+    "watch_rollout",
 ]

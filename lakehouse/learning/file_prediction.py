@@ -9,6 +9,7 @@ from lakehouse.contracts import DatasetContract, ModelContract, load_contracts
 from lakehouse.errors import FileRefused, ModelError
 from lakehouse.learning.familiarity import DataWarning, unfamiliar
 from lakehouse.learning.file_columns import require_columns
+from lakehouse.learning.lifecycle.operations import Lifecycle
 from lakehouse.learning.registry import Registry
 from lakehouse.learning.results import PredictReport
 from lakehouse.learning.scoring import NUMBER, score
@@ -50,7 +51,10 @@ def predict_file(settings: Settings, lake: Lake, contract: ModelContract, file: 
         raise FileRefused(str(file), "is not a file", fix="Correct the path")
     contracts = load_contracts(settings)
     dataset = contracts.dataset(contract.dataset)
-    model = Registry(settings).load(contract.name)
+    registry = Registry(settings)
+    # What a killed process left undone in the registry is done first.
+    Lifecycle(registry, lake).look(contract.name)
+    model = registry.load(contract.name)
     con = lake.open_connection()
     try:
         read = read_file(con, settings, dataset, contract, file, now=now)

@@ -1,29 +1,38 @@
 """Predictions of every entity as a table, each with the model and the table versions it came from."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import datetime
 
 from lakehouse.contracts import ModelContract
+from lakehouse.errors import ModelError, ModelNotFound
 from lakehouse.features import ModelRows, described, feature_source, prediction_set
 from lakehouse.learning.fingerprint import code_digest
+from lakehouse.learning.lifecycle import State, Traffic, assigned_sql
+from lakehouse.learning.lifecycle.observing import Answers, record_answers
+from lakehouse.learning.lifecycle.operations import Lifecycle
 from lakehouse.learning.records import made_already
-from lakehouse.learning.registry import LoadedModel, Registry, unheard
+from lakehouse.learning.registry import LoadedModel, Registry, no_champion, unheard
 from lakehouse.learning.scoring import NUMBER, score
 from lakehouse.learning.sources import declared_views, require_tables
 from lakehouse.openlineage import job
 from lakehouse.settings import Settings
 from lakehouse.sql import quote_identifier, quote_literal
-from lakehouse.tables import Commit, Lake, Session, Stamp
+from lakehouse.tables import Commit, Lake, Session, Stamp, Transaction
+
+_VERSION = "__version"
 
 
 def predict_batch(
     settings: Settings, lake: Lake, contract: ModelContract, *, run: str, now: datetime, waiting: Callable[[str], None] = unheard
 ) -> Commit:
-    """Replace `models.<model>_predictions` by what the champion says of every entity's newest row, labelled or not.
+    """Replace `models.<model>_predictions` by what the model says of every entity's newest row, labelled or not.
 
-    Earlier predictions stay readable as earlier versions of the table. Nothing is written (the commit says skipped) where the
-    newest version was made by this champion from these table versions with this code. One process of a home at a time predicts.
+    The champion answers; while another version is rolled out, that one answers for its share of the entities, the same ones each
+    time. Where it can't, the champion does, and it counts as an error of the other. Earlier predictions stay readable as earlier
+    versions of the table. Nothing is written (the commit says skipped) where the newest version was made by these model versions, in
+    these shares, from these table versions with this code. One process of a home at a time predicts.
 
     Args:
         settings: of the home.
@@ -34,7 +43,7 @@ def predict_batch(
         waiting: told, in one line, that another process is predicting with this model.
 
     Raises:
-        ModelNotFound: no version of the model has reached its minimums yet.
+        ModelNotFound: no version of the model is in production.
         ModelError: the features have changed since the model was trained.
         FeatureError: a feature view is missing or can't be joined.
         TableNotFound: a table of features has not been built.
@@ -43,37 +52,126 @@ def predict_batch(
     source = feature_source(contract, declared_views(settings, contract))
     require_tables(lake, source)
     with registry.turn("predicting", contract.name, waiting=waiting), job(settings, lake, "predict", contract.name, run=run):
-        model = registry.load(contract.name)
+        traffic = Lifecycle(registry, lake, waiting=waiting).traffic(contract) or _nobody(registry, lake, contract)
+        champion = registry.load(contract.name, traffic.champion)
+        candidate = registry.load(contract.name, traffic.candidate) if traffic.candidate is not None else None
         with lake.connect(source.tables) as session:
             stamp = Stamp(
                 asset=f"models.{contract.name}_predictions",
                 run=run,
                 inputs=session.inputs(*source.tables),
                 code=code_digest(),
-                source={"model": f"models.{model.name}@{model.version}", "model_digest": model.spec.digest},
+                source=_made_by(champion, candidate, traffic),
             )
             made = made_already(lake, stamp)
             if made is not None:
                 return made
-            rows = prediction_set(described(source, session.con))
-            return lake.overwrite(session.con, stamp.asset, _predictions_sql(session, rows, model, stamp, now), stamp=stamp)
+            batch = _Batch(lake, session, prediction_set(described(source, session.con)), stamp, traffic=traffic, now=now)
+            sql = batch.shadowed(champion, candidate) if traffic.shadow and candidate is not None else batch.divided(champion, candidate)
+            return lake.overwrite(session.con, stamp.asset, sql, stamp=stamp)
 
 
-def _predictions_sql(session: Session, rows: ModelRows, model: LoadedModel, stamp: Stamp, now: datetime) -> str:
-    """Make the predictions in the session, and the SELECT of the table's rows."""
-    con = session.con
-    select = rows.query.run(con)
-    con.execute(f"CREATE OR REPLACE TEMP TABLE __rows AS SELECT row_number() OVER () - 1 AS {NUMBER}, * FROM ({select})")
-    columns = score(con, "__rows", model, into="__scores")
-    kept = [*rows.key, *([rows.event_timestamp] if rows.event_timestamp else [])]
-    listed = [f"__rows.{quote_identifier(column)}" for column in dict.fromkeys(kept)]
-    listed += [f"__scores.{quote_identifier(column)}" for column in columns]
-    origin = {
-        "model_name": quote_literal(model.name),
-        "model_version": quote_literal(model.version),
-        "feature_versions": quote_literal(json.dumps(dict(stamp.inputs), sort_keys=True)),
-        "predicted_at": f"CAST({quote_literal(now)} AS TIMESTAMPTZ)",
-    }
-    listed += [f"{value} AS {name}" for name, value in origin.items()]
-    order = ", ".join(str(position + 1) for position in range(len(rows.key)))
-    return f"SELECT {', '.join(listed)} FROM __rows JOIN __scores USING ({NUMBER}) ORDER BY {order}"
+def _nobody(registry: Registry, lake: Lake, contract: ModelContract) -> Traffic:
+    """Say why nobody answers.
+
+    Raises:
+        ModelNotFound: always.
+    """
+    waiting = Lifecycle(registry, lake).recorded(contract.name).challenger
+    if waiting is None or waiting.state is State.TRAINED:
+        raise no_champion(contract.name)
+    raise ModelNotFound(
+        f"model {contract.name}",
+        "has no champion: no version of it is in production yet",
+        found=f"version {waiting.version} is {waiting.state}; {', '.join(waiting.held_by)} did not hold",
+        fix=f"Run `lakehouse model promote {contract.name}`, which says what is missing",
+    )
+
+
+def _made_by(champion: LoadedModel, candidate: LoadedModel | None, traffic: Traffic) -> dict[str, object]:
+    """Which versions a table of predictions is of, for its stamp."""
+    made: dict[str, object] = {"model": f"models.{champion.name}@{champion.version}", "model_digest": champion.spec.digest}
+    if candidate is not None:
+        made |= {"candidate": f"models.{candidate.name}@{candidate.version}", "candidate_digest": candidate.spec.digest}
+        made |= {"share": traffic.share, "shadow": traffic.shadow}
+    return made
+
+
+class _Batch:
+    """The rows of one batch in a session, each with the version that answers for it."""
+
+    def __init__(self, lake: Lake, session: Session, rows: ModelRows, stamp: Stamp, *, traffic: Traffic, now: datetime) -> None:
+        self._lake, self._con, self._rows = lake, session.con, rows
+        self._stamp, self._traffic, self._now = stamp, traffic, now
+        select = rows.query.run(self._con)
+        self._con.execute(
+            f"CREATE OR REPLACE TEMP TABLE __rows AS SELECT *, {assigned_sql(traffic, rows.key)} AS {_VERSION} FROM ({select})"
+        )
+
+    def divided(self, champion: LoadedModel, candidate: LoadedModel | None) -> str:
+        """The SELECT of the predictions, each by the version that answers for the row; how they went is recorded if there are two."""
+        if candidate is None or not self._traffic.is_divided:
+            return self._ordered([self._said(champion, f"{_VERSION} = {quote_literal(champion.version)}")])
+        its_own = f"{_VERSION} = {quote_literal(candidate.version)}"
+        answered, said = self._try(candidate, its_own)
+        parts = [said] if said is not None else []
+        # Where the candidate can't answer, nobody is left without an answer.
+        parts.append(self._said(champion, f"NOT ({its_own})" if said is not None else "true"))
+        self._record(answered, replace(answered, version=champion.version, requests=self._count(f"NOT ({its_own})"), errors=0))
+        return self._ordered(parts)
+
+    def shadowed(self, champion: LoadedModel, candidate: LoadedModel) -> str:
+        """The SELECT of the champion's predictions; the candidate's of the same rows are written to a table of their own."""
+        answered, said = self._try(candidate, "true")
+        if said is not None:
+            table = self._stamp.asset.replace("_predictions", "_shadow_predictions")
+            source = {"model": f"models.{candidate.name}@{candidate.version}", "model_digest": candidate.spec.digest}
+            self._lake.overwrite(self._con, table, self._ordered([said]), stamp=replace(self._stamp, asset=table, source=source))
+        self._record(answered)
+        return self._ordered([self._said(champion, "true")])
+
+    def _try(self, model: LoadedModel, which: str) -> tuple[Answers, str | None]:
+        rows = self._count(which)
+        answers = Answers(model.name, model.version, rows, 0, self._now, self._now)
+        try:
+            return answers, self._said(model, which)
+        except (ModelError, ValueError):
+            # The first is ours: features that are gone. The second is scikit-learn's, for values that it can't take.
+            return replace(answers, errors=rows), None
+
+    def _said(self, model: LoadedModel, which: str) -> str:
+        """Score rows; the SELECT of their predictions."""
+        rows, scores = f"__rows_{model.version}", f"__scores_{model.version}"
+        self._con.execute(
+            f"CREATE OR REPLACE TEMP TABLE {rows} AS SELECT row_number() OVER () - 1 AS {NUMBER}, * EXCLUDE ({_VERSION}) FROM __rows WHERE {which}"
+        )
+        columns = score(self._con, rows, model, into=scores)
+        listed = [f"{rows}.{quote_identifier(column)}" for column in self._kept]
+        listed += [f"{scores}.{quote_identifier(column)}" for column in columns]
+        origin = {
+            "model_name": quote_literal(model.name),
+            "model_version": quote_literal(model.version),
+            "feature_versions": quote_literal(json.dumps(dict(self._stamp.inputs), sort_keys=True)),
+            "predicted_at": f"CAST({quote_literal(self._now)} AS TIMESTAMPTZ)",
+        }
+        listed += [f"{value} AS {name}" for name, value in origin.items()]
+        return f"SELECT {', '.join(listed)} FROM {rows} JOIN {scores} USING ({NUMBER})"
+
+    @property
+    def _kept(self) -> Iterator[str]:
+        times = [self._rows.event_timestamp] if self._rows.event_timestamp else []
+        yield from dict.fromkeys([*self._rows.key, *times])
+
+    def _ordered(self, parts: list[str]) -> str:
+        keys = ", ".join(quote_identifier(column) for column in self._rows.key)
+        # Versions may know different classes, and then have different columns.
+        return f"SELECT * FROM ({' UNION ALL BY NAME '.join(parts)}) ORDER BY {keys}"
+
+    def _count(self, which: str) -> int:
+        found = self._con.execute(f"SELECT count(*) FROM __rows WHERE {which}").fetchone()
+        return int(found[0]) if found else 0
+
+    def _record(self, *answers: Answers) -> None:
+        version = self._lake.version(self._stamp.asset)
+        once = Transaction(f"batch.{self._traffic.model}", 0 if version is None else version + 1)
+        record_answers(self._lake, answers, run=self._stamp.run, once=once)

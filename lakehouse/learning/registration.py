@@ -7,11 +7,15 @@ from datetime import datetime
 
 from lakehouse.contracts import ModelContract, Severity
 from lakehouse.crashpoints import Point, reached
+from lakehouse.errors import ModelError
 from lakehouse.learning.candidates import Candidate
 from lakehouse.learning.evaluation import LOWER_IS_BETTER, MinimumCheck, check_minimums, confidence_interval
 from lakehouse.learning.familiarity import seen_in
 from lakehouse.learning.fingerprint import model_digest
 from lakehouse.learning.fitting import Learned
+from lakehouse.learning.lifecycle import Author, Facts, Guard, Ledger, Made, Signature
+from lakehouse.learning.lifecycle.board import CANARY, STAGED, wanted_aliases
+from lakehouse.learning.lifecycle.operations import Lifecycle
 from lakehouse.learning.records import Evaluated, Origin, evaluated, remember
 from lakehouse.learning.registry import CHALLENGER, CHAMPION, ModelSpec, RegisteredVersion, Registry, TrainingRecord
 from lakehouse.learning.results import BEATS_BASELINE, MINIMUMS, CandidateReport, ModelCheck, TrainReport
@@ -23,18 +27,18 @@ _CODE = "lakehouse.code"
 _DIGEST = "lakehouse.model_digest"
 _RUN = "lakehouse.run"
 _PREVIOUS = "lakehouse.previous_champion"
+_SIGNATURE = "lakehouse.signature"
 
 
 def register_model(
     lake: Lake, registry: Registry, contract: ModelContract, learned: Learned, *, origin: Origin, run: str, now: datetime
 ) -> TrainReport:
-    """Make the model the newest version, under the alias it deserves, and record its evaluation.
+    """Make the model the newest version, let it go as far towards production as it may, and record its evaluation.
 
     All that `complete_registration` needs is stored with the version before the version is there.
     """
     rows, best = learned.rows, learned.best
     demands = check_minimums(contract.minimums, learned.metrics)
-    passed = all(demand.passed for demand in demands)
     digest = model_digest(learned.pipeline)
     seen = seen_in(rows.train, rows.schema, learned.preparation)
     spec = ModelSpec(rows.schema, contract.problem, learned.tested.classes, learned.tested.positive, rows.label_type, digest, seen)
@@ -54,7 +58,7 @@ def register_model(
         rows_test=len(rows.test),
         left_out=rows.left_out,
         tested=outcome_of(rows.test_labels, learned.tested),
-        alias=CHAMPION if passed else CHALLENGER,
+        alias="",
         inputs=origin.inputs,
         training_set_version=rows.commit.version,
         model_digest=digest,
@@ -63,39 +67,80 @@ def register_model(
     )
     registry.end_interrupted(contract.name)
     previous = registry.version(contract.name, CHAMPION)
-    version = registry.register(contract.name, learned.pipeline, spec, _training_record(contract, report, origin, previous, run))
+    registry.register(contract.name, learned.pipeline, spec, _training_record(contract, report, origin, previous, run))
     reached(Point.MODEL_REGISTERED)
-    report = replace(report, version=version)
-    _conclude(lake, registry, report, origin, previous=previous, run=run, now=now)
-    return report
+    newest = registry.newest(contract.name)
+    if newest is None:
+        raise ModelError(f"model {contract.name}", "was registered and is gone", fix="Look at what else writes to the registry")
+    return _conclude(lake, registry, contract, report, origin, newest=newest, run=run, now=now)
 
 
-def complete_registration(lake: Lake, registry: Registry, name: str, newest: RegisteredVersion, *, now: datetime) -> Evaluated | None:
-    """The evaluation of the newest version; recorded now, with its alias, if a process was killed before it could do that.
+def complete_registration(
+    lake: Lake, registry: Registry, contract: ModelContract, newest: RegisteredVersion, *, now: datetime
+) -> Evaluated | None:
+    """The evaluation of the newest version; recorded now, with its history, if a process was killed before it could do that.
 
     None for a version that another program registered.
     """
-    contract, code, digest = (newest.tags.get(tag, "") for tag in (_CONTRACT, _CODE, _DIGEST))
-    known = evaluated(lake, name, newest.version)
-    if known is not None and (known.origin.contract, known.origin.code, known.report.model_digest) == (contract, code, digest):
-        return known
+    name = contract.name
+    contract_digest, code, digest = (newest.tags.get(tag, "") for tag in (_CONTRACT, _CODE, _DIGEST))
+    known, ledger = evaluated(lake, name, newest.version), Lifecycle(registry, lake).look(name)
+    standing = ledger.standings.get(newest.version)
+    # Of a registry that was made anew, the evaluation may be of the old one's version of this number.
+    is_known = standing is not None and standing.made_by in {None, newest.run}
+    if known is not None and is_known and _told(known) == (contract_digest, code, digest):
+        return replace(known, report=standing_of(known.report, ledger))
     text = registry.report(newest) if digest else None
     if text is None:
         return None
-    report = replace(TrainReport.from_json(text), version=newest.version)
-    origin = Origin(name, contract, code, report.inputs)
-    previous = newest.tags.get(_PREVIOUS) or None
-    _conclude(lake, registry, report, origin, previous=previous, run=newest.tags.get(_RUN, ""), now=now)
-    return Evaluated(origin, report)
+    report = TrainReport.from_json(text)
+    origin = Origin(name, contract_digest, code, report.inputs)
+    run = newest.tags.get(_RUN, "")
+    return Evaluated(origin, _conclude(lake, registry, contract, report, origin, newest=newest, run=run, now=now))
+
+
+def _told(known: Evaluated) -> tuple[str, str, str]:
+    return known.origin.contract, known.origin.code, known.report.model_digest
+
+
+def standing_of(report: TrainReport, ledger: Ledger) -> TrainReport:
+    """A report with what is true of its version now."""
+    standing = ledger.standings.get(report.version)
+    if standing is None:
+        return report
+    shown = wanted_aliases(ledger)
+    alias = next((one for one in (CHAMPION, CANARY, STAGED, CHALLENGER) if shown.get(one) == report.version), "")
+    return replace(report, alias=alias, state=str(standing.state), semantic_version=standing.semantic or "")
 
 
 def _conclude(
-    lake: Lake, registry: Registry, report: TrainReport, origin: Origin, *, previous: str | None, run: str, now: datetime
-) -> None:
+    lake: Lake,
+    registry: Registry,
+    contract: ModelContract,
+    report: TrainReport,
+    origin: Origin,
+    *,
+    newest: RegisteredVersion,
+    run: str,
+    now: datetime,
+) -> TrainReport:
     """What follows registration; each step may have been done before."""
-    registry.assign(report.model, report.version, report.alias)
+    report = replace(report, version=newest.version)
+    stored = newest.tags.get(_SIGNATURE)
+    signature = Signature.from_json(stored) if stored else _signature(contract, report)
+    made = Made(newest.version, newest.run, report.model_digest, signature, report.training_set_version)
+    facts = Facts(tuple(Guard(check.id, check.passed, check.detail) for check in report.checks if check.id == MINIMUMS))
+    inputs = {f"models.{report.model}_training_set": report.training_set_version}
+    outcome = Lifecycle(registry, lake).register(contract, made, facts, Author("train", now, run=run), inputs=inputs)
+    report = standing_of(report, outcome.ledger)
     reached(Point.BEFORE_TRAINING_RECORD)
-    remember(lake, report, origin, previous=previous, run=run, now=now)
+    remember(lake, report, origin, run=run, now=now)
+    return report
+
+
+def _signature(contract: ModelContract, report: TrainReport) -> Signature:
+    features = [str(one["feature"]) for one in report.columns]
+    return Signature.of(algorithm=report.algorithm, problem=contract.problem, target=contract.target, features=features)
 
 
 def _checks(demands: tuple[MinimumCheck, ...], learned: Learned) -> tuple[ModelCheck, ...]:
@@ -145,6 +190,7 @@ def _training_record(contract: ModelContract, report: TrainReport, origin: Origi
         "lakehouse.training_set": f"models.{contract.name}_training_set@{report.training_set_version}",
         _DIGEST: report.model_digest,
         _PREVIOUS: previous or "",
+        _SIGNATURE: _signature(contract, report).as_json(),
     }
     pictures = {"test_rows.png": report.tested.picture()} if report.tested else {}
     return TrainingRecord(params, dict(_flat_metrics(report)), tags, json.loads(report.as_json()), pictures)

@@ -18,14 +18,25 @@ import yaml
 
 from lakehouse.errors import ModelError, ModelNotFound
 from lakehouse.learning.familiarity import Seen
+from lakehouse.learning.lifecycle.board import CHALLENGER, CHAMPION, Posted
 from lakehouse.learning.schema import FeatureSchema
 from lakehouse.locks import exclusive
 from lakehouse.settings import Settings
 from lakehouse.tables.lease import one_at_a_time
 from lakehouse.tables.storage import Storage
 
-CHAMPION = "champion"
-CHALLENGER = "challenger"
+__all__ = [
+    "CHALLENGER",
+    "CHAMPION",
+    "LoadedModel",
+    "ModelSpec",
+    "RegisteredVersion",
+    "Registry",
+    "TrainingRecord",
+    "no_champion",
+    "unheard",
+]
+
 _METADATA = "lakehouse"
 _MODEL_FILE = "model.skops"
 _REPORT_FILE = "report.json"
@@ -189,7 +200,7 @@ class Registry:
         turn has gone to another process meanwhile.
 
         Args:
-            work: `training` or `predicting`.
+            work: `training`, `predicting` or `changing`.
             model: its name.
             waiting: told, in one line, that another process is at it, before waiting for that.
         """
@@ -234,11 +245,29 @@ class Registry:
         made = client.create_model_version(name, source=model.artifact_location, run_id=run_id, tags=tags, model_id=model.model_id)
         return str(made.version)
 
-    def assign(self, name: str, version: str, alias: str) -> None:
-        """Let an alias stand for a version; with a new champion there is no challenger any more."""
+    def posted(self, name: str) -> dict[str, Posted]:
+        """Every version of a model, with the run that made it and its tags."""
+        found = self._client.search_model_versions(f"name = '{name}'")
+        return {str(one.version): Posted(str(one.run_id or ""), dict(one.tags)) for one in found}
+
+    def aliases(self, name: str) -> dict[str, str]:
+        """The version that each alias of a model stands for."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return {str(alias): str(version) for alias, version in self._client.get_registered_model(name).aliases.items()}
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return {}
+            raise
+
+    def set_alias(self, name: str, alias: str, version: str) -> None:
+        """Let an alias stand for a version."""
         self._client.set_registered_model_alias(name, alias, version)
-        if alias == CHAMPION and self.version(name, CHALLENGER) is not None:
-            self._client.delete_registered_model_alias(name, CHALLENGER)
+
+    def remove_alias(self, name: str, alias: str) -> None:
+        """Let an alias stand for nothing."""
+        self._client.delete_registered_model_alias(name, alias)
 
     def newest(self, name: str) -> RegisteredVersion | None:
         """The version that was registered last; None if there is none."""
@@ -296,9 +325,7 @@ class Registry:
 
         wanted = version or (self.version(name, CHAMPION) if self.is_present else None)
         if wanted is None:
-            raise ModelNotFound(
-                f"model {name}", "has no champion: no version of it has reached its minimums", fix=f"Run `lakehouse train {name}`"
-            )
+            raise no_champion(name)
         try:
             location = self._client.get_model_version_download_uri(name, wanted)
         except MlflowException as error:
@@ -341,6 +368,11 @@ def _ensure_database(path: Path, artifacts: str) -> None:
         draft.unlink(missing_ok=True)
         SqlAlchemyStore(f"sqlite:///{draft}", artifacts).engine.dispose()
         draft.replace(path)
+
+
+def no_champion(name: str) -> ModelNotFound:
+    """What is said where a champion is asked for and there is none."""
+    return ModelNotFound(f"model {name}", "has no champion: no version of it has reached its minimums", fix=f"Run `lakehouse train {name}`")
 
 
 def _first_line(error: Exception) -> str:

@@ -52,7 +52,9 @@ class TrainReport:
         candidates: every algorithm that was compared.
         columns: what became of each feature, and why.
         left_out: rows of the label table that took no part, and why.
-        alias: `champion` if it passed, else `challenger`.
+        alias: `champion` in production, else `canary`, `staged`, `challenger`, or empty.
+        state: of its life: see lakehouse.learning.lifecycle.
+        semantic_version: what changed since the version before: architecture or target, features, or only the data.
         tested: what it said of its test rows; None in a report from before this was kept.
         training_set: the commit of its training set; None where a recorded report is returned.
         skipped: nothing was trained: inputs, contract and code are those of this version.
@@ -80,6 +82,8 @@ class TrainReport:
     tested: Confusion | Pairs | None = None
     training_set: Commit | None = None
     skipped: bool = False
+    state: str = ""
+    semantic_version: str = ""
 
     @property
     def passed(self) -> bool:
@@ -117,6 +121,8 @@ class TrainReport:
                 "tested": self.tested.as_dict() if self.tested else None,
                 "left_out": [asdict(one) for one in self.left_out],
                 "alias": self.alias,
+                "state": self.state,
+                "semantic_version": self.semantic_version,
                 "inputs": dict(self.inputs),
                 "training_set_version": self.training_set_version,
                 "model_digest": self.model_digest,

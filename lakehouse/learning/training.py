@@ -28,11 +28,11 @@ def train(
     force: bool = False,
     waiting: Callable[[str], None] = unheard,
 ) -> TrainReport:
-    """Train a model on its features as they are, and register it: as champion if it reaches the contract's minimums.
+    """Train a model on its features as they are, register it, and let it go as far towards production as its contract's guards allow.
 
     The same inputs, contract and code give the same model; it is then not trained again and the recorded report is returned.
     A model is trained by one process of a home at a time: another waits, and then finds the report. A process that is killed
-    leaves either nothing, or a version that the next training gives its alias and its report.
+    leaves either nothing, or a version that the next training gives its history and its report.
     A model that fails its minimums is registered as challenger, its report says so in a failed check, and the champion stays.
 
     Args:
@@ -74,7 +74,7 @@ def _train(
     with lake.connect(source.tables) as session:
         origin = Origin(contract.name, contract.digest, code_digest(), session.inputs(*source.tables))
         newest = registry.newest(contract.name) if registry.is_present else None
-        known = complete_registration(lake, registry, contract.name, newest, now=now) if newest else None
+        known = complete_registration(lake, registry, contract, newest, now=now) if newest else None
         if known is not None and known.origin == origin and not force:
             return known.report
         stamp = Stamp(

@@ -40,29 +40,29 @@ class _Generation:
 
 
 def measure_performance(lake: Lake, contract: ModelContract, *, run: str, now: datetime) -> Performance | None:
-    """Judge the newest predictions whose labels have arrived since, and record it.
+    """Judge the newest predictions whose labels have arrived since, and record it, each version that answered by itself.
 
     Returns:
-        None if the model has no predictions yet.
+        That of the version with the most labels; None if the model has no predictions yet.
     """
     training_table, predictions_table = f"models.{contract.name}_training_set", f"models.{contract.name}_predictions"
     if not all(lake.exists(table) for table in (training_table, predictions_table, contract.label_table)):
         return None
     metric = "accuracy" if contract.problem == "classification" else "r2"
-    measured = Performance(contract.name, None, 0, metric, None, now)
+    measured = [Performance(contract.name, None, 0, metric, None, now)]
     inputs: dict[str, int] = {}
     for generation in _generations(lake, training_table, predictions_table):
         as_of = {training_table: generation.training_set, predictions_table: generation.predictions}
         with lake.connect([training_table, predictions_table, contract.label_table], as_of=as_of) as session:
             inputs = dict(session.inputs())
-            row = session.con.execute(_judge_sql(lake, contract, training_table, predictions_table)).fetchone()
-        if row and row[0]:
-            measured = Performance(contract.name, row[1], row[0], metric, row[2], now)
+            judged = session.con.execute(_judge_sql(lake, contract, training_table, predictions_table)).fetchall()
+        if judged:
+            measured = [Performance(contract.name, version, rows, metric, value, now) for rows, version, value in judged]
             break
     stamp = Stamp(asset=TABLE, run=run, inputs=inputs, code="performance-1")
     with lake.connect(()) as session:
-        lake.append(session.con, TABLE, _row(measured), stamp=stamp)
-    return measured
+        lake.append(session.con, TABLE, " UNION ALL ".join(_row(one) for one in measured), stamp=stamp)
+    return measured[0]
 
 
 def _generations(lake: Lake, training_table: str, predictions_table: str) -> list[_Generation]:
@@ -79,12 +79,12 @@ def _generations(lake: Lake, training_table: str, predictions_table: str) -> lis
 
 
 def _judge_sql(lake: Lake, contract: ModelContract, training_table: str, predictions_table: str) -> str:
-    """One row: how many new labels meet a prediction, the newest model version among those, and the metric."""
+    """One row per model version that answered: how many new labels meet its predictions, the version, and the metric; the most labels first."""
     known = set(lake.schema(predictions_table)) & set(lake.schema(training_table)) & set(lake.schema(contract.label_table))
     times = [contract.event_timestamp] if contract.event_timestamp else []
     key = [column for column in (*contract.entity, *times) if column in known] or [column for column in ("row_id",) if column in known]
     if not key:
-        return "SELECT 0, NULL, NULL"
+        return "SELECT 0, NULL, NULL WHERE false"
     same_row = _same("labels", "predicted", key)
     if contract.problem == "classification":
         metric = "avg((predicted.prediction::VARCHAR = labels.__label::VARCHAR)::INTEGER)"
@@ -92,9 +92,10 @@ def _judge_sql(lake: Lake, contract: ModelContract, training_table: str, predict
         metric = "1 - sum((labels.__label - predicted.prediction) ** 2) / nullif(var_pop(labels.__label) * count(*), 0)"
     return (
         f"WITH labels AS (SELECT *, {contract.target} AS __label FROM {_relation(contract.label_table)}) "
-        f"SELECT count(*), max(predicted.model_version)::VARCHAR, {metric} FROM labels "
+        f"SELECT count(*), predicted.model_version::VARCHAR, {metric} FROM labels "
         f"JOIN {_relation(predictions_table)} AS predicted ON {same_row} "
-        f"WHERE labels.__label IS NOT NULL AND NOT EXISTS (SELECT 1 FROM {_relation(training_table)} AS learned WHERE {_same('labels', 'learned', key)})"
+        f"WHERE labels.__label IS NOT NULL AND NOT EXISTS (SELECT 1 FROM {_relation(training_table)} AS learned WHERE {_same('labels', 'learned', key)}) "
+        "GROUP BY predicted.model_version ORDER BY count(*) DESC, predicted.model_version"
     )
 
 

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from lakehouse.errors import LakehouseError
-from lakehouse.learning.records import EVALUATIONS, EVENTS
+from lakehouse.learning.lifecycle.journal import EVENTS
+from lakehouse.learning.records import EVALUATIONS
 from lakehouse.settings import Settings
 from lakehouse.tables import Lake, TableName
 

@@ -176,7 +176,7 @@ def _serve(state: _Run, usable: Sequence[DatasetContract]) -> None:
 
 def _learn(state: _Run, contract: ModelContract, usable: Sequence[DatasetContract]) -> ModelOutcome | None:
     from lakehouse.features import view_tables
-    from lakehouse.learning import predict_batch, train
+    from lakehouse.learning import predict_batch, train, watch_rollout
     from lakehouse.learning.sources import declared_views
 
     workspace, name = state.workspace, contract.name
@@ -211,6 +211,7 @@ def _learn(state: _Run, contract: ModelContract, usable: Sequence[DatasetContrac
     if any(check.blocks for check in checks):
         state.tell("predict", name, State.FAILED, "no predictions: the model did not reach its minimum")
         return outcome
+    watch_rollout(workspace.settings, workspace.lake, contract, run=state.run, now=state.now)
     commit = predict_batch(
         workspace.settings,
         workspace.lake,

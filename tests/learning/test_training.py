@@ -68,10 +68,12 @@ def test_evaluation_and_registry_events_are_rows(telco, lake):
     assert found[0] == ("1", True, telco.metrics["roc_auc"], telco.training_set_version)
     events = rows(
         lake,
-        "SELECT event, alias, previous_version FROM models.registry_events WHERE model = 'telco' AND version = '1'",
+        "SELECT event, alias, previous_version FROM models.registry_events WHERE model = 'telco' AND version = '1' ORDER BY number LIMIT 6",
         "models.registry_events",
     )
-    assert sorted(events) == [("promoted", "champion", None), ("registered", None, None)]
+    told = {event: (alias, previous) for event, alias, previous in events}
+    assert list(told) == ["drafted", "training", "registered", "validated", "staged", "promoted"]
+    assert (told["registered"], told["promoted"]) == ((None, None), ("champion", None))
 
 
 def test_what_was_said_of_the_test_rows_is_in_the_report_the_registry_and_the_asset(telco, shared):

@@ -30,8 +30,9 @@ INSTANTS = [
     f"{CLIENT}set_terminated",
     f"{CLIENT}create_registered_model",
     f"{CLIENT}create_model_version",
-    f"{CLIENT}set_registered_model_alias",
     f"{LAKE}append@registry_events",
+    f"{CLIENT}set_registered_model_alias",
+    f"{CLIENT}set_model_version_tag",
     f"{LAKE}append@evaluations",
 ]
 TELLING = {f"{CLIENT}create_model_version", f"{LAKE}append@registry_events"}
@@ -87,9 +88,10 @@ def require_whole(settings: Settings, lake: Lake, model: str, version: str = "1"
     assert registry.load(model).version == version
     versions = [str(number) for number in range(1, int(version) + 1)]
     assert rows(lake, "models.evaluations", "version", model) == [(one,) for one in versions]
-    assert rows(lake, "models.registry_events", "version, event", model) == sorted(
-        (one, event) for one in versions for event in ("promoted", "registered")
-    )
+    made = [(one, event) for one in versions for event in ("drafted", "training", "registered", "validated", "staged", "promoted")]
+    # Each takes the place of the one before.
+    replaced = [(one, "archived") for one in versions[:-1]]
+    assert rows(lake, "models.registry_events", "version, event", model) == sorted(made + replaced)
     assert lake.version(f"models.{model}_training_set") == 0
     client = registry._client
     runs = client.search_runs([client.get_experiment_by_name(model).experiment_id])

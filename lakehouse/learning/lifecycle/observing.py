@@ -1,0 +1,116 @@
+"""What is known of a version: its minimums, how its answers went, and how it holds on labels that came later. Read from tables."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from lakehouse.contracts import ModelContract
+from lakehouse.learning.evaluation import LOWER_IS_BETTER, check_minimums
+from lakehouse.learning.lifecycle.rollout import MINIMUMS, Facts, Observed
+from lakehouse.learning.lifecycle.states import Guard, Ledger
+from lakehouse.learning.records import evaluated
+from lakehouse.sql import quote_literal
+from lakehouse.tables import Lake, Stamp, Transaction
+
+SERVICE = "monitoring.model_service"
+PERFORMANCE = "monitoring.model_performance"
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """How a version's answers went for a while.
+
+    Attributes:
+        requests: answers it was asked for: rows of a batch, or requests.
+        errors: those it could not give.
+        latency_ms: of one answer, so that 95 % are faster; None where nobody measured it.
+        source: who asked: `batch`, or the name of a server.
+    """
+
+    model: str
+    version: str
+    requests: int
+    errors: int
+    began_at: datetime
+    ended_at: datetime
+    latency_ms: float | None = None
+    source: str = "batch"
+
+
+def record_answers(lake: Lake, answers: Iterable[Answers], *, run: str, once: Transaction | None = None) -> None:
+    """Add how answers went to `monitoring.model_service`, by which rollouts are judged.
+
+    Args:
+        lake: the tables.
+        answers: how they went.
+        run: who asked.
+        once: these answers, so that they are counted once however often it is tried.
+    """
+    rows = [
+        f"SELECT {quote_literal(one.model)} AS model, {quote_literal(one.version)} AS version, {one.requests}::BIGINT AS requests, "
+        f"{one.errors}::BIGINT AS errors, {quote_literal(one.latency_ms)}::DOUBLE AS latency_ms, {quote_literal(one.source)} AS source, "
+        f"{quote_literal(one.began_at)} AS began_at, {quote_literal(one.ended_at)} AS ended_at, {quote_literal(run)} AS run"
+        for one in answers
+    ]
+    if not rows:
+        return
+    with lake.connect(()) as session:
+        stamp = Stamp(asset=SERVICE, run=run, code="service-1")
+        lake.append(session.con, SERVICE, " UNION ALL ".join(rows), stamp=stamp, transaction=once)
+
+
+def minimums_of(contract: ModelContract, metrics: Mapping[str, float]) -> tuple[Guard, ...]:
+    """Whether metrics on test rows reach what the contract asks."""
+    return tuple(Guard(MINIMUMS, demand.passed, str(demand)) for demand in check_minimums(contract.minimums, metrics))
+
+
+def facts_of(lake: Lake, contract: ModelContract, ledger: Ledger, version: str) -> Facts:
+    """What is known of a version, beside the version that it is judged by: the champion, or for the champion the one before it."""
+    known = evaluated(lake, contract.name, version)
+    minimums = minimums_of(contract, known.report.metrics if known is not None else {})
+    production = ledger.production
+    is_champion = version == production
+    reference = (ledger.line[-2] if len(ledger.line) > 1 else None) if is_champion else production
+    standing = ledger.standing(version)
+    since = standing.share_since or standing.since
+    seen = _answers(lake, contract, version, since)
+    if reference is None:
+        return Facts(minimums, observed=seen)
+    own, other = _measured(lake, contract, version, reference)
+    return Facts(minimums, observed=replace(seen, **own), reference=replace(_answers(lake, contract, reference, since), **other))
+
+
+def _answers(lake: Lake, contract: ModelContract, version: str, since: datetime) -> Observed:
+    row = _row(
+        lake,
+        SERVICE,
+        "SELECT sum(requests)::BIGINT, sum(errors)::BIGINT, "
+        "sum(latency_ms * requests) FILTER (latency_ms IS NOT NULL) / sum(requests) FILTER (latency_ms IS NOT NULL) "
+        f"FROM {SERVICE} WHERE model = {quote_literal(contract.name)} AND version = {quote_literal(version)} AND began_at >= {quote_literal(since)}",
+    )
+    requests, errors, latency_ms = row or (None, None, None)
+    return Observed(int(requests or 0), int(errors or 0), latency_ms)
+
+
+def _measured(lake: Lake, contract: ModelContract, version: str, reference: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """How both held on new labels, as they were last measured together: measured apart, it would be days that are compared."""
+    which = f"SELECT * FROM {PERFORMANCE} WHERE model = {quote_literal(contract.name)} AND value IS NOT NULL AND model_version"
+    row = _row(
+        lake,
+        PERFORMANCE,
+        f"SELECT one.metric, one.value, one.rows, other.value, other.rows FROM ({which} = {quote_literal(version)}) AS one "
+        f"JOIN ({which} = {quote_literal(reference)}) AS other USING (measured_at, metric) ORDER BY measured_at DESC LIMIT 1",
+    )
+    if row is None:
+        return {}, {}
+    metric, value, labels, other_value, other_labels = row
+    lower = {"lower_is_better": metric in LOWER_IS_BETTER}
+    return {"metric": value, "labels": int(labels), **lower}, {"metric": other_value, "labels": int(other_labels), **lower}
+
+
+def _row(lake: Lake, table: str, sql: str) -> tuple[Any, ...] | None:
+    if not lake.exists(table):
+        return None
+    with lake.connect([table]) as session:
+        return session.con.execute(sql).fetchone()

@@ -1,0 +1,203 @@
+"""What is asked of a version before it goes further, and what takes it back: decisions over facts, without a look at the world."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from lakehouse.contracts import Rollout
+from lakehouse.learning.lifecycle.states import Guard, Ledger, Standing, State
+
+MINIMUMS = "metrics_reach_their_minimums"
+COMPARED = "challenger_beats_champion"
+FREE = "no_other_version_is_staged"
+STAGED_LONG = "is_staged_long_enough"
+APPROVED = "is_approved"
+ERRORS = "errors_are_rare"
+LATENCY = "answers_are_fast"
+METRIC = "holds_on_new_labels"
+STEPS = "rollout_is_over"
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """What was measured of a version since it has its present state and share.
+
+    Attributes:
+        requests: answers that were asked of it.
+        errors: those it could not give.
+        latency_ms: of an answer, so that 95 % are faster.
+        metric: its value on labels that arrived after it was trained.
+        labels: how many those were.
+        lower_is_better: of the metric.
+    """
+
+    requests: int = 0
+    errors: int = 0
+    latency_ms: float | None = None
+    metric: float | None = None
+    labels: int = 0
+    lower_is_better: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the guards of one version are asked about.
+
+    Attributes:
+        minimums: whether it reaches the contract's minimums.
+        comparison: whether it beats the version in production; None where they were not compared.
+        observed: what was measured of it.
+        reference: what was measured of the version that it is judged by.
+    """
+
+    minimums: tuple[Guard, ...] = ()
+    comparison: Guard | None = None
+    observed: Observed = Observed()
+    reference: Observed = Observed()
+
+
+class Verdict(StrEnum):
+    """What is to be done with a version that answers."""
+
+    WAIT = "wait"
+    GO_ON = "go_on"
+    ROLL_BACK = "roll_back"
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What to do with which version, and why."""
+
+    verdict: Verdict
+    version: str | None
+    reason: str
+    guards: tuple[Guard, ...] = ()
+
+
+def health(rollout: Rollout, facts: Facts) -> tuple[Guard, ...]:
+    """Whether a version that answers is well: errors, latency, and its metric beside the reference's."""
+    seen, beside = facts.observed, facts.reference
+    rate = seen.errors / seen.requests if seen.requests else 0.0
+    enough = seen.requests >= rollout.min_rows or (seen.requests > 0 and seen.errors == seen.requests)
+    few = f"{seen.requests:,} answers, of fewer than {rollout.min_rows:,} nothing is concluded"
+    errors = f"{rate:.2%} of {seen.requests:,} answers failed, {rollout.max_error_rate:.2%} may"
+    found = [Guard(ERRORS, not enough or rate <= rollout.max_error_rate, errors if enough else few)]
+    if rollout.max_latency_ms is not None:
+        slow = seen.latency_ms is not None and seen.requests >= rollout.min_rows and seen.latency_ms > rollout.max_latency_ms
+        shown = "not measured" if seen.latency_ms is None else f"{seen.latency_ms:.1f} ms"
+        found.append(Guard(LATENCY, not slow, f"an answer takes {shown}, {rollout.max_latency_ms:g} ms are allowed"))
+    found.append(_metric_holds(rollout, seen, beside))
+    return tuple(found)
+
+
+def _metric_holds(rollout: Rollout, seen: Observed, beside: Observed) -> Guard:
+    if seen.metric is None or beside.metric is None or min(seen.labels, beside.labels) < rollout.min_rows:
+        labels = f"{seen.labels:,} and {beside.labels:,} new labels, of fewer than {rollout.min_rows:,} nothing is concluded"
+        return Guard(METRIC, passed=True, detail=labels, waits=True)
+    worse = seen.metric - beside.metric if seen.lower_is_better else beside.metric - seen.metric
+    allowed = rollout.max_metric_drop * abs(beside.metric)
+    said = f"{seen.metric:.4f} on {seen.labels:,} new labels, beside {beside.metric:.4f}: {rollout.max_metric_drop:.0%} less is allowed"
+    return Guard(METRIC, worse <= allowed, said)
+
+
+def before_validation(facts: Facts) -> tuple[Guard, ...]:
+    """What a trained version has to show to be validated."""
+    return facts.minimums or (Guard(MINIMUMS, passed=True, detail="the contract demands nothing"),)
+
+
+def before_staging(ledger: Ledger, rollout: Rollout, facts: Facts, *, by_hand: bool) -> tuple[Guard, ...]:
+    """What a validated version has to show to be staged."""
+    found = []
+    if facts.comparison is not None and ledger.production is not None:
+        found.append(facts.comparison)
+    other = ledger.staged
+    # A version nobody approves must not keep all later ones waiting.
+    waits = other is not None and not by_hand and not (rollout.approval and other.approved_by is None)
+    detail = f"version {other.version} is" if other is not None else "none is"
+    found.append(Guard(FREE, not waits, detail, waits=waits))
+    return tuple(found)
+
+
+def before_production(ledger: Ledger, standing: Standing, rollout: Rollout, facts: Facts, *, now: datetime) -> tuple[Guard, ...]:
+    """What a staged version has to show to go on: to its next share, or into production."""
+    found = []
+    if rollout.staged_hours and not standing.share_step:
+        found.append(_long_enough(STAGED_LONG, standing.since, rollout.staged_hours, now))
+    if rollout.approval:
+        by = standing.approved_by
+        detail = f"by {by}" if by else f"by nobody: lakehouse model approve {ledger.model}@{standing.version}"
+        found.append(Guard(APPROVED, by is not None, detail, waits=by is None))
+    found.extend(health(rollout, facts))
+    return tuple(found)
+
+
+def next_share(ledger: Ledger, standing: Standing, rollout: Rollout) -> float | None:
+    """The share that a staged version gets next; None if it has had them all, or if there is no champion to share with."""
+    if ledger.production is None or standing.share_step >= len(rollout.steps):
+        return None
+    return rollout.steps[standing.share_step]
+
+
+def step_is_over(ledger: Ledger, standing: Standing, rollout: Rollout, facts: Facts, *, now: datetime) -> tuple[Guard, ...]:
+    """Whether the present share, or the time as a shadow, has lasted long enough."""
+    if ledger.production is None or rollout.strategy == "direct":
+        return ()
+    if rollout.strategy == "shadow":
+        return (_long_enough(STEPS, standing.since, rollout.step_hours, now),)
+    if not standing.share_step or standing.share_since is None:
+        return ()
+    found = [_long_enough(STEPS, standing.share_since, rollout.step_hours, now)]
+    if rollout.strategy == "ab":
+        seen, beside = facts.observed, facts.reference
+        known = seen.metric is not None and beside.metric is not None and min(seen.labels, beside.labels) >= rollout.min_rows
+        found.append(
+            Guard("new_labels_have_decided", known, f"{min(seen.labels, beside.labels):,} of {rollout.min_rows:,} labels", not known)
+        )
+    return tuple(found)
+
+
+def _long_enough(guard: str, since: datetime, hours: float, now: datetime) -> Guard:
+    until = since + timedelta(hours=hours)
+    passed = now >= until
+    return Guard(guard, passed, f"since {_shown(since)}, until {_shown(until)}", waits=not passed)
+
+
+def _shown(instant: datetime) -> str:
+    return f"{instant:%Y-%m-%d %H:%M} UTC"
+
+
+def judge(ledger: Ledger, rollout: Rollout, *, candidate: Facts, champion: Facts, now: datetime) -> Judgement:
+    """What is to be done now with the version that is rolled out, or else with the one in production.
+
+    A candidate that is not well is taken back at once, whatever its step. The version in production is taken back for errors and
+    latency at any time, for its metric only while it is on probation (as long as a step lasts), and only if there is one to return to.
+    """
+    staged = ledger.staged
+    if staged is not None:
+        ill = [one for one in health(rollout, candidate) if not one.passed]
+        if ill:
+            return Judgement(Verdict.ROLL_BACK, staged.version, _reason(ill), tuple(ill))
+    production = ledger.production
+    if production is not None and len(ledger.line) > 1:
+        on_probation = now < ledger.standings[production].since + timedelta(hours=rollout.step_hours)
+        ill = [one for one in health(rollout, champion) if not one.passed and (one.id != METRIC or on_probation)]
+        if ill:
+            return Judgement(Verdict.ROLL_BACK, production, _reason(ill), tuple(ill))
+    if staged is not None:
+        asked = (
+            *before_production(ledger, staged, rollout, candidate, now=now),
+            *step_is_over(ledger, staged, rollout, candidate, now=now),
+        )
+        missing = [one for one in asked if not one.passed]
+        if missing:
+            return Judgement(Verdict.WAIT, staged.version, _reason(missing), asked)
+        return Judgement(Verdict.GO_ON, staged.version, "every guard holds", asked)
+    waiting = ledger.challenger
+    if waiting is not None and waiting.state is State.VALIDATED and waiting.held_by == (FREE,):
+        return Judgement(Verdict.GO_ON, waiting.version, "it is validated, and no other version is staged")
+    return Judgement(Verdict.WAIT, production, "nothing is rolled out")
+
+
+def _reason(guards: Sequence[Guard]) -> str:
+    return "; ".join(f"{one.id} does not hold: {one.detail}" for one in guards)

@@ -1,0 +1,217 @@
+"""What a rollout comes to, guard by guard."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from lakehouse.contracts import Rollout
+from lakehouse.learning.lifecycle import (
+    Facts,
+    HistoryDamaged,
+    Ledger,
+    Observed,
+    Signature,
+    State,
+    TransitionRefused,
+    Verdict,
+    judge,
+    next_version,
+)
+from lakehouse.learning.lifecycle.board import Posted, wanted_aliases
+from tests.learning.lifecycle.worlds import START, Fuse, MemoryBoard, MemoryJournal, World
+
+CANARY = Rollout("canary", steps=(5.0, 25.0))
+
+
+def world(rollout: Rollout) -> World:
+    board = MemoryBoard(Fuse())
+
+    def post() -> tuple[str, str]:
+        version = str(len(board.versions) + 1)
+        board.versions[version] = Posted(f"run {version}")
+        return version, f"run {version}"
+
+    return World(rollout, MemoryJournal(Fuse()), board, post)
+
+
+def trained(rollout: Rollout, versions: int = 2, **how) -> World:
+    made = world(rollout)
+    for _ in range(versions):
+        made.train(**({"reaches": True, "beats": True, "algorithm": "a", "features": "x"} | how))
+    return made
+
+
+def ledger_of(made: World) -> Ledger:
+    return made.journal.ledger(made.model)
+
+
+def kinds(events) -> list[tuple[str, str]]:
+    return [(one.version, one.kind) for one in events]
+
+
+def test_with_nothing_asked_a_training_goes_into_production_in_one_decision() -> None:
+    made = trained(Rollout())
+    events = made.journal.events(made.model)
+    assert kinds(events)[:6] == [("1", kind) for kind in ("drafted", "training", "registered", "validated", "staged", "promoted")]
+    assert kinds(events)[-3:] == [("2", "staged"), ("1", "archived"), ("2", "promoted")]
+    assert {one.decision for one in events} == {1, 2}
+    assert ledger_of(made).line == ("1", "2")
+    assert made.board.aliases("walked") == {"champion": "2"}
+
+
+def test_a_canary_goes_step_by_step_and_the_first_version_straight() -> None:
+    made = trained(CANARY)
+    assert made.board.aliases("walked") == {"champion": "1", "challenger": "2", "staged": "2", "canary": "2"}
+    well = made.facts()
+    assert not made.watch(well, well).events
+    made.pass_time(25)
+    (step,) = made.watch(well, well).events
+    assert (step.kind, step.share) == ("canary", 25.0)
+    made.pass_time(25)
+    assert kinds(made.watch(well, well).events) == [("1", "archived"), ("2", "promoted")]
+    assert made.board.aliases("walked") == {"champion": "2"}
+
+
+@pytest.mark.parametrize(
+    ("facts", "named"),
+    [
+        (Facts(observed=Observed(requests=100, errors=6)), "errors_are_rare"),
+        (Facts(observed=Observed(requests=3, errors=3)), "errors_are_rare"),
+        (Facts(observed=Observed(requests=100, latency_ms=200.5)), "answers_are_fast"),
+        (Facts(observed=Observed(metric=0.84, labels=100), reference=Observed(metric=0.9, labels=100)), "holds_on_new_labels"),
+        (
+            Facts(observed=Observed(metric=10.6, labels=100, lower_is_better=True), reference=Observed(metric=10, labels=100)),
+            "holds_on_new_labels",
+        ),
+    ],
+)
+def test_a_canary_that_is_not_well_is_taken_back_and_kept(facts, named) -> None:
+    made = trained(replace(CANARY, max_latency_ms=200))
+    assert judge(ledger_of(made), made.rollout, candidate=facts, champion=Facts(), now=START).verdict is Verdict.ROLL_BACK
+    (event,) = made.watch(facts, Facts()).events
+    assert (event.kind, event.after) == ("rolled_back", State.ARCHIVED)
+    assert named in event.reason
+    assert made.board.aliases("walked") == {"champion": "1"}
+    assert set(made.board.posted("walked")) == {"1", "2"}
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        Facts(observed=Observed(requests=100, errors=5)),
+        Facts(observed=Observed(requests=99, errors=50)),
+        Facts(observed=Observed(metric=0.1, labels=99), reference=Observed(metric=0.9, labels=100)),
+        Facts(observed=Observed(metric=0.86, labels=100), reference=Observed(metric=0.9, labels=100)),
+    ],
+)
+def test_of_little_or_of_what_is_allowed_nothing_is_concluded(facts) -> None:
+    made = trained(CANARY)
+    assert judge(ledger_of(made), CANARY, candidate=facts, champion=Facts(), now=START).verdict is Verdict.WAIT
+
+
+def test_a_version_in_production_goes_back_for_errors_at_any_time_and_for_its_metric_on_probation() -> None:
+    made = trained(Rollout())
+    worse = Facts(observed=Observed(metric=0.5, labels=200), reference=Observed(metric=0.9, labels=200))
+    later = START + timedelta(days=2)
+    assert judge(ledger_of(made), made.rollout, candidate=Facts(), champion=worse, now=START).verdict is Verdict.ROLL_BACK
+    assert judge(ledger_of(made), made.rollout, candidate=Facts(), champion=worse, now=later).verdict is Verdict.WAIT
+    made.pass_time(48)
+    failing = Facts(observed=Observed(requests=500, errors=400))
+    assert kinds(made.watch(Facts(), failing).events) == [("2", "rolled_back"), ("1", "restored")]
+    # There is nothing else to return to: what fails is kept, for nobody else would answer.
+    assert not made.watch(Facts(), failing).events
+
+
+def test_a_rollback_goes_one_back_each_time_and_never_to_what_was_rolled_back() -> None:
+    made = trained(Rollout(), versions=3)
+    assert made.roll_back(None).ledger.production == "2"
+    assert made.roll_back(None).ledger.production == "1"
+    with pytest.raises(TransitionRefused, match="no version was in production before"):
+        made.roll_back(None)
+    # By name it is possible: a person may know better.
+    assert made.roll_back("3").ledger.line == ("1", "3")
+
+
+def test_approval_holds_a_version_and_a_newer_one_takes_the_place_of_one_that_nobody_approved() -> None:
+    made = trained(Rollout(approval=True))
+    assert ledger_of(made).production is None
+    assert [one.state for one in ledger_of(made).standings.values()] == [State.ARCHIVED, State.STAGED]
+    with pytest.raises(TransitionRefused, match=r"may not go from staged to production \(found is_approved"):
+        made.promote(None)
+    made.approve(None)
+    assert made.promote(None).ledger.production == "2"
+    assert ledger_of(made).standing("2").approved_by == "bob"
+
+
+def test_a_version_waits_while_another_is_rolled_out_and_follows_when_that_is_taken_back() -> None:
+    made = trained(CANARY, versions=3)
+    assert [one.state for one in ledger_of(made).standings.values()] == [State.PRODUCTION, State.STAGED, State.VALIDATED]
+    ill = made.facts(errors=150)
+    assert kinds(made.watch(ill, Facts()).events) == [("2", "rolled_back")]
+    assert kinds(made.watch(made.facts(), Facts()).events) == [("3", "staged"), ("3", "canary")]
+
+
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        (lambda made: made.archive("2"), "may not go from production to archived"),
+        (lambda made: made.promote("2"), "it is there already"),
+        (lambda made: made.promote("1"), "only by a rollback"),
+        (lambda made: made.promote("9"), "has no history"),
+        (lambda made: made.approve("1"), "can't be approved"),
+        (lambda made: made.promote(None), "has no version that could be promoted"),
+        (lambda made: made.roll_back("2"), "it is there already"),
+    ],
+)
+def test_what_is_forbidden_is_refused_and_leaves_no_trace(what, message) -> None:
+    made = trained(Rollout())
+    before = made.journal.events(made.model)
+    with pytest.raises(TransitionRefused, match=message):
+        what(made)
+    assert made.journal.events(made.model) == before
+
+
+def test_a_version_below_its_minimums_is_the_challenger_until_they_are_lowered() -> None:
+    made = trained(Rollout())
+    made.train(reaches=False, beats=True, algorithm="a", features="x")
+    assert made.journal.events(made.model)[-1].kind == "rejected"
+    assert wanted_aliases(ledger_of(made)) == {"champion": "2", "challenger": "3"}
+    with pytest.raises(TransitionRefused, match="metrics_reach_their_minimums"):
+        made.promote("3", reaches=False)
+    assert made.promote("3", reaches=True).ledger.production == "3"
+
+
+def test_events_that_contradict_each_other_are_named() -> None:
+    made = trained(Rollout())
+    events = made.journal.events(made.model)
+    with pytest.raises(HistoryDamaged, match="version 1 went from validated to staged"):
+        Ledger("walked").after([one for one in events if one.kind != "validated"])
+
+
+def test_a_registry_that_was_made_anew_begins_a_new_history_after_the_old_one() -> None:
+    made = trained(Rollout())
+    made.board.versions.clear()  # pyright: ignore[reportAttributeAccessIssue]
+    made.board.shown.clear()  # pyright: ignore[reportAttributeAccessIssue]
+    made._post = lambda: (made.board.versions.setdefault("1", Posted("anew")) and "1", "anew")  # pyright: ignore
+    made.train(reaches=True, beats=True, algorithm="a", features="x")
+    assert ledger_of(made).line == ("1",)
+    assert made.board.aliases("walked") == {"champion": "1"}
+    assert ledger_of(made).standing("1").semantic == "1.0.2"
+
+
+A, OTHER = Signature("forest", "t", "f"), Signature("forest", "t", "g")
+
+
+@pytest.mark.parametrize(
+    ("before", "was", "now", "expected"),
+    [
+        (None, None, A, "1.0.0"),
+        ("1.0.0", A, A, "1.0.1"),
+        ("1.0.9", A, OTHER, "1.1.0"),
+        ("1.1.3", A, replace(OTHER, algorithm="ridge"), "2.0.0"),
+        ("1.1.3", A, replace(A, target="u"), "2.0.0"),
+    ],
+)
+def test_what_changed_says_which_number_goes_up(before, was, now, expected) -> None:
+    assert next_version(before, was, now) == expected
