@@ -58,11 +58,14 @@ def train(
         "left_out": [{"reason": one.reason, "rows": one.rows, "example": one.example} for one in report.left_out],
         "notes": list(report.notes),
         "trained": not report.skipped,
+        "semantic_version": report.semantic_version or None,
+        "state": report.state or None,
     }
 
     def show(out: Any) -> None:
         known = " (not trained again: same data, contract and code)" if report.skipped else ""
-        out.print(f"{report.model} version {report.version}: {report.algorithm}{known}", markup=False, style="bold")
+        semantic = f" ({report.semantic_version}, {report.state})" if report.semantic_version else ""
+        out.print(f"{report.model} version {report.version}{semantic}: {report.algorithm}{known}", markup=False, style="bold")
         for metric, value in report.metrics.items():
             baseline = report.baseline.get(metric)
             beside = "" if baseline is None else f"  (baseline {baseline:.4f})"

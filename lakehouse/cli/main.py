@@ -13,6 +13,7 @@ from lakehouse.cli import (
     home,
     learn,
     maintain,
+    model,
     privacy,
     profile,
     quarantine,
@@ -50,7 +51,23 @@ def _root(
     """Files in; versioned tables, features, a registered model and its predictions out."""
 
 
-for _group in (run, data, contract, profile, versions, maintain, quarantine, features, learn, trace, recovery, sample, privacy, home):
+for _group in (
+    run,
+    data,
+    contract,
+    profile,
+    versions,
+    maintain,
+    quarantine,
+    features,
+    learn,
+    model,
+    trace,
+    recovery,
+    sample,
+    privacy,
+    home,
+):
     _group.register(app)
 
 

@@ -1,0 +1,182 @@
+"""Commands about the life of a model's versions: promote, rollback, history, approve, archive."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lakehouse.cli.command import command
+from lakehouse.cli.completion import model_names
+from lakehouse.cli.screen import Screen
+
+if TYPE_CHECKING:
+    from lakehouse.learning.lifecycle import Author, Event, Guard, Ledger
+    from lakehouse.learning.lifecycle.operations import Lifecycle
+    from lakehouse.learning.lifecycle.running import Outcome
+
+_Version = Annotated[
+    str, typer.Argument(metavar="NAME[@VERSION]", help="The model; with @3 or @1.2.0 a version.", autocompletion=model_names)
+]
+_Reason = Annotated[str, typer.Option("--reason", help="Why; kept in the history.")]
+_By = Annotated[str | None, typer.Option("--by", help="Who; your user name if it is left out.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add this group's commands."""
+    group = typer.Typer(name="model", help="The life of a model's versions.", no_args_is_help=True)
+    app.add_typer(group, rich_help_panel="Models")
+    command(group, "promote")(promote)
+    command(group, "rollback")(rollback)
+    command(group, "approve")(approve)
+    command(group, "archive")(archive)
+    command(group, "history")(history)
+
+
+def promote(screen: Screen, *, name: _Version, reason: _Reason = "", by: _By = None) -> None:
+    """Let a version, or the newest that may win, go as far towards production as its contract's guards allow."""
+    from lakehouse.pipeline.workspace import Workspace
+
+    workspace = Workspace.load()
+    model, lifecycle, version = _opened(screen, workspace, name)
+    _emit(screen, model, lifecycle.promote(workspace.contracts.model(model), version, _author(by, reason)))
+
+
+def rollback(screen: Screen, *, name: _Version, reason: _Reason = "", by: _By = None) -> None:
+    """Take back a canary, or return to the version that was in production before, or to a named one; nothing is deleted."""
+    from lakehouse.pipeline.workspace import Workspace
+
+    model, lifecycle, version = _opened(screen, Workspace.load(), name)
+    _emit(screen, model, lifecycle.roll_back(model, version, _author(by, reason)))
+
+
+def approve(screen: Screen, *, name: _Version, reason: _Reason = "", by: _By = None) -> None:
+    """Approve a version, where the contract asks for that; `promote`, or the next run, then lets it go on."""
+    from lakehouse.pipeline.workspace import Workspace
+
+    model, lifecycle, version = _opened(screen, Workspace.load(), name)
+    _emit(screen, model, lifecycle.approve(model, version, _author(by, reason)))
+
+
+def archive(screen: Screen, *, name: _Version, reason: _Reason = "", by: _By = None) -> None:
+    """Put a version away for good; the one in production can't be."""
+    from lakehouse.errors import SettingsError
+    from lakehouse.pipeline.workspace import Workspace
+
+    model, lifecycle, version = _opened(screen, Workspace.load(), name)
+    if version is None:
+        raise SettingsError(f"model {model}", "has several versions", expected="NAME@VERSION", found=name, fix="Name the version")
+    _emit(screen, model, lifecycle.archive(model, version, _author(by, reason)))
+
+
+def history(screen: Screen, *, name: _Version) -> None:
+    """Show where a model's versions stand, and everything that happened to them: who, when, why."""
+    from lakehouse.errors import ModelNotFound
+    from lakehouse.pipeline.workspace import Workspace
+
+    model, lifecycle, version = _opened(screen, Workspace.load(), name)
+    ledger = lifecycle.look(model)
+    events = [one for one in lifecycle.history(model) if version in {None, one.version}]
+    if not events:
+        raise ModelNotFound(f"model {name}", "has no history", fix=f"Run `lakehouse train {model}`")
+    document = {**_standings(ledger), "events": [_event(one) for one in events]}
+
+    def show(out: Any) -> None:
+        for one in document["versions"]:
+            share = f", answers for {one['share']:g} %" if one["share"] else ""
+            approved = f", approved by {one['approved_by']}" if one["approved_by"] else ""
+            style = "bold green" if one["state"] == "production" else None
+            out.print(
+                f"{model}@{one['version']}  {one['semantic_version'] or '':<8} {one['state']}{share}{approved}", markup=False, style=style
+            )
+        _show_events(out, events)
+
+    screen.emit(document, show)
+
+
+def _opened(screen: Screen, workspace: Any, name: str) -> "tuple[str, Lifecycle, str | None]":
+    """The model, its life, and the version that was named."""
+    from lakehouse.learning.lifecycle.operations import Lifecycle
+    from lakehouse.learning.registry import Registry
+
+    model, _, wanted = name.partition("@")
+    lifecycle = Lifecycle(Registry(workspace.settings), workspace.lake, waiting=screen.say)
+    return model, lifecycle, lifecycle.recorded(model).named(wanted) if wanted else None
+
+
+def _author(by: str | None, reason: str) -> "Author":
+    from lakehouse.learning.lifecycle import Author
+    from lakehouse.pipeline.runs import new_run
+    from lakehouse.tables.stamp import machine_user
+
+    return Author(by or machine_user(), datetime.now(UTC), reason, new_run(), by_hand=True)
+
+
+def _emit(screen: Screen, model: str, outcome: "Outcome") -> None:
+    document = {
+        **_standings(outcome.ledger),
+        "events": [_event(one) for one in outcome.events],
+        "missing": [_guard(one) for one in outcome.missing],
+    }
+
+    def show(out: Any) -> None:
+        if not outcome.events:
+            out.print("It was so before: nothing has changed.", markup=False)
+        _show_events(out, outcome.events)
+        for one in outcome.missing:
+            out.print(f"  it goes no further: {one.id}: {one.detail}", markup=False, soft_wrap=True, style="yellow")
+        production = outcome.ledger.production
+        out.print(f"In production: {f'{model}@{production}' if production else 'no version'}", markup=False, style="bold")
+
+    screen.emit(document, show)
+
+
+def _standings(ledger: "Ledger") -> dict[str, Any]:
+    from lakehouse.learning.lifecycle.board import wanted_aliases
+
+    return {
+        "model": ledger.model,
+        "production": ledger.production,
+        "aliases": wanted_aliases(ledger),
+        "versions": [
+            {
+                "version": one.version,
+                "semantic_version": one.semantic,
+                "state": str(one.state),
+                "since": one.since,
+                "share": one.share,
+                "approved_by": one.approved_by,
+            }
+            for one in sorted(ledger.standings.values(), key=lambda one: int(one.version))
+        ],
+    }
+
+
+def _event(event: "Event") -> dict[str, Any]:
+    return {
+        "number": event.number,
+        "at": event.at,
+        "version": event.version,
+        "event": event.kind,
+        "from": str(event.before) if event.before else None,
+        "to": str(event.after),
+        "share": event.share,
+        "by": event.actor,
+        "reason": event.reason,
+        "run": event.run,
+        "guards": [_guard(one) for one in event.guards],
+    }
+
+
+def _guard(guard: "Guard") -> dict[str, Any]:
+    return {"guard": guard.id, "passed": guard.passed, "detail": guard.detail}
+
+
+def _show_events(out: Any, events: "Sequence[Event]") -> None:
+    for one in events:
+        share = f" to {one.share:g} %" if one.share is not None else ""
+        moved = f"{one.before or 'nothing'} -> {one.after}" if one.before is not one.after else f"stays {one.after}"
+        why = f": {one.reason}" if one.reason else ""
+        out.print(
+            f"{one.at:%Y-%m-%d %H:%M:%S}  @{one.version} {one.kind}{share} ({moved}) by {one.actor}{why}", markup=False, soft_wrap=True
+        )

@@ -1,0 +1,44 @@
+"""The life of a model's versions, as a person leads it."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Outcome
+from tests.cli.test_documents import DOCUMENTED
+from tests.cli.test_models import ROWS, write
+
+
+@pytest.mark.slow
+def test_versions_are_promoted_rolled_back_and_archived_with_who_and_why(lakehouse: Callable[..., Outcome], tmp_path: Path) -> None:
+    assert lakehouse("add", write(tmp_path / "people.csv", ROWS), "--name", "people", "--target", "left").code == 0
+    early = lakehouse("model", "history", "people", "--json")
+    assert (early.code, early.json["error"]) == (2, "ModelNotFound")
+    nothing = lakehouse("model", "promote", "people")
+    assert (nothing.code, "the registry is empty" in nothing.err) == (1, True)
+    assert lakehouse("run", "people", "--direct").code == 0
+    assert lakehouse("train", "people", "--force", "--json").json["semantic_version"] == "1.0.1"
+
+    back = lakehouse("model", "rollback", "people", "--reason", "complaints", "--by", "ann", "--json")
+    assert (back.code, back.json["production"], back.json["aliases"]) == (0, "1", {"champion": "1"})
+    assert [(one["version"], one["event"], one["by"], one["reason"]) for one in back.json["events"]] == [
+        ("2", "rolled_back", "ann", "complaints"),
+        ("1", "restored", "ann", "complaints"),
+    ]
+    assert set(back.json) == set(DOCUMENTED["model rollback"])
+    assert set(back.json["events"][0]) == set(DOCUMENTED["model rollback"]["events"][0])
+    none = lakehouse("model", "rollback", "people", "--json")
+    assert (none.code, none.json["error"]) == (1, "TransitionRefused")
+    # What was rolled back is not promoted again by itself, and by name only with a rollback.
+    assert lakehouse("train", "people", "--json").json["state"] == "archived"
+    assert "only by a rollback" in lakehouse("model", "promote", "people@1.0.1").err
+    assert lakehouse("model", "rollback", "people@1.0.1", "--json").json["production"] == "2"
+    assert "it is in production" in lakehouse("model", "archive", "people@2").err
+    assert lakehouse("model", "archive", "people").code == 2
+    assert lakehouse("model", "approve", "people@1").code == 1
+
+    shown = lakehouse("model", "history", "people")
+    assert "people@2  1.0.1    production" in shown.out
+    assert "@1 restored (archived -> production) by ann: complaints" in shown.out
+    assert len(lakehouse("model", "history", "people@1", "--json").json["events"]) == 9
