@@ -21,6 +21,7 @@ from resources.workspace import RESOURCE_KEY, workspace_resource
 from sensors.alerts import build_alert_sensors
 from sensors.landing import build_landing_sensors
 from sensors.lost_runs import build_lost_run_sensor
+from sensors.rollouts import build_rollout_sensors
 from sensors.schedules import build_fetch_schedules, build_schedules
 from sensors.topics import build_topic_sensors
 
@@ -59,6 +60,7 @@ def build_definitions(settings: Settings) -> dg.Definitions:
         sensors=[
             *build_landing_sensors(datasets, settings),
             *build_topic_sensors(datasets, settings),
+            *build_rollout_sensors(contracts.models.values()),
             *build_alert_sensors(settings),
             build_lost_run_sensor(settings),
         ],

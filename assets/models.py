@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 # As lakehouse.learning calls them; importing it here would make every load pay for it.
 MINIMUMS = "metrics_reach_their_minimums"
 BASELINE = "model_beats_its_baseline"
+_SHOWN_EVENTS = 30
 
 
 def build_model_assets(contract: ModelContract, contracts: Contracts, views: Mapping[str, FeatureView]) -> list[dg.AssetsDefinition]:
@@ -85,7 +86,10 @@ def _training(contract: ModelContract, inputs: list[dg.AssetKey], group: str) ->
             now=datetime.now(UTC),
             waiting=lambda line: context.log.warning(f"{WAITING} - {line}"),
         )
-        context.log.info(f"{contract.name} version {report.version}: {report.algorithm}, {'as before' if report.skipped else 'trained'}")
+        semantic = f" ({report.semantic_version}, {report.state})" if report.semantic_version else ""
+        context.log.info(
+            f"{contract.name} version {report.version}{semantic}: {report.algorithm}, {'as before' if report.skipped else 'trained'}"
+        )
         if training_set.key in context.selected_asset_keys:
             yield dg.MaterializeResult(
                 asset_key=training_set.key,
@@ -94,7 +98,7 @@ def _training(contract: ModelContract, inputs: list[dg.AssetKey], group: str) ->
             )
         if model in context.selected_asset_keys:
             yield dg.MaterializeResult(
-                asset_key=model, metadata=_model_metadata(report), data_version=dg.DataVersion(f"{int(report.version):020d}")
+                asset_key=model, metadata=_model_metadata(workspace, report), data_version=dg.DataVersion(f"{int(report.version):020d}")
             )
         for result in _checks(model, report):
             if dg.AssetCheckKey(model, result.check_name or "") in context.selected_asset_check_keys:
@@ -113,24 +117,27 @@ def _predictions(contract: ModelContract, inputs: list[dg.AssetKey], group: str)
         owners=owners(contract.owner),
         tags={"layer": "models"},
         kinds={"models", "scikitlearn", "deltalake"},
-        description=f"What the champion of {contract.name} says about every {subject}: the prediction, its probabilities, and the versions of the "
-        "model and of the feature tables it came from.",
+        description=f"What the champion of {contract.name}, and for its share a version that is rolled out, says about every {subject}: the "
+        "prediction, its probabilities, and the versions of the model and of the feature tables it came from.",
         metadata={"dagster/table_name": table},
     )
 
     @dg.multi_asset(name=f"predict_{contract.name}", specs=[spec], pool=table)
     def predict(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
-        from lakehouse.learning import predict_batch
+        from lakehouse.learning import predict_batch, watch_rollout
         from lakehouse.monitoring import prediction_spread
 
-        lake = workspace.lake
+        lake, now = workspace.lake, datetime.now(UTC)
         before = lake.version(table)
+        rollout = watch_rollout(workspace.settings, lake, contract, run=context.run.run_id, now=now)
+        for event in rollout.events:
+            context.log.info(f"{contract.name} version {event.version} {event.kind}: {event.reason}")
         commit = predict_batch(
             workspace.settings,
             lake,
             contract,
             run=context.run.run_id,
-            now=datetime.now(UTC),
+            now=now,
             waiting=lambda line: context.log.warning(f"{WAITING} - {line}"),
         )
         context.log.info("predictions were up to date" if commit.skipped else f"{commit.rows:,} rows predicted")
@@ -159,12 +166,15 @@ def _checks(model: dg.AssetKey, report: "TrainReport") -> Iterator[dg.AssetCheck
         )
 
 
-def _model_metadata(report: "TrainReport") -> dict[str, Any]:
+def _model_metadata(workspace: Workspace, report: "TrainReport") -> dict[str, Any]:
     value = report.metrics.get(report.metric)
     compared = {one.algorithm: one.metrics[report.metric] for one in report.candidates if report.metric in one.metrics}
     metadata: dict[str, Any] = {
         "lakehouse/model_version": report.version,
-        "lakehouse/alias": report.alias,
+        "lakehouse/alias": report.alias or "none",
+        "lakehouse/semantic_version": report.semantic_version or "none",
+        "lakehouse/state": report.state or "unknown",
+        "lakehouse/history": _history_table(workspace, report.model),
         "lakehouse/algorithm": report.algorithm,
         "lakehouse/metrics": _metrics_table(report),
         "lakehouse/candidates": plots.bars(f"Cross-validated {report.metric} of each candidate", compared, unit=report.metric),
@@ -181,6 +191,27 @@ def _model_metadata(report: "TrainReport") -> dict[str, Any]:
     if notes:
         metadata["lakehouse/notes"] = dg.MarkdownMetadataValue("\n".join(f"- {note}" for note in notes))
     return metadata
+
+
+def _history_table(workspace: Workspace, model: str) -> dg.MarkdownMetadataValue:
+    """The newest events of the model's versions, the newest first."""
+    from lakehouse.learning.lifecycle.journal import DeltaJournal
+
+    events = DeltaJournal(workspace.lake).events(model)
+    return records_table(
+        [
+            {
+                "at": f"{one.at:%Y-%m-%d %H:%M:%S}",
+                "version": one.version,
+                "event": one.kind if one.share is None else f"{one.kind} {one.share:g} %",
+                "from": str(one.before or ""),
+                "to": str(one.after),
+                "by": one.actor,
+                "why": one.reason,
+            }
+            for one in events[: -_SHOWN_EVENTS - 1 : -1]
+        ]
+    )
 
 
 def _metrics_table(report: "TrainReport") -> dg.MarkdownMetadataValue:
