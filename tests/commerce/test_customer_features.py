@@ -316,7 +316,7 @@ def test_features_get_equals_the_query_in_the_docs(
             expected = dict(by_hand[customer])
             days = ("customer_id", "last_order_day")
             assert [row[name] for name in days] == [expected.pop(name) for name in days]
-            assert len(expected) == 10
+            assert len(expected) == 9
             assert {name: float(row[name]) for name in expected} == {name: float(value) for name, value in expected.items()}
         else:
             assert told["missing"] == [{"view": "customer_activity", "entity": {"customer_id": customer}, "why": "no row"}]
