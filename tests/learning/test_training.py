@@ -14,6 +14,7 @@ from lakehouse.errors import DATA_DID_NOT_PASS, ModelError, ModelNotFound, Table
 from lakehouse.features import FeatureView
 from lakehouse.learning import CHAMPION, Confusion, Registry, TrainReport, predict_batch, train
 from lakehouse.learning.fingerprint import code_digest
+from lakehouse.pipeline.workspace import Workspace
 from lakehouse.settings import Settings
 from lakehouse.tables import Lake, Stamp
 from tests.learning.conftest import model, write
@@ -86,7 +87,7 @@ def test_what_was_said_of_the_test_rows_is_in_the_report_the_registry_and_the_as
     newest = registry.newest("telco")
     assert newest is not None
     assert {one.path for one in registry._client.list_artifacts(newest.run)} == {"report.json", "test_rows.png"}
-    shown = _model_metadata(telco)["lakehouse/test_rows"].value
+    shown = _model_metadata(Workspace(shared), telco)["lakehouse/test_rows"].value
     assert shown.startswith("![Test rows")
     assert len(shown) < 40_000
 
