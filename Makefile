@@ -36,12 +36,13 @@ dev: $(INSTALLED) ## Start Dagster's web interface and daemon on this machine
 
 .PHONY: test
 test: $(INSTALLED) lint ## Lint, type-check and run the tests
-	$(PYTEST) $(COVERAGE) -m 'not slow and not servers'
+	$(PYTEST) -m 'not slow and not servers'
 
 .PHONY: test-all
-test-all: $(INSTALLED) lint ## The same with the slow tests and those that need servers
+test-all: $(INSTALLED) lint ## The same with the slow tests, those that need servers, and line coverage
 	$(BIN)/python -m tests.servers
-	LAKEHOUSE_TEST_MANY_EXAMPLES=1 $(PYTEST)
+	LAKEHOUSE_TEST_MANY_EXAMPLES=1 $(PYTEST) $(COVERAGE) -m 'not slow and not servers'
+	LAKEHOUSE_TEST_MANY_EXAMPLES=1 $(PYTEST) -m 'slow or servers'
 
 .PHONY: test-servers
 test-servers: $(INSTALLED) ## Run the tests that need real servers (S3, PostgreSQL, Redis, Kafka), which it installs where it may and starts

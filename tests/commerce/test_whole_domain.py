@@ -133,12 +133,14 @@ def deliver(shop: Shop, files: Sequence[File]) -> None:
         shop.ingest(dataset, *paths)
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize(
     ("customers", "days", "pieces", "seed"),
     [
         pytest.param(12, 25, 3, 1, id="small"),
-        pytest.param(40, 60, 12, 2, id="large", marks=[pytest.mark.slow, pytest.mark.timeout(3600)]),
-        pytest.param(25, 90, 12, 3, id="long", marks=[pytest.mark.slow, pytest.mark.timeout(3600)]),
+        pytest.param(40, 60, 12, 2, id="large"),
+        pytest.param(25, 90, 12, 3, id="long"),
     ],
 )
 def test_the_order_of_arrival_leaves_no_trace_in_any_table(

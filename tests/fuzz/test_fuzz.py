@@ -71,7 +71,7 @@ def fuzz(cases: int, seed: int, folder: Path) -> str:
 
 
 def test_no_file_breaks_ingestion(tmp_path: Path) -> None:
-    fuzz(60, 0, tmp_path)
+    fuzz(30, 0, tmp_path)
 
 
 @pytest.mark.slow

@@ -21,11 +21,12 @@ from lakehouse.ingest.readers.delimited import layout_of
 from lakehouse.ingest.readers.records import Dialect, split_records
 from lakehouse.settings import Settings
 from lakehouse.tables import Lake
+from tests.examples import examples
 from tests.ingest.conftest import PEOPLE, rows_of
 
 NAMES = ["id", "age", "height", "born", "sex", "children"]
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-RELAXED = settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+RELAXED = settings(examples(7, many=60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 
 texts = st.text(st.characters(codec="utf-8", exclude_characters="\0", exclude_categories=("Cs",)), max_size=8)
 ids = st.one_of(st.integers(0, 12).map(lambda number: f"P{number}"), st.just(""), st.just("p1"), texts)

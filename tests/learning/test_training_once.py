@@ -35,7 +35,7 @@ INSTANTS = [
     f"{CLIENT}set_model_version_tag",
     f"{LAKE}append@evaluations",
 ]
-TELLING = {f"{CLIENT}create_model_version", f"{LAKE}append@registry_events"}
+TELLING = {f"{CLIENT}create_model_version"}
 
 
 class Trainer:

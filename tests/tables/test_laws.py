@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from lakehouse.tables import Commit, Lake, Stamp, Transaction
+from tests.examples import examples
 from tests.tables.reading import rows
 
 T = "raw.model"
@@ -116,7 +117,7 @@ class TableAndModel(RuleBasedStateMachine):
         self.folder.cleanup()
 
 
-TableAndModel.TestCase.settings = settings(max_examples=12, stateful_step_count=12, deadline=None)
+TableAndModel.TestCase.settings = settings(examples(8, many=50), stateful_step_count=12, deadline=None)
 TestTableAndModel = TableAndModel.TestCase
 
 
