@@ -6,6 +6,7 @@ from lakehouse.contracts.inference import Inferred, InferredModel, infer_dataset
 from lakehouse.contracts.model import load_model, model_json_schema, parse_model
 from lakehouse.contracts.objects import (
     Column,
+    ColumnPreparation,
     Contracts,
     DatasetContract,
     FeatureWarning,
@@ -14,6 +15,7 @@ from lakehouse.contracts.objects import (
     ModelContract,
     Must,
     Pin,
+    PreparationSpec,
     Protection,
     Reference,
     Rollout,
@@ -28,6 +30,7 @@ from lakehouse.contracts.types import cast_sql, plain_sql, text_sql
 
 __all__ = [
     "Column",
+    "ColumnPreparation",
     "Contracts",
     "DatasetContract",
     "FeatureWarning",
@@ -38,6 +41,7 @@ __all__ = [
     "ModelContract",
     "Must",
     "Pin",
+    "PreparationSpec",
     "Protection",
     "Reference",
     "Rollout",

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from lakehouse.contracts import document as documents
 from lakehouse.contracts.objects import FeatureWarning, ModelContract, Split
+from lakehouse.contracts.preparation import PreparationPart, PreparedColumnPart
 from lakehouse.contracts.rollout import RolloutPart
 from lakehouse.errors import ContractError
 
@@ -84,6 +85,9 @@ class _Document(_Part):
     include_features: list[str] = Field(default_factory=list, description="Only these features; empty means all.")
     exclude_features: list[str] = Field(default_factory=list, description="Never these.")
     split: _Split = _Split()
+    preparation: PreparationPart = Field(
+        default_factory=PreparationPart, description="What the columns become before an estimator sees them; by default each what suits it."
+    )
     algorithms: Literal["auto"] | list[str] = Field(default="auto", description="Names of the candidates, or auto.")
     folds: int = Field(default=5, ge=2, le=20, description="Folds of the cross-validation.")
     metric: str | None = Field(default=None, description="Metric that chooses the algorithm; default roc_auc, f1_macro or r2.")
@@ -163,6 +167,7 @@ def parse_model(text: str, *, path: Path) -> ModelContract:
         include_features=tuple(spec.include_features),
         exclude_features=tuple(spec.exclude_features),
         split=Split(spec.split.strategy, spec.split.test_fraction, spec.split.column, spec.split.gap_days),
+        preparation=spec.preparation.typed(),
         algorithms=() if spec.algorithms == "auto" else tuple(spec.algorithms),
         folds=spec.folds,
         metric=metric,
@@ -182,16 +187,23 @@ def _names(value: Names) -> tuple[str, ...]:
     return (value,) if isinstance(value, str) else tuple(value)
 
 
+def _part_at(parts: tuple[str | int, ...]) -> type[BaseModel]:
+    """Whose keys the last part of a place should have been one of."""
+    if len(parts) < 2:
+        return _Document
+    if parts[:2] == ("preparation", "columns") and len(parts) > 2:
+        return PreparedColumnPart
+    sections = {"split": _Split, "preparation": PreparationPart, "warnings": _Warning, "rollout": RolloutPart}
+    return sections.get(str(parts[0]), _Document)
+
+
 def _explained(error: ValidationError, parsed: Mapping[str, Any], *, text: str, path: Path) -> ContractError:
     # An unknown key explains the missing one it was meant to be.
     details = sorted(error.errors(), key=lambda one: one["type"] != "extra_forbidden")[0]
     parts = tuple(part for part in details["loc"] if not (isinstance(part, str) and part.startswith(("list[", "literal[", "dict["))))
     place = documents.blame(path, text, parts, parsed)
     if details["type"] == "extra_forbidden":
-        model = (
-            {"split": _Split, "warnings": _Warning, "rollout": RolloutPart}.get(str(parts[0]), _Document) if len(parts) > 1 else _Document
-        )
-        known = list(model.model_fields)
+        known = list(_part_at(parts).model_fields)
         close = get_close_matches(str(details["loc"][-1]), known, n=1, cutoff=0.6)
         fix = f"Did you mean {close[0]}?" if close else "Correct or remove it"
         return ContractError(place, "is not a key of a model contract", expected=None if close else f"one of {', '.join(known)}", fix=fix)

@@ -396,6 +396,52 @@ class Rollout:
     min_rows: int = 100
 
 
+Impute = Literal["auto", "mean", "median", "mode", "knn"]
+Encode = Literal["auto", "one_hot", "ordinal", "target"]
+Scale = Literal["auto", "standard", "min_max", "robust", "none"]
+Fences = Literal["none", "z_score", "iqr"]
+Outliers = Literal["none", "z_score", "iqr", "isolation_forest"]
+Select = Literal["none", "statistical", "model"]
+Dates = Literal["auto", "cyclic", "elapsed", "none"]
+Text = Literal["auto", "words", "letters", "none"]
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnPreparation:
+    """What a model contract says of the preparation of one column; None where it says nothing."""
+
+    impute: Impute | None = None
+    encode: Encode | None = None
+    order: tuple[str, ...] = ()
+    scale: Scale | None = None
+    outliers: Fences | None = None
+    outlier_threshold: float | None = None
+    dates: Dates | None = None
+    text: Text | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PreparationSpec:
+    """What a model contract says of the preparation of its columns.
+
+    Attributes:
+        outlier_threshold: None for the method's own.
+        keep: of the columns that `select` chooses from; below 1 a share, otherwise a number.
+        columns: what is different for single columns.
+    """
+
+    impute: Impute = "auto"
+    encode: Encode = "auto"
+    scale: Scale = "auto"
+    outliers: Outliers = "none"
+    outlier_threshold: float | None = None
+    select: Select = "none"
+    keep: float = 0.5
+    dates: Dates = "auto"
+    text: Text = "auto"
+    columns: Mapping[str, ColumnPreparation] = field(default_factory=lambda: _EMPTY)
+
+
 @dataclass(frozen=True)
 class ModelContract:
     """One model: what it predicts, from what, how it is tested, and what it must reach.
@@ -405,6 +451,7 @@ class ModelContract:
         target_sql: expression over the label table's columns; exactly one of it and `target_column` is set.
         feature_views: dbt feature views joined point-in-time; empty means the label table's own columns.
         include_features: only these; empty means all.
+        preparation: what the columns become before an estimator sees them.
         algorithms: empty means `auto`.
         minimums: metric -> least value a model must reach on the test rows to be promoted.
         max_rows: train on a deterministic sample of at most this many rows.
@@ -428,6 +475,7 @@ class ModelContract:
     include_features: tuple[str, ...] = ()
     exclude_features: tuple[str, ...] = ()
     split: Split = field(default_factory=Split)
+    preparation: PreparationSpec = field(default_factory=PreparationSpec)
     algorithms: tuple[str, ...] = ()
     folds: int = 5
     metric: str = ""

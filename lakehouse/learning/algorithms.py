@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from lakehouse.errors import ModelError
-from lakehouse.learning.preparation import Preparation, Style, build_preparation
+from lakehouse.learning.column_steps import build_preparation, build_selection
+from lakehouse.learning.preparation import Preparation, Style
 
 Problem = Literal["classification", "regression"]
 BASELINE = "baseline"
@@ -192,6 +193,8 @@ def build_pipeline(members: Sequence[Algorithm], preparation: Preparation, task:
         return Pipeline([("estimate", members[0].build(task))])
     if len(members) == 1:
         prepare = build_preparation(preparation, members[0].style, problem=task.problem, seed=task.seed)
-        return Pipeline([("prepare", prepare), ("estimate", members[0].build(task))])
+        select = build_selection(preparation, problem=task.problem, seed=task.seed)
+        chosen = [("select", select)] if select is not None else []
+        return Pipeline([("prepare", prepare), *chosen, ("estimate", members[0].build(task))])
     parts = [(member.name, build_pipeline((member,), preparation, task)) for member in members]
     return Pipeline([("blend", VotingRegressor(parts) if task.problem == "regression" else VotingClassifier(parts, voting="soft"))])

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lakehouse.learning.preparation import Preparation, Treatment
+from lakehouse.learning.preparation import CATEGORIES, Preparation, Treatment
 from lakehouse.learning.schema import Feature, FeatureSchema, Kind
 from lakehouse.sql import quote_identifier, quote_literal
 
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 _MOST_VALUES = 1000
 _MOST_EXAMPLES = 3
 _SHOWN_VALUES = 10
-_CATEGORIES = (Treatment.ONE_HOT, Treatment.TARGET_ENCODED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +78,7 @@ def seen_in(frame: "pd.DataFrame", schema: FeatureSchema, preparation: Preparati
 
 def _seen(feature: Feature, treatment: Treatment, values: "pd.Series") -> Seen:
     if feature.kind is Kind.STRING:
-        distinct = sorted(set(values) - {""}) if treatment in _CATEGORIES else []
+        distinct = sorted(set(values) - {""}) if treatment in CATEGORIES else []
         return Seen(
             feature.name, values=tuple(distinct) if 0 < len(distinct) <= _MOST_VALUES else None, has_gaps=bool((values == "").any())
         )

@@ -84,8 +84,8 @@ def _feed_object(digest: Any, value: Any, open_objects: set[int]) -> None:
     open_objects.add(id(value))
     reduced = value.__reduce_ex__(2)
     state = reduced[2] if len(reduced) > 2 else None
-    # How many threads fitted it is not what it learned.
-    ignored = {"n_jobs", "_sklearn_version"}
+    # How many threads fitted it is not what it learned, nor where its words lay in memory.
+    ignored = {"n_jobs", "_sklearn_version", "_stop_words_id"}
     if isinstance(state, Mapping):
         state = {key: one for key, one in state.items() if key not in ignored}
     _feed(digest, state if state is not None else list(reduced[1][1:]), open_objects)

@@ -33,7 +33,7 @@ class Learned:
 def learn(contract: ModelContract, data: TrainingRows, *, threads: int) -> Learned:
     """Compare the candidates on the training rows' folds, fit the best on all of them, judge it on the test rows."""
     is_classification = contract.problem == "classification"
-    preparation = plan_columns(data.train, data.schema)
+    preparation = plan_columns(data.train, data.schema, contract.preparation)
     classes = len(set(data.train_labels)) if is_classification else 0
     task = Task(contract.problem, classes, len(data.train), preparation.has_text, contract.seed)
     choice = choose_candidates(contract.algorithms, task)
@@ -77,7 +77,17 @@ def learn(contract: ModelContract, data: TrainingRows, *, threads: int) -> Learn
     baseline = measure(data.test_labels, predict(dull, data.test, positive=positive))
     metrics = measure(data.test_labels, tested)
     return Learned(
-        data, preparation, choice, candidates, best, pipeline, metric, metrics, baseline, tested, (*choice.notes, *sorted(notes))
+        data,
+        preparation,
+        choice,
+        candidates,
+        best,
+        pipeline,
+        metric,
+        metrics,
+        baseline,
+        tested,
+        (*choice.notes, *preparation.warnings, *sorted(notes)),
     )
 
 

@@ -43,9 +43,15 @@ _REPORT_FILE = "report.json"
 # All that a model file may name beside what skops itself trusts (scikit-learn's estimators, numpy, scipy). MLflow would take
 # this list from the model's own folder, so that whoever wrote the file would also say that it is to be trusted: we never do.
 TRUSTED_TYPES = (
+    "lakehouse.learning.transformers.ClippedToFences",
+    "lakehouse.learning.transformers.CyclicDates",
     "lakehouse.learning.transformers.DateParts",
+    "lakehouse.learning.transformers.ElapsedDays",
     "lakehouse.learning.transformers.GapsKept",
+    "lakehouse.learning.transformers.NearestRows",
+    "lakehouse.learning.transformers.Oddness",
     "lakehouse.learning.transformers.Projection",
+    "lakehouse.learning.transformers.Strongest",
     "numpy.dtype",
     "scipy.sparse._csr.csr_matrix",
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",

@@ -9,8 +9,10 @@ import duckdb
 import pytest
 
 from lakehouse.contracts import (
+    ColumnPreparation,
     DatasetContract,
     ModelContract,
+    PreparationSpec,
     Split,
     infer_dataset,
     infer_model,
@@ -81,6 +83,22 @@ def test_a_model_contract_becomes_an_object() -> None:
         ("name: churn", "name: churn\nrollout: {strategy: ab, steps: [5, 50]}", "an A/B test has one share"),
         ("name: churn", "name: churn\nrollout: {strategy: canary, percent: 5, steps: [5]}", "give percent or steps, not both"),
         ("name: churn", "name: churn\nrollout: {max_error_rate: 2}", "rollout.max_error_rate: is not valid here"),
+        (
+            "name: churn",
+            "name: churn\npreparation: {imptue: mean}",
+            "preparation.imptue: is not a key of a model contract. Did you mean impute?",
+        ),
+        ("name: churn", "name: churn\npreparation: {impute: guess}", "preparation.impute: is not valid here"),
+        ("name: churn", "name: churn\npreparation: {keep: 2.5}", "a share below 1, or a whole number"),
+        ("name: churn", "name: churn\npreparation: {outliers: isolation_forest, outlier_threshold: 3}", "at most 0.5"),
+        (
+            "name: churn",
+            "name: churn\npreparation: {columns: {age: {scael: robust}}}",
+            "preparation.columns.age.scael: is not a key of a model contract. Did you mean scale?",
+        ),
+        ("name: churn", "name: churn\npreparation: {columns: {age: {encode: target, text: words}}}", "different kinds of columns"),
+        ("name: churn", "name: churn\npreparation: {columns: {age: {order: [a, b]}}}", "order needs encode: ordinal"),
+        ("name: churn", "name: churn\npreparation: {columns: {age: {outliers: isolation_forest}}}", "preparation.columns.age.outliers"),
     ],
 )
 def test_a_mistake_is_named_with_its_place(old: str, new: str, message: str) -> None:
@@ -105,6 +123,20 @@ def test_a_rollout_has_the_steps_that_its_strategy_has(said: str, steps: tuple[f
     assert contract.rollout.steps == steps
     # It says nothing about the model: nothing is trained again for it.
     assert contract.digest == parse(SMALL).digest
+
+
+def test_a_preparation_is_what_was_said_and_otherwise_left_to_the_columns() -> None:
+    assert parse(SMALL).preparation == PreparationSpec()
+    said = "{impute: knn, outliers: iqr, select: model, keep: 20, columns: {age: {scale: robust}, grade: {encode: ordinal, order: [low, high]}}}"
+    assert parse(f"{SMALL}preparation: {said}\n").preparation == PreparationSpec(
+        impute="knn",
+        outliers="iqr",
+        select="model",
+        keep=20,
+        columns={"age": ColumnPreparation(scale="robust"), "grade": ColumnPreparation(encode="ordinal", order=("low", "high"))},
+    )
+    # Another preparation is another model.
+    assert parse(f"{SMALL}preparation: {{impute: knn}}\n").digest != parse(SMALL).digest
 
 
 def test_the_published_schema_is_the_one_in_use() -> None:
