@@ -9,6 +9,7 @@ import typer
 from lakehouse.cli import (
     contract,
     data,
+    drift,
     features,
     home,
     learn,
@@ -62,6 +63,7 @@ for _group in (
     features,
     learn,
     model,
+    drift,
     trace,
     recovery,
     sample,

@@ -179,3 +179,22 @@ def test_doctor_prints_what_is_documented(lakehouse: Run, home: Path) -> None:
 
 def test_every_documented_document_is_json_and_every_command_is_documented() -> None:
     assert set(DOCUMENTED) >= {"run", "demo", "add", "train", "predict", "predict table", "dev", "sample", "doctor", "error"}
+
+
+def test_drift_of_files_prints_what_is_documented(lakehouse: Run, tmp_path: Path) -> None:
+    before, after = tmp_path / "before.csv", tmp_path / "after.csv"
+    for file, shift in ((before, 0), (after, 30)):
+        rows = "".join(f"k{number},{number % 50 + shift},{'ab'[number % 2]}\n" for number in range(300))
+        file.write_text(f"id,size,kind\n{rows}")
+    quiet = lakehouse("drift", before, "--reference", before, "--json")
+    assert (quiet.code, quiet.json["verdict"]) == (0, "stable")
+    loud = lakehouse("drift", after, "--reference", before, "--json")
+    assert (loud.code, loud.json["verdict"]) == (1, "drifted")
+    _same("drift", loud.json)
+    assert "size" in lakehouse("drift", after, "--reference", before).out
+    assert lakehouse("drift", after).code == 2
+    assert lakehouse("drift", "no_such_model").code == 2
+    assert lakehouse("drift", "--reference", "1").code == 2
+    none_trained = lakehouse("drift", "--json")
+    assert (none_trained.code, none_trained.json["compared"]) == (0, [])
+    assert {one["subject"] for one in none_trained.json["skipped"]} >= {"household_income"}

@@ -31,7 +31,7 @@ GROUPS = {
     "tag": ("add", "list", "remove"),
 }
 SINGLE = (
-    *("demo", "add", "ingest", "run", "query", "tables", "train", "predict", "lineage", "doctor", "dev", "profile"),
+    *("demo", "add", "ingest", "run", "query", "tables", "train", "predict", "drift", "lineage", "doctor", "dev", "profile"),
     *("history", "diff", "as-of", "restore", "maintain", "unarchive"),
     *("backup", "backups", "prune-backups", "verify", "restore-backup"),
     *("erase", "retention"),
