@@ -27,7 +27,9 @@ def train(
     force: Annotated[bool, typer.Option("--force", help="Train although data, contract and code are unchanged.")] = False,
 ) -> None:
     """Train a model on the features as they are, compare the algorithms, and register the best."""
+    from lakehouse.cli.model_comparing import comparison_document
     from lakehouse.learning import train as train_model
+    from lakehouse.learning.comparison import verdict
     from lakehouse.pipeline.report import model_outcome
     from lakehouse.pipeline.runs import new_run
     from lakehouse.pipeline.workspace import Workspace
@@ -48,6 +50,7 @@ def train(
             waiting=lambda line: progress(Event("train", name, State.WAITING, line)),
         )
         progress(Event("train", name, State.FINISHED, f"{report.algorithm}, version {report.version}"))
+    judged = verdict(report.comparison, contract.comparison) if report.comparison is not None else None
     failed = [check for check in report.checks if not check.passed and str(check.severity) == "error"]
     document = {
         "model": report.model,
@@ -60,6 +63,7 @@ def train(
         "trained": not report.skipped,
         "semantic_version": report.semantic_version or None,
         "state": report.state or None,
+        "comparison": None if judged is None or report.comparison is None else comparison_document(name, report.comparison, judged),
     }
 
     def show(out: Any) -> None:
@@ -72,6 +76,8 @@ def train(
             out.print(f"  {metric:<18} {value:.4f}{beside}", markup=False)
         for check in report.checks:
             out.print(f"  {'passed' if check.passed else 'FAILED'} {check.id}: {check.detail}", markup=False, soft_wrap=True)
+        if judged is not None:
+            out.print(f"  {'better' if judged.passed else 'NOT BETTER'} than the champion: {judged.sentence}", markup=False, soft_wrap=True)
         for one in report.left_out:
             out.print(f"  left out {one}", markup=False, soft_wrap=True)
         for note in report.notes:

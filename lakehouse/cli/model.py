@@ -1,4 +1,4 @@
-"""Commands about the life of a model's versions: promote, rollback, history, approve, archive."""
+"""Commands about a model's versions: promote, rollback, history, approve, archive; further ones are in modules of their own."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -6,75 +6,73 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lakehouse.cli import model_comparing
 from lakehouse.cli.command import command
-from lakehouse.cli.completion import model_names
+from lakehouse.cli.model_version import Version, opened
 from lakehouse.cli.screen import Screen
 
 if TYPE_CHECKING:
     from lakehouse.learning.lifecycle import Author, Event, Guard, Ledger
-    from lakehouse.learning.lifecycle.operations import Lifecycle
     from lakehouse.learning.lifecycle.running import Outcome
 
-_Version = Annotated[
-    str, typer.Argument(metavar="NAME[@VERSION]", help="The model; with @3 or @1.2.0 a version.", autocompletion=model_names)
-]
 _Reason = Annotated[str, typer.Option("--reason", help="Why; kept in the history.")]
 _By = Annotated[str | None, typer.Option("--by", help="Who; your user name if it is left out.")]
 
 
 def register(app: typer.Typer) -> None:
     """Add this group's commands."""
-    group = typer.Typer(name="model", help="The life of a model's versions.", no_args_is_help=True)
+    group = typer.Typer(name="model", help="A model's versions: their life, and what they are worth.", no_args_is_help=True)
     app.add_typer(group, rich_help_panel="Models")
     command(group, "promote")(promote)
     command(group, "rollback")(rollback)
     command(group, "approve")(approve)
     command(group, "archive")(archive)
     command(group, "history")(history)
+    model_comparing.register(group)
 
 
-def promote(screen: Screen, *, name: _Version, reason: _Reason = "", by: _By = None) -> None:
+def promote(screen: Screen, *, name: Version, reason: _Reason = "", by: _By = None) -> None:
     """Let a version, or the newest that may win, go as far towards production as its contract's guards allow."""
     from lakehouse.pipeline.workspace import Workspace
 
     workspace = Workspace.load()
-    model, lifecycle, version = _opened(screen, workspace, name)
+    model, lifecycle, version = opened(screen, workspace, name)
     _emit(screen, model, lifecycle.promote(workspace.contracts.model(model), version, _author(by, reason)))
 
 
-def rollback(screen: Screen, *, name: _Version, reason: _Reason = "", by: _By = None) -> None:
+def rollback(screen: Screen, *, name: Version, reason: _Reason = "", by: _By = None) -> None:
     """Take back a canary, or return to the version that was in production before, or to a named one; nothing is deleted."""
     from lakehouse.pipeline.workspace import Workspace
 
-    model, lifecycle, version = _opened(screen, Workspace.load(), name)
+    model, lifecycle, version = opened(screen, Workspace.load(), name)
     _emit(screen, model, lifecycle.roll_back(model, version, _author(by, reason)))
 
 
-def approve(screen: Screen, *, name: _Version, reason: _Reason = "", by: _By = None) -> None:
+def approve(screen: Screen, *, name: Version, reason: _Reason = "", by: _By = None) -> None:
     """Approve a version, where the contract asks for that; `promote`, or the next run, then lets it go on."""
     from lakehouse.pipeline.workspace import Workspace
 
-    model, lifecycle, version = _opened(screen, Workspace.load(), name)
+    model, lifecycle, version = opened(screen, Workspace.load(), name)
     _emit(screen, model, lifecycle.approve(model, version, _author(by, reason)))
 
 
-def archive(screen: Screen, *, name: _Version, reason: _Reason = "", by: _By = None) -> None:
+def archive(screen: Screen, *, name: Version, reason: _Reason = "", by: _By = None) -> None:
     """Put a version away for good; the one in production can't be."""
     from lakehouse.errors import SettingsError
     from lakehouse.pipeline.workspace import Workspace
 
-    model, lifecycle, version = _opened(screen, Workspace.load(), name)
+    model, lifecycle, version = opened(screen, Workspace.load(), name)
     if version is None:
         raise SettingsError(f"model {model}", "has several versions", expected="NAME@VERSION", found=name, fix="Name the version")
     _emit(screen, model, lifecycle.archive(model, version, _author(by, reason)))
 
 
-def history(screen: Screen, *, name: _Version) -> None:
+def history(screen: Screen, *, name: Version) -> None:
     """Show where a model's versions stand, and everything that happened to them: who, when, why."""
     from lakehouse.errors import ModelNotFound
     from lakehouse.pipeline.workspace import Workspace
 
-    model, lifecycle, version = _opened(screen, Workspace.load(), name)
+    model, lifecycle, version = opened(screen, Workspace.load(), name)
     ledger = lifecycle.look(model)
     events = [one for one in lifecycle.history(model) if version in {None, one.version}]
     if not events:
@@ -92,16 +90,6 @@ def history(screen: Screen, *, name: _Version) -> None:
         _show_events(out, events)
 
     screen.emit(document, show)
-
-
-def _opened(screen: Screen, workspace: Any, name: str) -> "tuple[str, Lifecycle, str | None]":
-    """The model, its life, and the version that was named."""
-    from lakehouse.learning.lifecycle.operations import Lifecycle
-    from lakehouse.learning.registry import Registry
-
-    model, _, wanted = name.partition("@")
-    lifecycle = Lifecycle(Registry(workspace.settings), workspace.lake, waiting=screen.say)
-    return model, lifecycle, lifecycle.recorded(model).named(wanted) if wanted else None
 
 
 def _author(by: str | None, reason: str) -> "Author":

@@ -7,6 +7,7 @@ from lakehouse.contracts.model import load_model, model_json_schema, parse_model
 from lakehouse.contracts.objects import (
     Column,
     ColumnPreparation,
+    Comparison,
     Contracts,
     DatasetContract,
     FeatureWarning,
@@ -31,6 +32,7 @@ from lakehouse.contracts.types import cast_sql, plain_sql, text_sql
 __all__ = [
     "Column",
     "ColumnPreparation",
+    "Comparison",
     "Contracts",
     "DatasetContract",
     "FeatureWarning",

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from lakehouse.contracts import document as documents
+from lakehouse.contracts.comparison import ComparisonPart
 from lakehouse.contracts.objects import FeatureWarning, ModelContract, Split
 from lakehouse.contracts.preparation import PreparationPart, PreparedColumnPart
 from lakehouse.contracts.rollout import RolloutPart
@@ -31,6 +32,7 @@ _METRICS = {
     ),
     "regression": ("r2", "rmse", "mae", "mape", "median_ae"),
 }
+_OF_NO_MODEL = frozenset({"comparison", "rollout"})
 
 
 class _Part(BaseModel):
@@ -94,6 +96,9 @@ class _Document(_Part):
     minimums: dict[str, float] = Field(default_factory=dict, description="Least value of each metric on the test rows for promotion.")
     seed: int = Field(default=7, ge=0, lt=2**32)
     max_rows: int | None = Field(default=None, ge=10, description="Train on a deterministic sample of at most this many rows.")
+    comparison: ComparisonPart = Field(
+        default_factory=ComparisonPart, description="What a version has to show beside the one in production."
+    )
     rollout: RolloutPart = Field(default_factory=RolloutPart, description="How a version takes over, and what takes it back.")
     retraining: dict[str, Scalar] = Field(default_factory=dict, description="What makes the model train again.")
     warnings: list[_Warning] = Field(default_factory=list, description="Features a person should look at, written by inference.")
@@ -174,11 +179,12 @@ def parse_model(text: str, *, path: Path) -> ModelContract:
         minimums=dict(spec.minimums),
         seed=spec.seed,
         max_rows=spec.max_rows,
+        comparison=spec.comparison.typed(),
         rollout=spec.rollout.typed(),
         retraining=dict(spec.retraining),
         warnings=tuple(FeatureWarning(one.feature, one.reason) for one in spec.warnings),
-        # How a version takes over says nothing about what it is: a changed rollout trains nothing again.
-        digest=documents.digest({key: value for key, value in parsed.items() if key != "rollout"}),
+        # How a version takes over says nothing about what it is: that trains nothing again.
+        digest=documents.digest({key: value for key, value in parsed.items() if key not in _OF_NO_MODEL}),
         path=path,
     )
 

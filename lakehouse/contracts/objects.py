@@ -442,6 +442,21 @@ class PreparationSpec:
     columns: Mapping[str, ColumnPreparation] = field(default_factory=lambda: _EMPTY)
 
 
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What a version has to show beside the one in production.
+
+    Attributes:
+        required: it has to; otherwise the comparison is only recorded.
+        minimum_gain: of the metric on the test rows; a share of the champion's value where less is better.
+        significance: level of the test.
+    """
+
+    required: bool = True
+    minimum_gain: float = 0.02
+    significance: float = 0.05
+
+
 @dataclass(frozen=True)
 class ModelContract:
     """One model: what it predicts, from what, how it is tested, and what it must reach.
@@ -455,6 +470,7 @@ class ModelContract:
         algorithms: empty means `auto`.
         minimums: metric -> least value a model must reach on the test rows to be promoted.
         max_rows: train on a deterministic sample of at most this many rows.
+        comparison: what a version has to show beside the one in production.
         rollout: how a version takes over from the one before.
         warnings: features to look at, written by inference.
     """
@@ -482,6 +498,7 @@ class ModelContract:
     minimums: Mapping[str, float] = field(default_factory=lambda: _EMPTY)
     seed: int = 7
     max_rows: int | None = None
+    comparison: Comparison = field(default_factory=Comparison)
     rollout: Rollout = field(default_factory=Rollout)
     retraining: Mapping[str, Any] = field(default_factory=lambda: _EMPTY)
     warnings: tuple[FeatureWarning, ...] = ()

@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from lakehouse.learning.comparison import ModelComparison
 from lakehouse.learning.results import TrainReport
 from lakehouse.sql import quote_literal
 from lakehouse.tables import Commit, Lake, Stamp, TableName
 
 EVALUATIONS = "models.evaluations"
+COMPARISONS = "models.comparisons"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +100,45 @@ def remember(lake: Lake, report: TrainReport, origin: Origin, *, run: str, now: 
         con.close()
 
 
+def record_comparison(lake: Lake, model: str, comparison: ModelComparison, *, run: str, now: datetime) -> None:
+    """Add a comparison of two versions to `models.comparisons`."""
+    found = comparison.holdout
+    row: dict[str, Any] = {
+        "compared_at": now,
+        "model": model,
+        "champion": comparison.champion,
+        "challenger": comparison.challenger,
+        "metric": comparison.metric,
+        "rows": found.rows if found else None,
+        "champion_value": found.champion if found else None,
+        "challenger_value": found.challenger if found else None,
+        "gain": found.gain if found else None,
+        "p_value": found.p_value if found else None,
+        "run": run,
+        "comparison": json.dumps(comparison.as_dict(), sort_keys=True),
+    }
+    with lake.connect(()) as session:
+        lake.append(session.con, COMPARISONS, _select(row), stamp=Stamp(COMPARISONS, run, code="comparison-1"))
+
+
+def last_comparison(lake: Lake, model: str, *, champion: str, challenger: str) -> ModelComparison | None:
+    """The newest comparison of two versions in `models.comparisons`; None if there is none."""
+    if not lake.exists(COMPARISONS):
+        return None
+    pair = {"model": model, "champion": champion, "challenger": challenger}
+    which = " AND ".join(f"{name} = {quote_literal(value)}" for name, value in pair.items())
+    with lake.connect([COMPARISONS]) as session:
+        row = session.con.execute(f"SELECT comparison FROM {COMPARISONS} WHERE {which} ORDER BY compared_at DESC LIMIT 1").fetchone()
+    return None if row is None else ModelComparison.from_dict(json.loads(row[0]))
+
+
 _TYPES = {
+    "compared_at": "TIMESTAMPTZ",
+    "rows": "BIGINT",
+    "champion_value": "DOUBLE",
+    "challenger_value": "DOUBLE",
+    "gain": "DOUBLE",
+    "p_value": "DOUBLE",
     "evaluated_at": "TIMESTAMPTZ",
     "value": "DOUBLE",
     "value_low": "DOUBLE",

@@ -9,15 +9,17 @@ from lakehouse.contracts import ModelContract, Severity
 from lakehouse.crashpoints import Point, reached
 from lakehouse.errors import ModelError
 from lakehouse.learning.candidates import Candidate
+from lakehouse.learning.comparison import ModelComparison
 from lakehouse.learning.evaluation import LOWER_IS_BETTER, MinimumCheck, check_minimums, confidence_interval
 from lakehouse.learning.familiarity import seen_in
 from lakehouse.learning.fingerprint import model_digest
 from lakehouse.learning.fitting import Learned
 from lakehouse.learning.lifecycle import Author, Facts, Guard, Ledger, Made, Signature
 from lakehouse.learning.lifecycle.board import CANARY, STAGED, wanted_aliases
+from lakehouse.learning.lifecycle.observing import comparison_guard
 from lakehouse.learning.lifecycle.operations import Lifecycle
 from lakehouse.learning.records import Evaluated, Origin, evaluated, remember
-from lakehouse.learning.registry import CHALLENGER, CHAMPION, ModelSpec, RegisteredVersion, Registry, TrainingRecord
+from lakehouse.learning.registry import CHALLENGER, CHAMPION, SIGNATURE_TAG, ModelSpec, RegisteredVersion, Registry, TrainingRecord
 from lakehouse.learning.results import BEATS_BASELINE, MINIMUMS, CandidateReport, ModelCheck, TrainReport
 from lakehouse.learning.tested import outcome_of
 from lakehouse.tables import Lake
@@ -27,11 +29,18 @@ _CODE = "lakehouse.code"
 _DIGEST = "lakehouse.model_digest"
 _RUN = "lakehouse.run"
 _PREVIOUS = "lakehouse.previous_champion"
-_SIGNATURE = "lakehouse.signature"
 
 
 def register_model(
-    lake: Lake, registry: Registry, contract: ModelContract, learned: Learned, *, origin: Origin, run: str, now: datetime
+    lake: Lake,
+    registry: Registry,
+    contract: ModelContract,
+    learned: Learned,
+    comparison: ModelComparison | None,
+    *,
+    origin: Origin,
+    run: str,
+    now: datetime,
 ) -> TrainReport:
     """Make the model the newest version, let it go as far towards production as it may, and record its evaluation.
 
@@ -64,6 +73,7 @@ def register_model(
         model_digest=digest,
         notes=learned.notes,
         training_set=rows.commit,
+        comparison=comparison,
     )
     registry.end_interrupted(contract.name)
     previous = registry.version(contract.name, CHAMPION)
@@ -126,12 +136,18 @@ def _conclude(
 ) -> TrainReport:
     """What follows registration; each step may have been done before."""
     report = replace(report, version=newest.version)
-    stored = newest.tags.get(_SIGNATURE)
+    if report.comparison is not None:
+        report = replace(report, comparison=replace(report.comparison, challenger=newest.version))
+    stored = newest.tags.get(SIGNATURE_TAG)
     signature = Signature.from_json(stored) if stored else _signature(contract, report)
     made = Made(newest.version, newest.run, report.model_digest, signature, report.training_set_version)
-    facts = Facts(tuple(Guard(check.id, check.passed, check.detail) for check in report.checks if check.id == MINIMUMS))
+    lifecycle = Lifecycle(registry, lake)
+    facts = Facts(
+        tuple(Guard(check.id, check.passed, check.detail) for check in report.checks if check.id == MINIMUMS),
+        comparison_guard(lake, contract, report.comparison, version=newest.version, production=lifecycle.recorded(report.model).production),
+    )
     inputs = {f"models.{report.model}_training_set": report.training_set_version}
-    outcome = Lifecycle(registry, lake).register(contract, made, facts, Author("train", now, run=run), inputs=inputs)
+    outcome = lifecycle.register(contract, made, facts, Author("train", now, run=run), inputs=inputs)
     report = standing_of(report, outcome.ledger)
     reached(Point.BEFORE_TRAINING_RECORD)
     remember(lake, report, origin, run=run, now=now)
@@ -190,7 +206,7 @@ def _training_record(contract: ModelContract, report: TrainReport, origin: Origi
         "lakehouse.training_set": f"models.{contract.name}_training_set@{report.training_set_version}",
         _DIGEST: report.model_digest,
         _PREVIOUS: previous or "",
-        _SIGNATURE: _signature(contract, report).as_json(),
+        SIGNATURE_TAG: _signature(contract, report).as_json(),
     }
     pictures = {"test_rows.png": report.tested.picture()} if report.tested else {}
     return TrainingRecord(params, dict(_flat_metrics(report)), tags, json.loads(report.as_json()), pictures)

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from lakehouse.contracts import Severity
+from lakehouse.learning.comparison import ModelComparison
 from lakehouse.learning.evaluation import Interval
 from lakehouse.learning.familiarity import DataWarning
 from lakehouse.learning.splits import LeftOut
@@ -55,6 +56,7 @@ class TrainReport:
         alias: `champion` in production, else `canary`, `staged`, `challenger`, or empty.
         state: of its life: see lakehouse.learning.lifecycle.
         semantic_version: what changed since the version before: architecture or target, features, or only the data.
+        comparison: with the version in production when it was trained; None if there was none.
         tested: what it said of its test rows; None in a report from before this was kept.
         training_set: the commit of its training set; None where a recorded report is returned.
         skipped: nothing was trained: inputs, contract and code are those of this version.
@@ -84,6 +86,7 @@ class TrainReport:
     skipped: bool = False
     state: str = ""
     semantic_version: str = ""
+    comparison: ModelComparison | None = None
 
     @property
     def passed(self) -> bool:
@@ -119,6 +122,7 @@ class TrainReport:
                 "rows_train": self.rows_train,
                 "rows_test": self.rows_test,
                 "tested": self.tested.as_dict() if self.tested else None,
+                "comparison": self.comparison.as_dict() if self.comparison else None,
                 "left_out": [asdict(one) for one in self.left_out],
                 "alias": self.alias,
                 "state": self.state,
@@ -143,11 +147,13 @@ class TrainReport:
         )
         notes = tuple(recorded.pop("notes"))
         left_out = tuple(LeftOut(**one) for one in recorded.pop("left_out", ()))
+        compared = recorded.pop("comparison", None)
         return cls(
             checks=checks,
             candidates=candidates,
             notes=notes,
             left_out=left_out,
+            comparison=ModelComparison.from_dict(compared) if compared else None,
             tested=outcome_from(recorded.pop("tested", None)),
             interval=Interval(*interval) if interval else None,
             training_set=None,

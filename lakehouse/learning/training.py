@@ -5,6 +5,7 @@ from datetime import datetime
 
 from lakehouse.contracts import ModelContract
 from lakehouse.features import FeatureSource, described, feature_source
+from lakehouse.learning.challenge import challenge_champion
 from lakehouse.learning.fingerprint import code_digest
 from lakehouse.learning.fitting import learn
 from lakehouse.learning.records import Origin
@@ -33,7 +34,8 @@ def train(
     The same inputs, contract and code give the same model; it is then not trained again and the recorded report is returned.
     A model is trained by one process of a home at a time: another waits, and then finds the report. A process that is killed
     leaves either nothing, or a version that the next training gives its history and its report.
-    A model that fails its minimums is registered as challenger, its report says so in a failed check, and the champion stays.
+    A model that fails its minimums is registered as challenger, its report says so in a failed check, and the champion stays. So it
+    does where the new model is not better by what the contract's `comparison` asks.
 
     Args:
         settings: of the home.
@@ -86,6 +88,7 @@ def _train(
         )
         rows = make_training_rows(lake, session, described(source, session.con), stamp)
     learned = learn(contract, rows, threads=settings.threads)
+    comparison = challenge_champion(lake, registry, contract, learned, threads=settings.threads)
     # Learning takes long enough for a turn to be lost, and a registry has nothing that refuses the second of two.
     still_ours()
-    return register_model(lake, registry, contract, learned, origin=origin, run=run, now=now)
+    return register_model(lake, registry, contract, learned, comparison, origin=origin, run=run, now=now)

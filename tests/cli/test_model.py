@@ -11,14 +11,28 @@ from tests.cli.test_models import ROWS, write
 
 
 @pytest.mark.slow
-def test_versions_are_promoted_rolled_back_and_archived_with_who_and_why(lakehouse: Callable[..., Outcome], tmp_path: Path) -> None:
+def test_versions_are_promoted_rolled_back_and_archived_with_who_and_why(
+    lakehouse: Callable[..., Outcome], home: Path, tmp_path: Path
+) -> None:
     assert lakehouse("add", write(tmp_path / "people.csv", ROWS), "--name", "people", "--target", "left").code == 0
     early = lakehouse("model", "history", "people", "--json")
     assert (early.code, early.json["error"]) == (2, "ModelNotFound")
     nothing = lakehouse("model", "promote", "people")
     assert (nothing.code, "the registry is empty" in nothing.err) == (1, True)
     assert lakehouse("run", "people", "--direct").code == 0
-    assert lakehouse("train", "people", "--force", "--json").json["semantic_version"] == "1.0.1"
+    again = lakehouse("train", "people", "--force", "--json").json
+    assert (again["semantic_version"], again["state"], again["comparison"]["better"]) == ("1.0.1", "validated", False)
+    compared = lakehouse("model", "compare", "people@champion", "people@2", "--json")
+    assert (compared.code, compared.json["champion"], compared.json["better"]) == (0, "1", False)
+    assert set(compared.json) == set(DOCUMENTED["model compare"])
+    assert compared.json["holdout"] is None or set(compared.json["holdout"]) == set(DOCUMENTED["model compare"]["holdout"])
+    assert "people@2 is not shown to be better than people@1" in lakehouse("model", "compare", "people").out
+    assert lakehouse("model", "compare", "people", "other@2").code == 2
+    assert "challenger_beats_champion" in lakehouse("model", "promote", "people").err
+    # The rest is about who answers, not about who is better.
+    contract = home / "contracts" / "models" / "people.yaml"
+    contract.write_text(contract.read_text("utf-8") + "comparison: {required: false}\n", "utf-8")
+    assert lakehouse("model", "promote", "people", "--json").json["production"] == "2"
 
     back = lakehouse("model", "rollback", "people", "--reason", "complaints", "--by", "ann", "--json")
     assert (back.code, back.json["production"], back.json["aliases"]) == (0, "1", {"champion": "1"})

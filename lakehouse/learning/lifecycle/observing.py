@@ -6,10 +6,11 @@ from datetime import datetime
 from typing import Any
 
 from lakehouse.contracts import ModelContract
+from lakehouse.learning.comparison import ModelComparison, verdict
 from lakehouse.learning.evaluation import LOWER_IS_BETTER, check_minimums
-from lakehouse.learning.lifecycle.rollout import MINIMUMS, Facts, Observed
+from lakehouse.learning.lifecycle.rollout import COMPARED, MINIMUMS, Facts, Observed
 from lakehouse.learning.lifecycle.states import Guard, Ledger
-from lakehouse.learning.records import evaluated
+from lakehouse.learning.records import evaluated, last_comparison
 from lakehouse.sql import quote_literal
 from lakehouse.tables import Lake, Stamp, Transaction
 
@@ -65,20 +66,49 @@ def minimums_of(contract: ModelContract, metrics: Mapping[str, float]) -> tuple[
     return tuple(Guard(MINIMUMS, demand.passed, str(demand)) for demand in check_minimums(contract.minimums, metrics))
 
 
+def comparison_guard(
+    lake: Lake, contract: ModelContract, recorded: ModelComparison | None, *, version: str, production: str | None
+) -> Guard | None:
+    """Whether a version beats the one in production, as they were compared last; None where none is in production.
+
+    Args:
+        lake: the tables.
+        contract: what it asks today counts, whatever it asked when they were compared.
+        recorded: the comparison of its training.
+        version: of the challenger.
+        production: the version in production now.
+    """
+    if production is None:
+        return None
+    if recorded is None or recorded.champion != production:
+        recorded = last_comparison(lake, contract.name, champion=production, challenger=version)
+    if recorded is None:
+        how = f"lakehouse model compare {contract.name}@{production} {contract.name}@{version}"
+        said, passed = f"it was not compared with version {production} in production: {how}", False
+    else:
+        found = verdict(recorded, contract.comparison)
+        said, passed = found.sentence, found.passed
+    if not contract.comparison.required:
+        return Guard(COMPARED, passed=True, detail=f"the contract does not ask for it: {said}")
+    return Guard(COMPARED, passed, said)
+
+
 def facts_of(lake: Lake, contract: ModelContract, ledger: Ledger, version: str) -> Facts:
     """What is known of a version, beside the version that it is judged by: the champion, or for the champion the one before it."""
     known = evaluated(lake, contract.name, version)
     minimums = minimums_of(contract, known.report.metrics if known is not None else {})
     production = ledger.production
     is_champion = version == production
+    recorded = known.report.comparison if known is not None else None
+    compared = None if is_champion else comparison_guard(lake, contract, recorded, version=version, production=production)
     reference = (ledger.line[-2] if len(ledger.line) > 1 else None) if is_champion else production
     standing = ledger.standing(version)
     since = standing.share_since or standing.since
     seen = _answers(lake, contract, version, since)
     if reference is None:
-        return Facts(minimums, observed=seen)
+        return Facts(minimums, compared, observed=seen)
     own, other = _measured(lake, contract, version, reference)
-    return Facts(minimums, observed=replace(seen, **own), reference=replace(_answers(lake, contract, reference, since), **other))
+    return Facts(minimums, compared, observed=replace(seen, **own), reference=replace(_answers(lake, contract, reference, since), **other))
 
 
 def _answers(lake: Lake, contract: ModelContract, version: str, since: datetime) -> Observed:

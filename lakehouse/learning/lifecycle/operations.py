@@ -134,8 +134,8 @@ class Lifecycle:
         return roll_back(ledger, ledger.line[-2], told, guards=judgement.guards)
 
     def _judge(self, contract: ModelContract, ledger: Ledger, author: Author) -> Judgement:
-        staged, production = ledger.staged, ledger.production
-        candidate = facts_of(self._lake, contract, ledger, staged.version) if staged is not None else Facts()
+        moving, production = ledger.staged or ledger.challenger, ledger.production
+        candidate = facts_of(self._lake, contract, ledger, moving.version) if moving is not None else Facts()
         champion = facts_of(self._lake, contract, ledger, production) if production is not None else Facts()
         return judge(ledger, contract.rollout, candidate=candidate, champion=champion, now=author.now)
 

@@ -170,6 +170,8 @@ def _shown(instant: datetime) -> str:
 def judge(ledger: Ledger, rollout: Rollout, *, candidate: Facts, champion: Facts, now: datetime) -> Judgement:
     """What is to be done now with the version that is rolled out, or else with the one in production.
 
+    `candidate` is about the staged version, or where none is about the challenger.
+
     A candidate that is not well is taken back at once, whatever its step. The version in production is taken back for errors and
     latency at any time, for its metric only while it is on probation (as long as a step lasts), and only if there is one to return to.
     """
@@ -193,10 +195,19 @@ def judge(ledger: Ledger, rollout: Rollout, *, candidate: Facts, champion: Facts
         if missing:
             return Judgement(Verdict.WAIT, staged.version, _reason(missing), asked)
         return Judgement(Verdict.GO_ON, staged.version, "every guard holds", asked)
+    return _of_waiting(ledger, rollout, candidate)
+
+
+def _of_waiting(ledger: Ledger, rollout: Rollout, candidate: Facts) -> Judgement:
+    """What to do with a version that only waited for the one before it to be through."""
     waiting = ledger.challenger
-    if waiting is not None and waiting.state is State.VALIDATED and waiting.held_by == (FREE,):
-        return Judgement(Verdict.GO_ON, waiting.version, "it is validated, and no other version is staged")
-    return Judgement(Verdict.WAIT, production, "nothing is rolled out")
+    if waiting is None or waiting.state is not State.VALIDATED or waiting.held_by != (FREE,):
+        return Judgement(Verdict.WAIT, ledger.production, "nothing is rolled out")
+    missing = [one for one in before_staging(ledger, rollout, candidate, by_hand=False) if not one.passed]
+    if missing:
+        # Such as after the version that it waited for has taken over: with that one nobody has compared it.
+        return Judgement(Verdict.WAIT, waiting.version, _reason(missing), tuple(missing))
+    return Judgement(Verdict.GO_ON, waiting.version, "it is validated, and no other version is staged")
 
 
 def _reason(guards: Sequence[Guard]) -> str:
