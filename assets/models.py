@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 # As lakehouse.learning calls them; importing it here would make every load pay for it.
 MINIMUMS = "metrics_reach_their_minimums"
 BASELINE = "model_beats_its_baseline"
+NO_LEAK = "no_feature_gives_the_target_away"
+NEW_TEST_ROWS = "test_rows_are_new_to_the_model"
 _SHOWN_EVENTS = 30
 
 
@@ -69,6 +71,8 @@ def _training(contract: ModelContract, inputs: list[dg.AssetKey], group: str) ->
                 description=f"On test rows it never saw the model reaches {_minimums(contract)}; below that nothing is predicted with it.",
             ),
             dg.AssetCheckSpec(BASELINE, asset=model, description="The model is better than always giving the same answer."),
+            dg.AssetCheckSpec(NO_LEAK, asset=model, description="No feature tells the target by itself, or is known only after it."),
+            dg.AssetCheckSpec(NEW_TEST_ROWS, asset=model, description="No test row was learned from, as a copy or as one of its group."),
         ],
         can_subset=True,
         pool=f"models.{contract.name}",

@@ -103,6 +103,10 @@ class _Document(_Part):
     retraining: dict[str, Scalar] = Field(default_factory=dict, description="What makes the model train again.")
     warnings: list[_Warning] = Field(default_factory=list, description="Features a person should look at, written by inference.")
 
+    trusted_features: list[str] = Field(
+        default_factory=list, description="Features a person has looked at and found honest: no check warns of them any more."
+    )
+
     @model_validator(mode="after")
     def _one_target(self) -> "_Document":
         if (self.target_column is None) == (self.target_sql is None):
@@ -183,6 +187,7 @@ def parse_model(text: str, *, path: Path) -> ModelContract:
         rollout=spec.rollout.typed(),
         retraining=dict(spec.retraining),
         warnings=tuple(FeatureWarning(one.feature, one.reason) for one in spec.warnings),
+        trusted_features=tuple(spec.trusted_features),
         # How a version takes over says nothing about what it is: that trains nothing again.
         digest=documents.digest({key: value for key, value in parsed.items() if key not in _OF_NO_MODEL}),
         path=path,

@@ -473,6 +473,7 @@ class ModelContract:
         comparison: what a version has to show beside the one in production.
         rollout: how a version takes over from the one before.
         warnings: features to look at, written by inference.
+        trusted_features: features that a person has looked at: no check warns of them any more.
     """
 
     name: str
@@ -502,6 +503,7 @@ class ModelContract:
     rollout: Rollout = field(default_factory=Rollout)
     retraining: Mapping[str, Any] = field(default_factory=lambda: _EMPTY)
     warnings: tuple[FeatureWarning, ...] = ()
+    trusted_features: tuple[str, ...] = ()
     digest: str = ""
     path: Path | None = None
 

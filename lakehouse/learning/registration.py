@@ -14,13 +14,14 @@ from lakehouse.learning.evaluation import LOWER_IS_BETTER, MinimumCheck, check_m
 from lakehouse.learning.familiarity import seen_in
 from lakehouse.learning.fingerprint import model_digest
 from lakehouse.learning.fitting import Learned
+from lakehouse.learning.leakage import detail_of
 from lakehouse.learning.lifecycle import Author, Facts, Guard, Ledger, Made, Signature
 from lakehouse.learning.lifecycle.board import CANARY, STAGED, wanted_aliases
 from lakehouse.learning.lifecycle.observing import comparison_guard
 from lakehouse.learning.lifecycle.operations import Lifecycle
 from lakehouse.learning.records import Evaluated, Origin, evaluated, remember
 from lakehouse.learning.registry import CHALLENGER, CHAMPION, SIGNATURE_TAG, ModelSpec, RegisteredVersion, Registry, TrainingRecord
-from lakehouse.learning.results import BEATS_BASELINE, MINIMUMS, CandidateReport, ModelCheck, TrainReport
+from lakehouse.learning.results import BEATS_BASELINE, MINIMUMS, NEW_TEST_ROWS, NO_LEAK, CandidateReport, ModelCheck, TrainReport
 from lakehouse.learning.tested import outcome_of
 from lakehouse.tables import Lake
 
@@ -170,6 +171,8 @@ def _checks(demands: tuple[MinimumCheck, ...], learned: Learned) -> tuple[ModelC
     return (
         ModelCheck(MINIMUMS, Severity.ERROR, not missed, detail),
         ModelCheck(BEATS_BASELINE, Severity.WARNING, is_better, beside),
+        ModelCheck(NO_LEAK, Severity.WARNING, not learned.rows.leaks, detail_of(learned.rows.leaks, "none was found")),
+        ModelCheck(NEW_TEST_ROWS, Severity.WARNING, not learned.rows.remembered, detail_of(learned.rows.remembered, "no copy was found")),
     )
 
 

@@ -15,6 +15,8 @@ from lakehouse.tables import Commit
 
 MINIMUMS = "metrics_reach_their_minimums"
 BEATS_BASELINE = "model_beats_its_baseline"
+NO_LEAK = "no_feature_gives_the_target_away"
+NEW_TEST_ROWS = "test_rows_are_new_to_the_model"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,8 @@ class TrainReport:
         baseline: the same metrics of a model that always gives the same answer.
         metric: the one that chose.
         interval: where `metrics[metric]` lies with 95 % confidence.
-        checks: whether the contract's minimums hold (an error) and whether it beats the baseline (a warning).
+        checks: whether the contract's minimums hold (an error), and as warnings whether it beats the baseline, whether a feature gives
+            the target away, and whether the test rows are new to it.
         candidates: every algorithm that was compared.
         columns: what became of each feature, and why.
         left_out: rows of the label table that took no part, and why.

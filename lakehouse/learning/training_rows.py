@@ -1,14 +1,16 @@
 """The training set: labelled rows as a table, what was left out of it and why, and the rows in memory."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from lakehouse.contracts import ModelContract
 from lakehouse.errors import ModelError, TrainingDataError
 from lakehouse.features import LABEL, FeatureSource, ModelRows, relation, training_set
+from lakehouse.learning.leakage import Leak, leaking_features, learned_test_rows
 from lakehouse.learning.records import made_already
 from lakehouse.learning.schema import FeatureSchema
 from lakehouse.learning.splits import FOLD, GAP, SPLIT, TEST, TRAIN, LeftOut, require_both_parts, split_column, split_sql
+from lakehouse.learning.straddling import straddling_groups, timeless_views
 from lakehouse.sql import quote_identifier, quote_literal
 from lakehouse.tables import Commit, Lake, Session, Stamp
 
@@ -32,6 +34,8 @@ class TrainingRows:
         times: of the training rows, as seconds since 1970, where the split is by time and leaves a gap.
         left_out: rows of the label table that take no part, and why.
         commit: of the table that holds the same.
+        leaks: of features that may give the target away.
+        remembered: of test rows that the model may have learned from.
     """
 
     schema: FeatureSchema
@@ -44,6 +48,8 @@ class TrainingRows:
     test_labels: "np.ndarray[Any, Any]"
     left_out: tuple[LeftOut, ...]
     commit: Commit
+    leaks: tuple[Leak, ...] = ()
+    remembered: tuple[Leak, ...] = ()
 
 
 def make_training_rows(lake: Lake, session: Session, source: FeatureSource, stamp: Stamp) -> TrainingRows:
@@ -72,7 +78,21 @@ def make_training_rows(lake: Lake, session: Session, source: FeatureSource, stam
     left_out = _left_out(session, source, rows, label_type)
     require_both_parts(con, _ROWS, contract, left_out=left_out)
     commit = made_already(lake, stamp) or lake.overwrite(con, stamp.asset, f"SELECT * FROM {_ROWS}", stamp=stamp)
-    return _read(session, contract, rows, label_type=label_type, left_out=left_out, commit=commit)
+    read = _read(session, contract, rows, label_type=label_type, left_out=left_out, commit=commit)
+    return _suspected(read, contract, views=timeless_views(source), groups=straddling_groups(con, _ROWS, source, rows))
+
+
+def _suspected(rows: TrainingRows, contract: ModelContract, *, views: tuple[Leak, ...], groups: tuple[Leak, ...]) -> TrainingRows:
+    """The same, with what makes its scores better than the model is; what a person has looked at is not told again."""
+    is_classification = contract.problem == "classification"
+    leaks = leaking_features(rows.train, rows.train_labels, rows.schema, is_classification=is_classification, seed=contract.seed)
+    copies = learned_test_rows(rows.train, rows.train_labels, rows.test, rows.test_labels, is_classification=is_classification)
+    trusted = set(contract.trusted_features)
+    return replace(
+        rows,
+        leaks=(*(leak for leak in leaks if leak.subject not in trusted), *views),
+        remembered=(*(leak for leak in groups if leak.subject not in trusted), *copies),
+    )
 
 
 def _require_target(session: Session, source: FeatureSource) -> None:

@@ -16,6 +16,11 @@ _SUSPECT_AUC = 0.95
 _SUSPECT_R2 = 0.98
 _SUSPECT_PURITY = 0.98
 _MOST_GROUPS = 200
+# Names that are warned of before anything is trained; of the others only those that the score turns out to lean on.
+_DURATIONS = {("duration",), ("call", "duration"), ("contact", "duration")}
+_LASTING = frozenset("duration elapsed lasted length seconds".split())
+_LATER = frozenset("next future following after afterwards later until end ended final upcoming remaining".split())
+_EARLIER = frozenset("previous prior last before earlier past since".split())
 _AFTERWARDS = frozenset("outcome result resolution reason closed cancelled canceled ended refund refunded chargeback".split())
 
 
@@ -57,10 +62,18 @@ def leak_suspects(
 
 def _by_name(column: Column) -> str | None:
     parts = naming.words(column.source)
-    if set(parts) & _AFTERWARDS:
+    return known_afterwards(column.source) if set(parts) & _AFTERWARDS or parts in _DURATIONS else None
+
+
+def known_afterwards(name: str) -> str | None:
+    """Why the value of a column of this name may be known only after what is predicted; None where its name does not say so."""
+    parts = set(naming.words(name))
+    if parts & _AFTERWARDS:
         return "its name says that it may be known only after the event that is predicted"
-    if parts in {("duration",), ("call", "duration"), ("contact", "duration")}:
+    if parts & _LASTING and not parts & _EARLIER:
         return "the duration of an event is known only when it has ended"
+    if parts & _LATER and not parts & _EARLIER:
+        return "its name says that it is about a time after the prediction is made"
     return None
 
 
