@@ -1,26 +1,40 @@
-"""The algorithms a model contract can name: how each is built, what it wants to be given, and how far it scales."""
+"""The algorithms a model contract can name: what each wants to be given, what it costs, and how far it scales."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from lakehouse.errors import ModelError
+from lakehouse.learning import estimators
 from lakehouse.learning.column_steps import build_preparation, build_selection
+from lakehouse.learning.estimators import Problem, Task
 from lakehouse.learning.preparation import Preparation, Style
 
-Problem = Literal["classification", "regression"]
+__all__ = ["ALGORITHMS", "BASELINE", "Algorithm", "Choice", "Cost", "Problem", "Task", "build_pipeline", "choose_candidates"]
+
 BASELINE = "baseline"
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
-    """What an estimator is built for."""
+class Cost:
+    """How long one fit takes on one core, as measured by benchmarks/training.py on numbers without gaps.
 
-    problem: Problem
-    classes: int
-    rows: int
-    has_text: bool
-    seed: int
+    Attributes:
+        seconds: for 10,000 rows of 30 columns (of two classes).
+        rows: power with which it grows with the rows.
+        columns: power with which it grows with the columns.
+        classes: power with which it grows with the classes.
+    """
+
+    seconds: float
+    rows: float = 1.0
+    columns: float = 1.0
+    classes: float = 0.0
+
+    def estimate_s(self, rows: int, columns: int, classes: int = 2) -> float:
+        """Seconds for a table of this size: an order of magnitude, not a promise."""
+        grown = (max(rows, 1) / 10_000) ** self.rows * (max(columns, 1) / 30) ** self.columns
+        return self.seconds * grown * (max(classes, 2) / 2) ** self.classes
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,105 +43,130 @@ class Algorithm:
 
     Attributes:
         build: makes the unfitted estimator.
+        cost: what a fit takes, by problem.
         max_rows: above this many training rows `sibling` takes its place; None means no limit.
-        search_space: parameter -> values a tuner may try; the estimator's own values come first.
+        search_space: parameter of the estimator -> values a tuner may try; the estimator's own values come first.
     """
 
     name: str
-    problems: tuple[Problem, ...]
     style: Style
     build: Callable[[Task], Any]
+    cost: Mapping[Problem, Cost]
+    search_space: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     max_rows: int | None = None
     sibling: str | None = None
-    search_space: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """What it can learn."""
+        return tuple(self.cost)
+
+    def space(self, estimator: Any) -> dict[str, Sequence[Any]]:
+        """The search space as `set_params` of a built estimator takes it: one that is wrapped has a place in front of its names."""
+        known = estimator.get_params()
+        places = ("", "estimator__", "regressor__")
+        return {
+            next(f"{place}{name}" for place in places if f"{place}{name}" in known): values for name, values in self.search_space.items()
+        }
 
 
-def _linear(task: Task) -> Any:
-    from sklearn.linear_model import LogisticRegression, Ridge
-
-    if task.problem == "regression":
-        return Ridge(alpha=1.0, random_state=task.seed)
-    # Rare classes of a text count as much as frequent ones; two classes keep their rates, so that probabilities stay honest.
-    weight = "balanced" if task.classes > 2 else None
-    return LogisticRegression(C=4.0 if task.has_text else 1.0, class_weight=weight, max_iter=2000, tol=1e-3, random_state=task.seed)
+def _of(classification: Cost | None, regression: Cost | None) -> dict[Problem, Cost]:
+    found: dict[Problem, Cost | None] = {"classification": classification, "regression": regression}
+    return {problem: cost for problem, cost in found.items() if cost is not None}
 
 
-def _forest(task: Task) -> Any:
-    from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
-
-    trees = 200 if task.rows <= 20_000 else 100
-    if task.problem == "regression":
-        return RandomForestRegressor(trees, min_samples_leaf=5, max_features=0.4, random_state=task.seed)
-    weight = "balanced_subsample" if task.classes > 2 else None
-    leaf = 5 if task.classes == 2 else 2
-    return RandomForestClassifier(trees, min_samples_leaf=leaf, class_weight=weight, random_state=task.seed)
-
-
-def _hist_gradient_boosting(task: Task) -> Any:
-    from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
-
-    # Every class has its own trees: many classes take smaller steps' worth of time with fewer of them.
-    rounds = 150 if task.classes <= 2 else max(40, 300 // task.classes)
-    shared: dict[str, Any] = {
-        "learning_rate": 0.06 if task.classes <= 2 else 0.12,
-        "max_iter": rounds,
-        "max_leaf_nodes": 15 if task.rows < 10_000 else 31,
-        "l2_regularization": 1.0,
-        "early_stopping": False,
-        "random_state": task.seed,
-    }
-    if task.problem == "regression":
-        return HistGradientBoostingRegressor(**shared)
-    return HistGradientBoostingClassifier(class_weight="balanced" if task.classes > 2 else None, **shared)
-
-
-def _gradient_boosting(task: Task) -> Any:
-    from sklearn.ensemble import GradientBoostingClassifier, GradientBoostingRegressor
-
-    build = GradientBoostingRegressor if task.problem == "regression" else GradientBoostingClassifier
-    return build(n_estimators=100, learning_rate=0.1, max_depth=3, subsample=0.8, random_state=task.seed)
-
-
-def _tree(task: Task) -> Any:
-    from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
-
-    build = DecisionTreeRegressor if task.problem == "regression" else DecisionTreeClassifier
-    return build(max_depth=8, min_samples_leaf=20, random_state=task.seed)
-
-
-def _neighbours(task: Task) -> Any:
-    from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
-
-    build = KNeighborsRegressor if task.problem == "regression" else KNeighborsClassifier
-    return build(n_neighbors=25, weights="distance")
-
-
-def _naive_bayes(task: Task) -> Any:
-    from sklearn.naive_bayes import ComplementNB, MultinomialNB
-
-    return ComplementNB(alpha=0.3) if task.classes > 2 else MultinomialNB(alpha=0.3)
-
-
-def _baseline(task: Task) -> Any:
-    from sklearn.dummy import DummyClassifier, DummyRegressor
-
-    return DummyRegressor(strategy="mean") if task.problem == "regression" else DummyClassifier(strategy="prior")
-
-
-_BOTH: tuple[Problem, ...] = ("classification", "regression")
-_TREES = {"max_depth": [None, 6, 12], "min_samples_leaf": [5, 2, 20]}
+_NOTHING = Cost(0.001)
+_FOREST = {"max_features": ["sqrt", 0.4, 1.0], "min_samples_leaf": [2, 5, 20], "max_depth": [None, 8, 16]}
 ALGORITHMS: dict[str, Algorithm] = {
     one.name: one
     for one in (
-        Algorithm(BASELINE, _BOTH, Style.FOREST, _baseline),
-        Algorithm("logistic_regression", ("classification",), Style.LINEAR, _linear, search_space={"C": [1.0, 0.1, 10.0]}),
-        Algorithm("ridge", ("regression",), Style.LINEAR, _linear, search_space={"alpha": [1.0, 0.1, 10.0, 100.0]}),
-        Algorithm("naive_bayes", ("classification",), Style.COUNTS, _naive_bayes, search_space={"alpha": [0.3, 0.1, 1.0]}),
-        Algorithm("decision_tree", _BOTH, Style.FOREST, _tree, search_space=_TREES),
-        Algorithm("knn", _BOTH, Style.LINEAR, _neighbours, 50_000, "random_forest", {"n_neighbors": [25, 5, 75]}),
-        Algorithm("random_forest", _BOTH, Style.FOREST, _forest, 200_000, "hist_gradient_boosting", _TREES),
-        Algorithm("gradient_boosting", _BOTH, Style.FOREST, _gradient_boosting, 50_000, "hist_gradient_boosting", {"max_depth": [3, 2, 5]}),
-        Algorithm("hist_gradient_boosting", _BOTH, Style.BOOSTING, _hist_gradient_boosting, search_space={"max_leaf_nodes": [15, 7, 31]}),
+        Algorithm(BASELINE, Style.FOREST, estimators.baseline, _of(_NOTHING, _NOTHING)),
+        Algorithm(
+            "logistic_regression",
+            Style.LINEAR,
+            estimators.linear,
+            _of(Cost(0.05, rows=1.0, columns=0.5, classes=0.7), None),
+            {"C": [0.01, 0.1, 1.0, 10.0, 100.0]},
+        ),
+        Algorithm("linear_regression", Style.LINEAR, estimators.linear_regression, _of(None, Cost(0.02, columns=2.0))),
+        Algorithm("ridge", Style.LINEAR, estimators.linear, _of(None, Cost(0.005, columns=2.0)), {"alpha": [0.01, 0.1, 1.0, 10.0, 100.0]}),
+        Algorithm("lasso", Style.LINEAR, estimators.lasso, _of(None, Cost(0.005, columns=1.5)), {"alpha": [0.0005, 0.005, 0.05]}),
+        Algorithm(
+            "elastic_net",
+            Style.LINEAR,
+            estimators.elastic_net,
+            _of(None, Cost(0.005, columns=1.5)),
+            {"alpha": [0.0005, 0.005, 0.05], "l1_ratio": [0.1, 0.5, 0.9]},
+        ),
+        Algorithm(
+            "naive_bayes", Style.COUNTS, estimators.counts_naive_bayes, _of(Cost(0.02, classes=0.5), None), {"alpha": [0.05, 0.3, 1.0, 3.0]}
+        ),
+        # It takes no sparse columns, and its words as directions.
+        Algorithm(
+            "gaussian_naive_bayes",
+            Style.BOOSTING,
+            estimators.gaussian_naive_bayes,
+            _of(Cost(0.015, classes=0.4), None),
+            {"var_smoothing": [1e-9, 1e-6, 1e-3, 1e-1]},
+        ),
+        Algorithm(
+            "decision_tree",
+            Style.FOREST,
+            estimators.decision_tree,
+            _of(Cost(0.2, rows=1.15), Cost(0.15, rows=1.15)),
+            {"max_depth": [4, 8, 16], "min_samples_leaf": [5, 20, 60]},
+        ),
+        Algorithm(
+            "knn",
+            Style.LINEAR,
+            estimators.neighbours,
+            # Nearly all of it is spent on the rows that are judged: a quarter as many as it keeps.
+            _of(Cost(0.18, rows=1.8, columns=0.2), Cost(0.15, rows=1.8, columns=0.2)),
+            {"n_neighbors": [5, 25, 75], "weights": ["distance", "uniform"]},
+            max_rows=50_000,
+            sibling="random_forest",
+        ),
+        Algorithm(
+            "linear_svm",
+            Style.LINEAR,
+            estimators.linear_svm,
+            _of(Cost(0.14, rows=1.2, columns=0.5, classes=1.3), Cost(0.01)),
+            {"C": [0.001, 0.01, 0.1, 1.0, 10.0]},
+        ),
+        Algorithm(
+            "svm",
+            Style.LINEAR,
+            estimators.svm,
+            _of(Cost(5.5, rows=2.0, columns=0.6, classes=0.7), Cost(4.2, rows=2.1, columns=0.5)),
+            {"C": [0.1, 1.0, 10.0], "gamma": ["scale", 0.01, 0.1]},
+            max_rows=20_000,
+            sibling="linear_svm",
+        ),
+        Algorithm(
+            "random_forest",
+            Style.FOREST,
+            estimators.random_forest,
+            _of(Cost(6.7, columns=0.5, classes=0.2), Cost(9.8, columns=0.9)),
+            _FOREST,
+            max_rows=200_000,
+            sibling="hist_gradient_boosting",
+        ),
+        Algorithm(
+            "gradient_boosting",
+            Style.FOREST,
+            estimators.gradient_boosting,
+            _of(Cost(6.3, rows=1.1, classes=1.6), Cost(6.7, rows=1.2)),
+            {"learning_rate": [0.05, 0.1, 0.2], "max_depth": [2, 3, 5], "n_estimators": [50, 100, 200]},
+            max_rows=50_000,
+            sibling="hist_gradient_boosting",
+        ),
+        Algorithm(
+            "hist_gradient_boosting",
+            Style.BOOSTING,
+            estimators.hist_gradient_boosting,
+            _of(Cost(2.0, classes=0.5), Cost(1.6)),
+            {"learning_rate": [0.03, 0.06, 0.12], "max_leaf_nodes": [7, 15, 31], "l2_regularization": [0.1, 1.0, 10.0]},
+        ),
     )
 }
 

@@ -81,6 +81,11 @@ def _feed_object(digest: Any, value: Any, open_objects: set[int]) -> None:
     digest.update(f"object:{type(value).__module__}.{type(value).__qualname__};".encode())
     if id(value) in open_objects:
         return
+    if hasattr(value, "tocsr"):
+        # A sparse matrix comes back from storage with places of another width.
+        rows = value.tocsr()
+        _feed(digest, [rows.shape, rows.indptr.astype("int64"), rows.indices.astype("int64"), rows.data], open_objects)
+        return
     open_objects.add(id(value))
     reduced = value.__reduce_ex__(2)
     state = reduced[2] if len(reduced) > 2 else None

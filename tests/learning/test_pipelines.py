@@ -14,7 +14,7 @@ from sklearn.linear_model import LogisticRegression
 from lakehouse.errors import ModelError
 from lakehouse.learning.algorithms import ALGORITHMS, Task, build_pipeline, choose_candidates
 from lakehouse.learning.candidates import best_candidate, cross_validate, fit, make_folds, with_blend
-from lakehouse.learning.evaluation import average, predict
+from lakehouse.learning.evaluation import average, measure, predict
 from lakehouse.learning.fingerprint import model_digest
 from lakehouse.learning.preparation import Preparation, Treatment, plan_columns
 from lakehouse.learning.registry import TRUSTED_TYPES, ModelSpec, load_model, save_model
@@ -113,6 +113,35 @@ def test_every_algorithm_learns_meets_the_unknown_and_survives_storage(problem, 
     assert len({model_digest(one) for one in (*fitted, loaded)}) == 1
 
 
+@pytest.mark.parametrize(("problem", "name"), [(problem, name) for problem, classes, name in CASES if classes != 3 and name != "baseline"])
+def test_every_algorithm_learns_from_numbers_categories_and_gaps(problem, name):
+    random = np.random.default_rng(5)
+    schema = FeatureSchema.of({"x": "DOUBLE", "z": "DOUBLE", "kind": "VARCHAR"})
+    x, kind = random.normal(size=500), random.choice(["a", "b", "c"], 500)
+    signal = x + 2 * (kind == "a") + random.normal(0, 0.2, 500)
+    frame = schema.frame({"x": np.where(random.random(500) < 0.05, np.nan, x), "z": random.normal(size=500), "kind": kind})
+    # A target in the thousands is learned as well as one in units.
+    truth = signal * 5000 if problem == "regression" else np.where(signal > 0.7, "yes", "no").astype(object)
+    pipeline = build_pipeline((ALGORITHMS[name],), plan_columns(frame, schema), Task(problem, 2, 400, has_text=False, seed=7))
+    fit(pipeline, frame[:400], truth[:400])
+    reached = measure(truth[400:], predict(pipeline, frame[400:], positive="yes"))
+    assert reached["r2" if problem == "regression" else "roc_auc"] > 0.75
+
+
+@pytest.mark.parametrize(("problem", "name"), [(problem, name) for problem, classes, name in CASES if classes != 3])
+def test_a_search_space_is_of_the_estimator_and_a_cost_grows_with_the_table(problem, name):
+    algorithm = ALGORITHMS[name]
+    estimator = algorithm.build(task(problem))
+    for parameter, values in algorithm.space(estimator).items():
+        for value in values:
+            changed = estimator.set_params(**{parameter: value})
+            inner = changed.get_params().get(parameter.rpartition("__")[0], changed)
+            inner._validate_params()
+    cost = algorithm.cost[problem]
+    assert 0 < cost.estimate_s(1000, 10) < cost.estimate_s(100_000, 10) <= cost.estimate_s(100_000, 40, classes=5)
+    assert algorithm.max_rows is None or cost.estimate_s(algorithm.max_rows, 30) < 300
+
+
 def test_the_digest_notices_one_changed_label(frame, preparation):
     truth = labels("classification", frame)
     other = truth.copy()
@@ -170,6 +199,7 @@ def test_folds_by_time_never_learn_from_the_future():
         (("knn",), 1000, ["baseline", "knn"]),
         (("knn",), 60_000, ["baseline", "random_forest"]),
         (("knn", "random_forest"), 300_000, ["baseline", "hist_gradient_boosting"]),
+        (("svm",), 200_000, ["baseline", "linear_svm"]),
     ],
 )
 def test_what_does_not_scale_is_replaced_and_said_so(names, rows, chosen):
