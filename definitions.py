@@ -3,6 +3,7 @@
 import dagster as dg
 
 from assets.datasets import build_dataset_assets, landing_spec
+from assets.drift import build_drift_asset
 from assets.features import build_online_assets
 from assets.jobs import build_jobs, build_recovery_jobs, executor
 from assets.maintenance import build_maintenance_assets
@@ -46,6 +47,7 @@ def build_definitions(settings: Settings) -> dg.Definitions:
             *build_online_assets(contracts, manifest, views.values()),
             *(asset for model in models for asset in build_model_assets(model, contracts, views)),
             *build_monitoring_assets(contracts),
+            build_drift_asset(contracts),
             *build_maintenance_assets(),
             *build_version_assets(),
             *build_privacy_assets(),

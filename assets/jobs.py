@@ -60,8 +60,9 @@ def build_jobs(*, table_checks: Iterable[dg.AssetCheckKey]) -> list["UnresolvedA
         ),
         dg.define_asset_job(
             PERFORMANCE_JOB,
-            selection=dg.AssetSelection.assets(asset_key("monitoring.model_performance")),
-            description="Compares what the models predicted with the labels that have arrived since.",
+            selection=dg.AssetSelection.assets(asset_key("monitoring.model_performance"), asset_key("monitoring.drift")),
+            description="Compares what the models predicted with the labels that have arrived since, and what they are asked and answer now with "
+            "what they were trained for.",
         ),
         dg.define_asset_job(
             ARCHIVE_JOB,

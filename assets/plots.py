@@ -75,6 +75,22 @@ def histogram(title: str, edges: Sequence[float], counts: Sequence[int], *, unit
     return _image(title, draw)
 
 
+def then_and_now(title: str, labels: Sequence[str], then: Sequence[int], now: Sequence[int]) -> dg.MarkdownMetadataValue:
+    """Shares of the rows in each bin, those of the reference beside those of today; at most thirty bins."""
+    shown = slice(0, 30)
+    before, today = ([one / max(sum(counts), 1) for one in counts[shown]] for counts in (then, now))
+
+    def draw(axes: "Axes") -> None:
+        places = range(len(before))
+        axes.bar([place - 0.2 for place in places], before, width=0.4, color=QUIET, label="reference")
+        axes.bar([place + 0.2 for place in places], today, width=0.4, color=BAD, label="now")
+        axes.set_xticks(list(places), [label[:16] for label in labels[shown]], rotation=45, ha="right", fontsize=7)
+        axes.set_ylabel("share of the rows")
+        axes.legend(frameon=False)
+
+    return _image(title, draw)
+
+
 def _image(title: str, draw: Callable[["Axes"], None]) -> dg.MarkdownMetadataValue:
     return _markdown(title, png(title, draw))
 

@@ -11,7 +11,7 @@ import typer
 from lakehouse.cli.command import command
 from lakehouse.cli.completion import model_names
 from lakehouse.cli.screen import Screen
-from lakehouse.errors import DATA_DID_NOT_PASS, LakehouseError, SettingsError
+from lakehouse.errors import DATA_DID_NOT_PASS, SettingsError
 
 if TYPE_CHECKING:
     from lakehouse.contracts import ModelContract
@@ -106,13 +106,17 @@ def _measured(workspace: "Workspace", contract: "ModelContract", file: Path | No
 
 
 def _all(workspace: "Workspace", skipped: dict[str, str]) -> list[_Compared]:
-    """Every model; one that can't be compared is named, and keeps no other from being."""
+    """Every model that can be compared; the others are named."""
+    from lakehouse.monitoring.drift import NotCompared, measure_models
+    from lakehouse.pipeline.runs import new_run
+
+    contracts = workspace.contracts.models.values()
     compared: list[_Compared] = []
-    for name, contract in workspace.contracts.models.items():
-        try:
-            compared += _models(_measured(workspace, contract, None, None))
-        except LakehouseError as error:
-            skipped[name] = str(error)
+    for one in measure_models(workspace.settings, workspace.lake, contracts, run=new_run(), now=datetime.now(UTC)):
+        if isinstance(one, NotCompared):
+            skipped[one.model] = one.reason
+        else:
+            compared += _models(one)
     return compared
 
 

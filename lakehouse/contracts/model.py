@@ -10,12 +10,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from lakehouse.contracts import document as documents
 from lakehouse.contracts.comparison import ComparisonPart
-from lakehouse.contracts.objects import FeatureWarning, ModelContract, Split
+from lakehouse.contracts.objects import FeatureWarning, ModelContract, Retraining, Split
 from lakehouse.contracts.preparation import PreparationPart, PreparedColumnPart
+from lakehouse.contracts.retraining import RetrainingPart
 from lakehouse.contracts.rollout import RolloutPart
 from lakehouse.errors import ContractError
 
-Scalar = str | int | float | bool | None
 Names = str | list[str]
 _METRICS = {
     "classification": (
@@ -32,7 +32,7 @@ _METRICS = {
     ),
     "regression": ("r2", "rmse", "mae", "mape", "median_ae"),
 }
-_OF_NO_MODEL = frozenset({"comparison", "rollout"})
+_OF_NO_MODEL = frozenset({"comparison", "rollout", "retraining"})
 
 
 class _Part(BaseModel):
@@ -100,7 +100,9 @@ class _Document(_Part):
         default_factory=ComparisonPart, description="What a version has to show beside the one in production."
     )
     rollout: RolloutPart = Field(default_factory=RolloutPart, description="How a version takes over, and what takes it back.")
-    retraining: dict[str, Scalar] = Field(default_factory=dict, description="What makes the model train again.")
+    retraining: RetrainingPart | None = Field(
+        default=None, description="When the model trains again; without this section with each run in which something has changed."
+    )
     warnings: list[_Warning] = Field(default_factory=list, description="Features a person should look at, written by inference.")
 
     trusted_features: list[str] = Field(
@@ -185,10 +187,10 @@ def parse_model(text: str, *, path: Path) -> ModelContract:
         max_rows=spec.max_rows,
         comparison=spec.comparison.typed(),
         rollout=spec.rollout.typed(),
-        retraining=dict(spec.retraining),
+        retraining=spec.retraining.typed() if spec.retraining is not None else Retraining(),
         warnings=tuple(FeatureWarning(one.feature, one.reason) for one in spec.warnings),
         trusted_features=tuple(spec.trusted_features),
-        # How a version takes over says nothing about what it is: that trains nothing again.
+        # When a version is trained and how it takes over say nothing about what it is: that trains nothing again.
         digest=documents.digest({key: value for key, value in parsed.items() if key not in _OF_NO_MODEL}),
         path=path,
     )
@@ -204,7 +206,7 @@ def _part_at(parts: tuple[str | int, ...]) -> type[BaseModel]:
         return _Document
     if parts[:2] == ("preparation", "columns") and len(parts) > 2:
         return PreparedColumnPart
-    sections = {"split": _Split, "preparation": PreparationPart, "warnings": _Warning, "rollout": RolloutPart}
+    sections = {"split": _Split, "preparation": PreparationPart, "warnings": _Warning, "rollout": RolloutPart, "retraining": RetrainingPart}
     return sections.get(str(parts[0]), _Document)
 
 

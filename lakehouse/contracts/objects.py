@@ -457,6 +457,31 @@ class Comparison:
     significance: float = 0.05
 
 
+@dataclass(frozen=True, slots=True)
+class Retraining:
+    """What makes a model train again; None turns a trigger off.
+
+    Attributes:
+        automatic: the contract has the section: the model trains when one of these says so, and not because something has changed.
+        new_rows: labelled rows more than it was trained on.
+        psi_warn: PSI beyond chance from which a column has moved.
+        psi_retrain: the same, from which it has drifted.
+        performance_drop: share of the test rows' metric by which that on new labels may be less.
+        max_age_days: since it was trained.
+        schedule: cron in UTC.
+        debounce_minutes: least time between two trainings that nobody asked for.
+    """
+
+    automatic: bool = False
+    new_rows: int | None = 50
+    psi_warn: float = 0.2
+    psi_retrain: float | None = 0.25
+    performance_drop: float | None = 0.05
+    max_age_days: float | None = 14.0
+    schedule: str | None = None
+    debounce_minutes: float = 60.0
+
+
 @dataclass(frozen=True)
 class ModelContract:
     """One model: what it predicts, from what, how it is tested, and what it must reach.
@@ -472,6 +497,7 @@ class ModelContract:
         max_rows: train on a deterministic sample of at most this many rows.
         comparison: what a version has to show beside the one in production.
         rollout: how a version takes over from the one before.
+        retraining: what makes it train again.
         warnings: features to look at, written by inference.
         trusted_features: features that a person has looked at: no check warns of them any more.
     """
@@ -501,7 +527,7 @@ class ModelContract:
     max_rows: int | None = None
     comparison: Comparison = field(default_factory=Comparison)
     rollout: Rollout = field(default_factory=Rollout)
-    retraining: Mapping[str, Any] = field(default_factory=lambda: _EMPTY)
+    retraining: Retraining = field(default_factory=Retraining)
     warnings: tuple[FeatureWarning, ...] = ()
     trusted_features: tuple[str, ...] = ()
     digest: str = ""

@@ -13,6 +13,7 @@ from lakehouse.contracts import (
     DatasetContract,
     ModelContract,
     PreparationSpec,
+    Retraining,
     Split,
     infer_dataset,
     infer_model,
@@ -85,6 +86,14 @@ def test_a_model_contract_becomes_an_object() -> None:
         ("name: churn", "name: churn\nrollout: {max_error_rate: 2}", "rollout.max_error_rate: is not valid here"),
         (
             "name: churn",
+            "name: churn\nretraining: {new_row: 5}",
+            "retraining.new_row: is not a key of a model contract. Did you mean new_rows?",
+        ),
+        ("name: churn", "name: churn\nretraining: {schedule: daily}", "a schedule is five fields of cron in UTC"),
+        ("name: churn", "name: churn\nretraining: {psi_warn: 0.3}", "psi_warn is at most psi_retrain"),
+        ("name: churn", "name: churn\nretraining: {performance_drop: 5}", "retraining.performance_drop: is not valid here"),
+        (
+            "name: churn",
             "name: churn\npreparation: {imptue: mean}",
             "preparation.imptue: is not a key of a model contract. Did you mean impute?",
         ),
@@ -123,6 +132,15 @@ def test_a_rollout_has_the_steps_that_its_strategy_has(said: str, steps: tuple[f
     assert contract.rollout.steps == steps
     # It says nothing about the model: nothing is trained again for it.
     assert contract.digest == parse(SMALL).digest
+
+
+def test_a_model_trains_with_every_change_unless_its_contract_says_when() -> None:
+    assert parse(SMALL).retraining == Retraining(automatic=False)
+    assert parse(f"{SMALL}retraining: {{}}\n").retraining == Retraining(automatic=True)
+    said = parse(f"{SMALL}retraining: {{new_rows: null, max_age_days: 7, schedule: '0 3 * * 1', debounce_minutes: 5}}\n")
+    assert said.retraining == Retraining(True, None, max_age_days=7, schedule="0 3 * * 1", debounce_minutes=5)
+    # It says nothing about the model: nothing is trained again for it.
+    assert said.digest == parse(SMALL).digest
 
 
 def test_a_preparation_is_what_was_said_and_otherwise_left_to_the_columns() -> None:

@@ -5,6 +5,7 @@ read at the table versions it was trained from. Where rows have an event time, t
 have none, the table says how things are, and all of it is held against how they were. Answers are held against the version's first batch.
 """
 
+from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lakehouse.contracts import ModelContract, load_contracts
-from lakehouse.errors import ModelError, ModelNotFound
+from lakehouse.errors import LakehouseError, ModelError, ModelNotFound
 from lakehouse.features import FeatureSource, ModelRows, described, feature_source, prediction_set
 from lakehouse.learning.lifecycle.operations import Lifecycle
 from lakehouse.learning.records import evaluated
@@ -53,6 +54,33 @@ class ModelDrift:
     measured_at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class NotCompared:
+    """A model without a version that could be compared, and why."""
+
+    model: str
+    reason: str
+
+
+def measure_models(
+    settings: Settings, lake: Lake, contracts: Iterable[ModelContract], *, run: str, now: datetime
+) -> list[ModelDrift | NotCompared]:
+    """Compare every model as `measure_model_drift` does; one that can't be compared keeps no other from it."""
+    found: list[ModelDrift | NotCompared] = []
+    for contract in contracts:
+        try:
+            found.append(measure_model_drift(settings, lake, contract, run=run, now=now))
+        except LakehouseError as error:
+            found.append(NotCompared(contract.name, str(error)))
+    return found
+
+
+def limits_of(contract: ModelContract) -> DriftLimits:
+    """When a difference counts for a model."""
+    policy, usual = contract.retraining, DriftLimits()
+    return DriftLimits(policy.psi_warn, policy.psi_retrain if policy.psi_retrain is not None else max(usual.drift, policy.psi_warn))
+
+
 def measure_model_drift(
     settings: Settings,
     lake: Lake,
@@ -61,18 +89,16 @@ def measure_model_drift(
     run: str,
     now: datetime,
     version: str | None = None,
-    limits: DriftLimits | None = None,
 ) -> ModelDrift:
     """Compare what a model is asked and what it answers with what it was trained for, and record it in `monitoring.drift`.
 
     Args:
         settings: of the home.
         lake: the tables.
-        contract: of the model.
+        contract: of the model, whose `retraining` says when a difference counts.
         run: who asks.
         now: the time.
         version: of the model; the one in production if it is left out.
-        limits: when a difference counts.
 
     Raises:
         ModelNotFound: no version is in production, or there is no such version.
@@ -83,7 +109,7 @@ def measure_model_drift(
     source = feature_source(contract, declared_views(settings, contract))
     require_tables(lake, source)
     report = _trained(settings, lake, contract, version)
-    limits = limits or DriftLimits()
+    limits = limits_of(contract)
     key = ReferenceKey(f"models.{contract.name}", report.version, FEATURES, report.model_digest)
     stored = stored_reference(lake, key) or _feature_reference(lake, source, report, key, run=run, now=now)
     with lake.connect(source.tables) as session:
@@ -103,7 +129,6 @@ def measure_file_drift(
     run: str,
     now: datetime,
     version: str | None = None,
-    limits: DriftLimits | None = None,
 ) -> ModelDrift:
     """Compare a file's rows with what a model was trained for, before anything is ingested; only the reference is kept.
 
@@ -115,7 +140,6 @@ def measure_file_drift(
         run: who asks.
         now: the time at which the rows are taken to be known.
         version: of the model; the one in production if it is left out.
-        limits: when a difference counts.
 
     Raises:
         FileRefused: the file can't be read as rows of the dataset.
@@ -133,7 +157,7 @@ def measure_file_drift(
         read_file(con, settings, contracts.dataset(contract.dataset), contract, file, now=now)
         build_rows(con, lake, contracts, recipe, into="__asked")
         schema = _used(prediction_set(described(recipe.source, con), newest_only=False), report)
-        found = measure_drift(con, "__asked", schema, stored.reference, limits or DriftLimits())
+        found = measure_drift(con, "__asked", schema, stored.reference, limits_of(contract))
     return ModelDrift(contract.name, report.version, found, None, None, now)
 
 

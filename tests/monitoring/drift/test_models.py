@@ -3,15 +3,19 @@
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import dagster as dg
 import pytest
 
-from lakehouse.contracts import ModelContract
+from assets.drift import build_drift_asset
+from lakehouse.contracts import Contracts, ModelContract
 from lakehouse.errors import ModelError, ModelNotFound, TableNotFound
 from lakehouse.learning import predict_batch, train
 from lakehouse.monitoring.drift import Verdict, measure_model_drift
 from lakehouse.monitoring.drift.storing import REFERENCES, TABLE
+from lakehouse.pipeline.workspace import Workspace
 from lakehouse.settings import Settings
 from lakehouse.tables import Lake
+from resources.workspace import RESOURCE_KEY
 from tests.learning.conftest import PROJECT, model, write
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -90,6 +94,31 @@ def test_of_a_table_without_event_times_all_rows_are_held_against_all(home: tupl
     assert recorded == ["confidence", "kind", "prediction", "size"]
     newest = f"SELECT verdict FROM {TABLE} WHERE subject = 'models.members' AND column_name = 'size' ORDER BY psi DESC LIMIT 1"
     assert column(lake, newest, TABLE) == ["drifted"]
+
+
+def test_the_asset_measures_every_model_and_its_checks_say_what_has_drifted(home: tuple[Settings, Lake]) -> None:
+    settings, lake = home
+    write(lake, VISITS.label_table, f"{visits(range(20))} UNION ALL {visits(range(20, 30), shift=25)}")
+    write(lake, MEMBERS.label_table, members())
+    contracts = Contracts(models={one.name: one for one in (VISITS, MEMBERS, model("strangers"))})
+    workspace = Workspace(settings)
+    workspace.__dict__["contracts"] = contracts
+    made = dg.materialize([build_drift_asset(contracts)], resources={RESOURCE_KEY: workspace})
+    results = {one.check_name: one for one in made.get_asset_check_evaluations()}
+    passed = {name: one.passed for name, one in results.items()}
+    assert passed == {
+        "visits_features_have_not_drifted": False,
+        "visits_predictions_have_not_drifted": True,
+        "members_features_have_not_drifted": True,
+        "members_predictions_have_not_drifted": True,
+        "strangers_features_have_not_drifted": True,
+        "strangers_predictions_have_not_drifted": True,
+    }
+    loud = results["visits_features_have_not_drifted"]
+    assert loud.severity is dg.AssetCheckSeverity.ERROR
+    assert "size (PSI" in (loud.description or "")
+    assert str(loud.metadata["worst"].value).startswith("![size: share of the rows]")
+    assert "has not been built yet" in (results["strangers_features_have_not_drifted"].description or "")
 
 
 def test_what_cannot_be_compared_says_why(home: tuple[Settings, Lake]) -> None:
