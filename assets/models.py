@@ -191,6 +191,8 @@ def _model_metadata(workspace: Workspace, report: "TrainReport") -> dict[str, An
         metadata[f"lakehouse/test_{report.metric}"] = dg.FloatMetadataValue(round(value, 4))
     if report.tested is not None:
         metadata["lakehouse/test_rows"] = plots.test_rows(report.tested)
+    if report.segments:
+        metadata["lakehouse/segments"] = _segments_table(report)
     notes = [*report.notes, *(f"left out {one}" for one in report.left_out)]
     if notes:
         metadata["lakehouse/notes"] = dg.MarkdownMetadataValue("\n".join(f"- {note}" for note in notes))
@@ -223,6 +225,7 @@ def _metrics_table(report: "TrainReport") -> dg.MarkdownMetadataValue:
         {
             "metric": f"**{name}**" if name == report.metric else name,
             "test rows": f"{value:.4f}",
+            "on as many new rows": _between(report, name),
             "always the same answer": _shown(report.baseline.get(name)),
         }
         for name, value in sorted(report.metrics.items())
@@ -232,6 +235,28 @@ def _metrics_table(report: "TrainReport") -> dg.MarkdownMetadataValue:
 
 def _shown(value: float | None) -> str:
     return "" if value is None else f"{value:.4f}"
+
+
+def _between(report: "TrainReport", metric: str) -> str:
+    later = report.intervals.get(metric)
+    return "" if later is None else f"{later.low:.4f} to {later.high:.4f}"
+
+
+def _segments_table(report: "TrainReport") -> dg.MarkdownMetadataValue:
+    """Kinds of test rows that differ from all others, the worst first."""
+    return records_table(
+        [
+            {
+                "column": one.feature,
+                "rows where it": one.value,
+                "rows": one.rows,
+                "error": f"{one.error:.4g}",
+                "elsewhere": f"{one.elsewhere:.4g}",
+                report.metric: _shown(one.metric),
+            }
+            for one in report.segments
+        ]
+    )
 
 
 def _minimums(contract: ModelContract) -> str:

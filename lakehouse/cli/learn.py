@@ -55,6 +55,8 @@ def train(
     document = {
         "model": report.model,
         **model_outcome(report).as_dict(),
+        "intervals": {metric: [one.low, one.high] for metric, one in report.intervals.items()},
+        "segments": [one.as_dict() for one in report.segments],
         "checks": [
             {"id": check.id, "severity": str(check.severity), "passed": check.passed, "detail": check.detail} for check in report.checks
         ],
@@ -73,11 +75,15 @@ def train(
         for metric, value in report.metrics.items():
             baseline = report.baseline.get(metric)
             beside = "" if baseline is None else f"  (baseline {baseline:.4f})"
-            out.print(f"  {metric:<18} {value:.4f}{beside}", markup=False)
+            later = report.intervals.get(metric)
+            between = "" if later is None else f"  on new rows {later.low:.4f} to {later.high:.4f}"
+            out.print(f"  {metric:<18} {value:.4f}{between}{beside}", markup=False)
         for check in report.checks:
             out.print(f"  {'passed' if check.passed else 'FAILED'} {check.id}: {check.detail}", markup=False, soft_wrap=True)
         if judged is not None:
             out.print(f"  {'better' if judged.passed else 'NOT BETTER'} than the champion: {judged.sentence}", markup=False, soft_wrap=True)
+        for one in report.segments:
+            out.print(f"  segment {one}", markup=False, soft_wrap=True)
         for one in report.left_out:
             out.print(f"  left out {one}", markup=False, soft_wrap=True)
         for note in report.notes:

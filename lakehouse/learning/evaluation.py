@@ -8,7 +8,6 @@ if TYPE_CHECKING:
     import numpy as np
 
 LOWER_IS_BETTER = frozenset({"log_loss", "brier", "rmse", "mae", "mape", "median_ae"})
-_AREAS = frozenset({"roc_auc", "average_precision"})
 _CLOSE_TO_ZERO = 1e-12
 
 
@@ -36,7 +35,7 @@ class Predictions:
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """Where a metric lies with 95 % confidence."""
+    """Where a metric will lie on as many rows as it was measured on, with 95 % probability."""
 
     low: float
     high: float
@@ -164,34 +163,6 @@ def _areas_of(truth: "np.ndarray[Any, Any]", given: Predictions) -> dict[str, fl
     wanted = [one for one in given.classes if one == given.positive] or list(given.classes)
     areas = [_areas(truth == one, given.probabilities[:, given.classes.index(one)]) for one in wanted]
     return mean_metrics([area for area in areas if area])
-
-
-def confidence_interval(
-    truth: "np.ndarray[Any, Any]", given: Predictions, metric: str, *, seed: int, resamples: int = 200, max_rows: int = 20_000
-) -> Interval | None:
-    """The percentile bootstrap over rows; None where the metric could not be computed often enough.
-
-    Above `max_rows` rows each resample draws that many, and the spread is scaled to the whole.
-    """
-    import numpy as np
-
-    areas = metric in _AREAS
-    point = measure(truth, given, areas=areas).get(metric)
-    if point is None:
-        return None
-    random = np.random.default_rng(seed)
-    size = min(len(truth), max_rows)
-    values: list[float] = []
-    for _ in range(resamples):
-        rows = random.integers(0, len(truth), size)
-        value = measure(truth[rows], given.take(rows), areas=areas).get(metric)
-        if value is not None:
-            values.append(value)
-    if len(values) < resamples // 2:
-        return None
-    scale = (size / len(truth)) ** 0.5
-    low, high = np.quantile(np.asarray(values) - point, [0.025, 0.975]) * scale
-    return Interval(float(point + low), float(point + high))
 
 
 @dataclass(frozen=True, slots=True)

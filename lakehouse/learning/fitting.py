@@ -8,8 +8,10 @@ from lakehouse.contracts import ModelContract
 from lakehouse.errors import ModelError, TrainingDataError
 from lakehouse.learning.algorithms import BASELINE, Choice, Problem, Task, build_pipeline, choose_candidates
 from lakehouse.learning.candidates import Candidate, best_candidate, cross_validate, fit, make_folds, with_blend
-from lakehouse.learning.evaluation import Predictions, measure, predict
+from lakehouse.learning.evaluation import Interval, Predictions, measure, predict
+from lakehouse.learning.intervals import metric_intervals
 from lakehouse.learning.preparation import Preparation, plan_columns
+from lakehouse.learning.segments import Segment, find_segments
 from lakehouse.learning.training_rows import TrainingRows
 
 
@@ -27,6 +29,8 @@ class Learned:
     metrics: Mapping[str, float]
     baseline: Mapping[str, float]
     tested: Predictions
+    intervals: Mapping[str, Interval]
+    segments: tuple[Segment, ...]
     notes: tuple[str, ...]
 
 
@@ -87,6 +91,8 @@ def learn(contract: ModelContract, data: TrainingRows, *, threads: int) -> Learn
         metrics,
         baseline,
         tested,
+        metric_intervals(data.test_labels, tested, data.test_units, seed=contract.seed),
+        find_segments(data.test, data.schema, data.test_labels, tested, data.test_units, metric=metric, seed=contract.seed),
         (*choice.notes, *preparation.warnings, *sorted(notes)),
     )
 

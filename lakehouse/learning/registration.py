@@ -10,7 +10,7 @@ from lakehouse.crashpoints import Point, reached
 from lakehouse.errors import ModelError
 from lakehouse.learning.candidates import Candidate
 from lakehouse.learning.comparison import ModelComparison
-from lakehouse.learning.evaluation import LOWER_IS_BETTER, MinimumCheck, check_minimums, confidence_interval
+from lakehouse.learning.evaluation import LOWER_IS_BETTER, MinimumCheck, check_minimums
 from lakehouse.learning.familiarity import seen_in
 from lakehouse.learning.fingerprint import model_digest
 from lakehouse.learning.fitting import Learned
@@ -61,7 +61,9 @@ def register_model(
         baseline=learned.baseline,
         checks=_checks(demands, learned),
         metric=learned.metric,
-        interval=confidence_interval(rows.test_labels, learned.tested, learned.metric, seed=contract.seed),
+        interval=learned.intervals.get(learned.metric),
+        intervals=learned.intervals,
+        segments=learned.segments,
         candidates=tuple(_candidate(one, learned.metric) for one in learned.candidates),
         columns=tuple(learned.preparation.as_list()),
         rows_train=len(rows.train),

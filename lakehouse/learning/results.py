@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from lakehouse.contracts import Severity
 from lakehouse.learning.comparison import ModelComparison
 from lakehouse.learning.evaluation import Interval
 from lakehouse.learning.familiarity import DataWarning
+from lakehouse.learning.segments import Segment, segment_from
 from lakehouse.learning.splits import LeftOut
 from lakehouse.learning.tested import Confusion, Pairs, outcome_from
 from lakehouse.tables import Commit
@@ -50,7 +51,9 @@ class TrainReport:
         metrics: on the test rows.
         baseline: the same metrics of a model that always gives the same answer.
         metric: the one that chose.
-        interval: where `metrics[metric]` lies with 95 % confidence.
+        interval: where `metrics[metric]` will lie on as many new rows, with 95 % probability.
+        intervals: the same for every metric.
+        segments: kinds of test rows on which it errs more, or less, than on all others, the worst first.
         checks: whether the contract's minimums hold (an error), and as warnings whether it beats the baseline, whether a feature gives
             the target away, and whether the test rows are new to it.
         candidates: every algorithm that was compared.
@@ -89,6 +92,8 @@ class TrainReport:
     skipped: bool = False
     state: str = ""
     semantic_version: str = ""
+    intervals: Mapping[str, Interval] = field(default_factory=dict[str, Interval])
+    segments: tuple[Segment, ...] = ()
     comparison: ModelComparison | None = None
 
     @property
@@ -111,6 +116,8 @@ class TrainReport:
                 ],
                 "metric": self.metric,
                 "interval": [self.interval.low, self.interval.high] if self.interval else None,
+                "intervals": {name: [one.low, one.high] for name, one in self.intervals.items()},
+                "segments": [one.as_dict() for one in self.segments],
                 "candidates": [
                     {
                         "algorithm": one.algorithm,
@@ -149,12 +156,16 @@ class TrainReport:
             for one in recorded.pop("candidates")
         )
         notes = tuple(recorded.pop("notes"))
+        intervals = {name: Interval(*ends) for name, ends in recorded.pop("intervals", {}).items()}
+        segments = tuple(segment_from(one) for one in recorded.pop("segments", ()))
         left_out = tuple(LeftOut(**one) for one in recorded.pop("left_out", ()))
         compared = recorded.pop("comparison", None)
         return cls(
             checks=checks,
             candidates=candidates,
             notes=notes,
+            intervals=intervals,
+            segments=segments,
             left_out=left_out,
             comparison=ModelComparison.from_dict(compared) if compared else None,
             tested=outcome_from(recorded.pop("tested", None)),

@@ -32,6 +32,7 @@ class TrainingRows:
         label_type: DuckDB type of the label in its table.
         folds: number of each training row's fold.
         times: of the training rows, as seconds since 1970, where the split is by time and leaves a gap.
+        test_units: number of each test row's unit, whose rows resemble each other: its entity or group; by time a stretch of neighbours.
         left_out: rows of the label table that take no part, and why.
         commit: of the table that holds the same.
         leaks: of features that may give the target away.
@@ -46,6 +47,7 @@ class TrainingRows:
     times: "np.ndarray[Any, Any] | None"
     test: "pd.DataFrame"
     test_labels: "np.ndarray[Any, Any]"
+    test_units: "np.ndarray[Any, Any]"
     left_out: tuple[LeftOut, ...]
     commit: Commit
     leaks: tuple[Leak, ...] = ()
@@ -223,6 +225,7 @@ def _read(
     order = [*([rows.event_timestamp] if rows.event_timestamp else []), *rows.key]
     extra = [quote_identifier(column) for column in (LABEL, SPLIT, FOLD)]
     divided = split_column(contract, rows)
+    extra.append(f"{_unit(contract, rows)} AS __unit")
     has_gap = contract.split.strategy == "time" and bool(contract.split.gap_days) and divided is not None
     if has_gap:
         extra.append(f"epoch({quote_identifier(divided or '')}) AS __time")
@@ -240,6 +243,24 @@ def _read(
         times=parts[TRAIN]["__time"].to_numpy(dtype="float64") if has_gap else None,
         test=parts[TEST][names].reset_index(drop=True),
         test_labels=parts[TEST][LABEL].to_numpy(dtype=kind),
+        test_units=_units(parts[TEST]["__unit"].to_numpy(dtype="int64"), by_time=contract.split.strategy == "time"),
         left_out=left_out,
         commit=commit,
     )
+
+
+def _unit(contract: ModelContract, rows: ModelRows) -> str:
+    """SQL of a number that the rows of one unit share; by time the row's place."""
+    divided = split_column(contract, rows)
+    if contract.split.strategy == "time" and divided is not None:
+        return f"rank() OVER (PARTITION BY {SPLIT} ORDER BY {quote_identifier(divided)})"
+    columns = [divided] if divided is not None else rows.key
+    return f"dense_rank() OVER (PARTITION BY {SPLIT} ORDER BY {', '.join(quote_identifier(column) for column in columns)})"
+
+
+def _units(places: "np.ndarray[Any, Any]", *, by_time: bool) -> "np.ndarray[Any, Any]":
+    """Numbers from 0; places in time are cut into stretches of the cube root of their number, the usual length of a block."""
+    import numpy as np
+
+    length = max(1, round(len(places) ** (1 / 3))) if by_time else 1
+    return np.unique(places // length, return_inverse=True)[1]

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as reference
 
-from lakehouse.learning.evaluation import Predictions, check_minimums, confidence_interval, mean_metrics, measure
+from lakehouse.learning.evaluation import Predictions, check_minimums, mean_metrics, measure
 
 CLASSES = ("a", "b", "c")
 
@@ -59,10 +59,6 @@ def test_of_two_classes_the_positive_one_is_measured():
     found = measure(truth, given_)
     assert (found["precision"], found["recall"], found["roc_auc"]) == (1.0, 0.5, 1.0)
     assert found["brier"] == pytest.approx((0.01 + 0.36 + 0.09 + 0.01) / 4)
-    interval = confidence_interval(truth, given_, "accuracy", seed=1)
-    assert interval is not None
-    assert interval.low <= 0.75 <= interval.high
-    assert interval == confidence_interval(truth, given_, "accuracy", seed=1)
 
 
 def test_what_has_no_meaning_is_left_out_and_what_was_never_learned_counts_as_missed():
