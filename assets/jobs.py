@@ -24,6 +24,8 @@ BACKUP_JOB = "backup"
 VERIFY_JOB = "verify"
 
 _NOT_DATA = dg.AssetSelection.groups(MONITORING_GROUP, MAINTENANCE_GROUP, RECOVERY_GROUP)
+# What the models are asked and how they did: known as soon as there are rows, and what rollouts and retraining wait for.
+_WATCHES_MODELS = dg.AssetSelection.assets(asset_key("monitoring.model_performance"), asset_key("monitoring.drift"))
 
 
 def executor(settings: Settings) -> dg.ExecutorDefinition:
@@ -36,8 +38,9 @@ def executor(settings: Settings) -> dg.ExecutorDefinition:
 
 
 def data_downstream_of(*tables: str) -> dg.AssetSelection:
-    """The tables and everything that is made from them, up to the predictions; not what only watches."""
-    return dg.AssetSelection.assets(*(asset_key(table) for table in tables)).downstream() - _NOT_DATA
+    """The tables and everything that is made from them, up to the predictions and how the models stand; not what else only watches."""
+    downstream = dg.AssetSelection.assets(*(asset_key(table) for table in tables)).downstream()
+    return (downstream - _NOT_DATA) | (downstream & _WATCHES_MODELS)
 
 
 def build_jobs(*, table_checks: Iterable[dg.AssetCheckKey]) -> list["UnresolvedAssetJobDefinition"]:
@@ -49,8 +52,8 @@ def build_jobs(*, table_checks: Iterable[dg.AssetCheckKey]) -> list["UnresolvedA
     return [
         dg.define_asset_job(
             MAIN_JOB,
-            selection=dg.AssetSelection.all() - _NOT_DATA,
-            description="Everything: ingests what waits in the landing folders, rebuilds what depends on it, trains and predicts. "
+            selection=(dg.AssetSelection.all() - _NOT_DATA) | _WATCHES_MODELS,
+            description="Everything: ingests what waits in the landing folders, rebuilds what depends on it, trains, predicts, and looks how models stand. "
             "What is up to date is left as it is.",
         ),
         dg.define_asset_job(
@@ -60,7 +63,7 @@ def build_jobs(*, table_checks: Iterable[dg.AssetCheckKey]) -> list["UnresolvedA
         ),
         dg.define_asset_job(
             PERFORMANCE_JOB,
-            selection=dg.AssetSelection.assets(asset_key("monitoring.model_performance"), asset_key("monitoring.drift")),
+            selection=_WATCHES_MODELS,
             description="Compares what the models predicted with the labels that have arrived since, and what they are asked and answer now with "
             "what they were trained for.",
         ),
