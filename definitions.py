@@ -22,6 +22,7 @@ from resources.workspace import RESOURCE_KEY, workspace_resource
 from sensors.alerts import build_alert_sensors
 from sensors.landing import build_landing_sensors
 from sensors.lost_runs import build_lost_run_sensor
+from sensors.retraining import build_retraining_schedules, build_retraining_sensors
 from sensors.rollouts import build_rollout_sensors
 from sensors.schedules import build_fetch_schedules, build_schedules
 from sensors.topics import build_topic_sensors
@@ -58,11 +59,12 @@ def build_definitions(settings: Settings) -> dg.Definitions:
             *build_jobs(table_checks=[check for step in (*dataset_assets, *dbt_assets, *outlier_checks) for check in step.check_keys]),
             *build_recovery_jobs(settings),
         ],
-        schedules=[*build_schedules(settings), *build_fetch_schedules(datasets, settings)],
+        schedules=[*build_schedules(settings), *build_fetch_schedules(datasets, settings), *build_retraining_schedules(models)],
         sensors=[
             *build_landing_sensors(datasets, settings),
             *build_topic_sensors(datasets, settings),
-            *build_rollout_sensors(contracts.models.values()),
+            *build_rollout_sensors(models),
+            *build_retraining_sensors(models),
             *build_alert_sensors(settings),
             build_lost_run_sensor(settings),
         ],

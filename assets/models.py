@@ -22,6 +22,9 @@ MINIMUMS = "metrics_reach_their_minimums"
 BASELINE = "model_beats_its_baseline"
 NO_LEAK = "no_feature_gives_the_target_away"
 NEW_TEST_ROWS = "test_rows_are_new_to_the_model"
+REASON_TAG = "lakehouse/retraining_reason"
+# As lakehouse.learning.retraining begins such a note.
+NOT_DUE = "not trained again"
 _SHOWN_EVENTS = 30
 
 
@@ -78,22 +81,21 @@ def _training(contract: ModelContract, inputs: list[dg.AssetKey], group: str) ->
         pool=f"models.{contract.name}",
     )
     def train_model(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]) -> Iterator[Any]:
-        from lakehouse.learning import train
+        from lakehouse.learning.retraining import train_when_due
 
         table = _table(contract, "training_set")
         before = workspace.lake.version(table)
-        report = train(
+        report = train_when_due(
             workspace.settings,
             workspace.lake,
             contract,
             run=context.run.run_id,
             now=datetime.now(UTC),
+            reason=context.run.tags.get(REASON_TAG, ""),
             waiting=lambda line: context.log.warning(f"{WAITING} - {line}"),
         )
         semantic = f" ({report.semantic_version}, {report.state})" if report.semantic_version else ""
-        context.log.info(
-            f"{contract.name} version {report.version}{semantic}: {report.algorithm}, {'as before' if report.skipped else 'trained'}"
-        )
+        context.log.info(f"{contract.name} version {report.version}{semantic}: {report.algorithm}, {_why(report)}")
         if training_set.key in context.selected_asset_keys:
             yield dg.MaterializeResult(
                 asset_key=training_set.key,
@@ -184,7 +186,7 @@ def _model_metadata(workspace: Workspace, report: "TrainReport") -> dict[str, An
         "lakehouse/candidates": plots.bars(f"Cross-validated {report.metric} of each candidate", compared, unit=report.metric),
         "lakehouse/rows_train": dg.IntMetadataValue(report.rows_train),
         "lakehouse/rows_test": dg.IntMetadataValue(report.rows_test),
-        "lakehouse/trained": "not again: same data, contract and code" if report.skipped else "by this run",
+        "lakehouse/trained": _why(report),
         "delta/inputs": inputs_table(report.inputs),
     }
     if value is not None:
@@ -197,6 +199,12 @@ def _model_metadata(workspace: Workspace, report: "TrainReport") -> dict[str, An
     if notes:
         metadata["lakehouse/notes"] = dg.MarkdownMetadataValue("\n".join(f"- {note}" for note in notes))
     return metadata
+
+
+def _why(report: "TrainReport") -> str:
+    if report.skipped:
+        return next((note for note in report.notes if note.startswith(NOT_DUE)), "not again: same data, contract and code")
+    return f"by this run: {report.reason}" if report.reason else "by this run"
 
 
 def _history_table(workspace: Workspace, model: str) -> dg.MarkdownMetadataValue:

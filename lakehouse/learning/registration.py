@@ -40,6 +40,7 @@ def register_model(
     comparison: ModelComparison | None,
     *,
     origin: Origin,
+    reason: str,
     run: str,
     now: datetime,
 ) -> TrainReport:
@@ -77,6 +78,7 @@ def register_model(
         notes=learned.notes,
         training_set=rows.commit,
         comparison=comparison,
+        reason=reason,
     )
     registry.end_interrupted(contract.name)
     previous = registry.version(contract.name, CHAMPION)
@@ -143,7 +145,7 @@ def _conclude(
         report = replace(report, comparison=replace(report.comparison, challenger=newest.version))
     stored = newest.tags.get(SIGNATURE_TAG)
     signature = Signature.from_json(stored) if stored else _signature(contract, report)
-    made = Made(newest.version, newest.run, report.model_digest, signature, report.training_set_version)
+    made = Made(newest.version, newest.run, report.model_digest, signature, report.training_set_version, report.reason)
     lifecycle = Lifecycle(registry, lake)
     facts = Facts(
         tuple(Guard(check.id, check.passed, check.detail) for check in report.checks if check.id == MINIMUMS),

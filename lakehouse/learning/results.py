@@ -63,6 +63,7 @@ class TrainReport:
         state: of its life: see lakehouse.learning.lifecycle.
         semantic_version: what changed since the version before: architecture or target, features, or only the data.
         comparison: with the version in production when it was trained; None if there was none.
+        reason: why it was trained; empty where something had changed and the contract asks for no reason.
         tested: what it said of its test rows; None in a report from before this was kept.
         training_set: the commit of its training set; None where a recorded report is returned.
         skipped: nothing was trained: inputs, contract and code are those of this version.
@@ -95,6 +96,7 @@ class TrainReport:
     intervals: Mapping[str, Interval] = field(default_factory=dict[str, Interval])
     segments: tuple[Segment, ...] = ()
     comparison: ModelComparison | None = None
+    reason: str = ""
 
     @property
     def passed(self) -> bool:
@@ -134,6 +136,7 @@ class TrainReport:
                 "tested": self.tested.as_dict() if self.tested else None,
                 "comparison": self.comparison.as_dict() if self.comparison else None,
                 "left_out": [asdict(one) for one in self.left_out],
+                "reason": self.reason,
                 "alias": self.alias,
                 "state": self.state,
                 "semantic_version": self.semantic_version,

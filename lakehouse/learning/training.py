@@ -27,6 +27,7 @@ def train(
     run: str,
     now: datetime,
     force: bool = False,
+    reason: str = "",
     waiting: Callable[[str], None] = unheard,
 ) -> TrainReport:
     """Train a model on its features as they are, register it, and let it go as far towards production as its contract's guards allow.
@@ -44,6 +45,7 @@ def train(
         run: recorded with everything that is written.
         now: the time of training.
         force: train although nothing changed.
+        reason: why, for the history of the version.
         waiting: told, in one line, that another process is training this model.
 
     Raises:
@@ -57,7 +59,7 @@ def train(
     registry = Registry(settings)
     with registry.turn("training", contract.name, waiting=waiting) as still_ours:
         with job(settings, lake, "train", contract.name, run=run):
-            return _train(settings, lake, registry, source, run=run, now=now, force=force, still_ours=still_ours)
+            return _train(settings, lake, registry, source, run=run, now=now, force=force, reason=reason, still_ours=still_ours)
 
 
 def _train(
@@ -69,6 +71,7 @@ def _train(
     run: str,
     now: datetime,
     force: bool,
+    reason: str,
     still_ours: Callable[[], None],
 ) -> TrainReport:
     """Decide, train and register, undisturbed."""
@@ -91,4 +94,4 @@ def _train(
     comparison = challenge_champion(lake, registry, contract, learned, threads=settings.threads)
     # Learning takes long enough for a turn to be lost, and a registry has nothing that refuses the second of two.
     still_ours()
-    return register_model(lake, registry, contract, learned, comparison, origin=origin, run=run, now=now)
+    return register_model(lake, registry, contract, learned, comparison, origin=origin, reason=reason, run=run, now=now)

@@ -176,7 +176,8 @@ def _serve(state: _Run, usable: Sequence[DatasetContract]) -> None:
 
 def _learn(state: _Run, contract: ModelContract, usable: Sequence[DatasetContract]) -> ModelOutcome | None:
     from lakehouse.features import view_tables
-    from lakehouse.learning import predict_batch, train, watch_rollout
+    from lakehouse.learning import predict_batch, watch_rollout
+    from lakehouse.learning.retraining import train_when_due
     from lakehouse.learning.sources import declared_views
 
     workspace, name = state.workspace, contract.name
@@ -188,7 +189,7 @@ def _learn(state: _Run, contract: ModelContract, usable: Sequence[DatasetContrac
         return None
     state.tell("train", name, State.STARTED)
     try:
-        report = train(
+        report = train_when_due(
             workspace.settings,
             workspace.lake,
             contract,

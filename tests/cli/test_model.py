@@ -56,3 +56,25 @@ def test_versions_are_promoted_rolled_back_and_archived_with_who_and_why(
     assert "people@2  1.0.1    production" in shown.out
     assert "@1 restored (archived -> production) by ann: complaints" in shown.out
     assert len(lakehouse("model", "history", "people@1", "--json").json["events"]) == 9
+
+
+@pytest.mark.slow
+def test_a_model_is_trained_again_because_it_is_due_or_somebody_asks(lakehouse: Callable[..., Outcome], tmp_path: Path) -> None:
+    assert lakehouse("add", write(tmp_path / "pets.csv", ROWS), "--name", "pets", "--target", "left").code == 0
+    assert lakehouse("model", "retrain", "pets").code == 2
+    assert lakehouse("run", "pets", "--direct").code == 0
+    waits = lakehouse("model", "retrain", "pets", "--if-due", "--json")
+    assert (waits.code, waits.json["due"], waits.json["trained"], waits.json["version"]) == (0, False, False, "1")
+    assert waits.json["why"] == "nothing has changed since version 1 was trained"
+    asked = lakehouse("model", "retrain", "pets", "--reason", "a colleague asked", "--json")
+    # The same rows give the same model.
+    assert (asked.code, asked.json["trained"], asked.json["version"]) == (0, False, "1")
+    assert set(asked.json) == set(waits.json) == set(DOCUMENTED["model retrain"])
+    assert "not trained again" in lakehouse("model", "retrain", "pets").out
+    drift = lakehouse("drift", "pets", "--json")
+    assert (drift.code, drift.json["verdict"]) == (0, "stable")
+    assert [one["part"] for one in drift.json["compared"]] == ["features", "predictions"]
+    strange = [{**row, "size": str(50 + number % 7)} for number, row in enumerate(ROWS)]
+    loud = lakehouse("drift", "pets", "--file", write(tmp_path / "strange.csv", strange), "--json")
+    assert (loud.code, loud.json["verdict"]) == (1, "drifted")
+    assert loud.json["compared"][0]["columns"][0]["column"] == "size"

@@ -26,13 +26,14 @@ class Author:
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """A version that a training has registered."""
+    """A version that a training has registered; `reason` says why it was trained."""
 
     version: str
     made_by: str
     digest: str
     signature: Signature
     training_set: int
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,7 @@ def register(ledger: Ledger, made: Made, rollout: Rollout, facts: Facts, author:
         return Decision(())
     semantic = next_version(ledger.semantic, ledger.signature, made.signature)
     drafted = _event(ledger, made.version, "drafted", State.DRAFT, author)
-    drafted = replace(drafted, before=None, made_by=made.made_by, digest=made.digest)
+    drafted = replace(drafted, before=None, made_by=made.made_by, digest=made.digest, reason=made.reason)
     training = replace(drafted, kind="training", before=State.DRAFT, after=State.TRAINING)
     registered = replace(
         training,

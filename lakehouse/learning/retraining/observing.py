@@ -1,0 +1,109 @@
+"""What is known of a model before it is decided whether to train it again. Read from tables; nothing is loaded."""
+
+from datetime import datetime
+from typing import Any
+
+from lakehouse.contracts import ModelContract
+from lakehouse.learning.fingerprint import code_digest
+from lakehouse.learning.lifecycle.journal import DeltaJournal
+from lakehouse.learning.lifecycle.observing import PERFORMANCE
+from lakehouse.learning.records import EVALUATIONS, Evaluated, evaluated
+from lakehouse.learning.retraining.deciding import Held, RetrainingDue, RetrainingFacts, decide_retraining
+from lakehouse.sql import quote_identifier, quote_literal
+from lakehouse.tables import Lake
+
+DRIFT = "monitoring.drift"
+_ACCURACY = "accuracy"
+
+
+def retraining_due(lake: Lake, contract: ModelContract, *, now: datetime) -> RetrainingDue:
+    """Whether a model is to be trained again, from what the tables say; nothing is written.
+
+    Args:
+        lake: the tables.
+        contract: of the model, whose `retraining` decides.
+        now: the time.
+    """
+    return decide_retraining(contract.retraining, retraining_facts(lake, contract), now=now)
+
+
+def retraining_facts(lake: Lake, contract: ModelContract) -> RetrainingFacts:
+    """The facts."""
+    name = contract.name
+    newest = _row(
+        lake, EVALUATIONS, f"SELECT version, evaluated_at FROM {EVALUATIONS} WHERE {_is(model=name)} ORDER BY evaluated_at DESC LIMIT 1"
+    )
+    known = evaluated(lake, name, str(newest[0])) if newest is not None else None
+    if newest is None or known is None:
+        return RetrainingFacts(None)
+    inputs, trained_at = dict(known.origin.inputs), newest[1]
+    changed = any(lake.content_version(table) != version for table, version in inputs.items() if lake.exists(table))
+    production = DeltaJournal(lake).ledger(name).production
+    drifted = _drifted(lake, name, production, trained_at)
+    return RetrainingFacts(
+        version=known.report.version,
+        trained_at=trained_at,
+        definition_changed=(known.origin.contract, known.origin.code) != (contract.digest, code_digest()),
+        data_changed=changed,
+        new_rows=_new_rows(lake, contract, known) if changed else 0,
+        psi=max((psi for _, psi in drifted), default=0.0),
+        drifted=tuple(column for column, _ in drifted),
+        held=_held(lake, name, production, trained_at),
+        min_labels=contract.rollout.min_rows,
+    )
+
+
+def _new_rows(lake: Lake, contract: ModelContract, known: Evaluated) -> int:
+    """Labelled rows now, less those there were then."""
+    table = contract.label_table
+    then = known.origin.inputs.get(table)
+    if then is None or not lake.exists(table) or lake.content_version(table) == then:
+        return 0
+    layer, _, name = table.partition(".")
+    labelled = f"SELECT count(*) FROM {quote_identifier(layer)}.{quote_identifier(name)} AS labels WHERE ({contract.target}) IS NOT NULL"
+    counts: list[int] = []
+    for version in (None, then):
+        with lake.connect([table], as_of={} if version is None else {table: version}) as session:
+            row = session.con.execute(labelled).fetchone()
+            counts.append(int(row[0]) if row else 0)
+    return max(0, counts[0] - counts[1])
+
+
+def _drifted(lake: Lake, model: str, production: str | None, since: datetime) -> list[tuple[str, float]]:
+    """The columns that have moved beyond chance, with how far, by the newest measurement since then."""
+    if production is None or not lake.exists(DRIFT):
+        return []
+    mine = f"{_is(subject=f'models.{model}', version=production)} AND measured_at > {quote_literal(since)}"
+    with lake.connect([DRIFT]) as session:
+        rows = session.con.execute(
+            f"SELECT column_name, psi - psi_by_chance FROM {DRIFT} WHERE {mine} AND verdict IN ('moved', 'drifted') "
+            f"AND measured_at = (SELECT max(measured_at) FROM {DRIFT} WHERE {mine}) ORDER BY 2 DESC, 1"
+        ).fetchall()
+    return [(str(column), float(psi)) for column, psi in rows]
+
+
+def _held(lake: Lake, model: str, production: str | None, since: datetime) -> Held | None:
+    if production is None:
+        return None
+    row = _row(
+        lake,
+        PERFORMANCE,
+        f"SELECT metric, value, rows FROM {PERFORMANCE} WHERE {_is(model=model, model_version=production)} AND value IS NOT NULL "
+        f"AND measured_at > {quote_literal(since)} ORDER BY measured_at DESC LIMIT 1",
+    )
+    known = evaluated(lake, model, production) if row is not None else None
+    if row is None or known is None or row[0] not in known.report.metrics:
+        return None
+    metric, value, labels = row
+    return Held(str(metric), float(value), known.report.metrics[metric], int(labels), is_share=metric == _ACCURACY)
+
+
+def _is(**wanted: str) -> str:
+    return " AND ".join(f"{column} = {quote_literal(value)}" for column, value in wanted.items())
+
+
+def _row(lake: Lake, table: str, sql: str) -> tuple[Any, ...] | None:
+    if not lake.exists(table):
+        return None
+    with lake.connect([table]) as session:
+        return session.con.execute(sql).fetchone()

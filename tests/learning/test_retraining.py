@@ -1,0 +1,156 @@
+"""What makes a model train again: the decision over any facts, and what the tables say after real trainings."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lakehouse.contracts import Retraining
+from lakehouse.learning import train
+from lakehouse.learning.lifecycle.journal import DeltaJournal
+from lakehouse.learning.retraining import Held, RetrainingFacts, Trigger, decide_retraining, retraining_due, train_when_due
+from lakehouse.learning.retraining.training import TABLE
+from lakehouse.settings import Settings
+from lakehouse.tables import Lake, Stamp
+from tests.learning.conftest import model, write
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+POLICY = Retraining(automatic=True)
+KNOWN = RetrainingFacts("3", NOW - timedelta(days=2), data_changed=True)
+HELD = Held("accuracy", 0.9, 0.9, 400, is_share=True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "triggers"),
+    [
+        ({}, ()),
+        ({"version": None}, (Trigger.FIRST,)),
+        ({"definition_changed": True, "data_changed": False}, (Trigger.DEFINITION,)),
+        ({"new_rows": 49}, ()),
+        ({"new_rows": 50}, (Trigger.NEW_ROWS,)),
+        ({"new_rows": 50, "data_changed": False}, ()),
+        ({"new_rows": 50, "trained_at": NOW - timedelta(minutes=59)}, ()),
+        ({"new_rows": 50, "trained_at": NOW - timedelta(minutes=60)}, (Trigger.NEW_ROWS,)),
+        ({"psi": 0.24}, ()),
+        ({"psi": 0.25, "drifted": ("size",)}, (Trigger.DRIFT,)),
+        ({"trained_at": NOW - timedelta(days=14)}, (Trigger.AGE,)),
+        ({"trained_at": NOW - timedelta(days=14), "data_changed": False}, ()),
+        ({"held": HELD}, ()),
+        ({"held": replace(HELD, value=0.85)}, (Trigger.PERFORMANCE,)),
+        ({"held": replace(HELD, value=0.84, labels=99)}, ()),
+        # Of a hundred labels as much may be chance.
+        ({"held": replace(HELD, value=0.853, labels=100)}, ()),
+        ({"held": Held("r2", 0.5, 0.6, 100, is_share=False)}, (Trigger.PERFORMANCE,)),
+        ({"new_rows": 80, "psi": 1.0}, (Trigger.NEW_ROWS, Trigger.DRIFT)),
+    ],
+)
+def test_each_reason_counts_from_its_limit(changes: dict, triggers: tuple[Trigger, ...]) -> None:
+    due = decide_retraining(POLICY, replace(KNOWN, **changes), now=NOW)
+    assert due.triggers == triggers
+    assert bool(due) == bool(triggers)
+    assert due.reason
+
+
+def test_a_trigger_that_is_off_never_counts() -> None:
+    off = Retraining(True, None, psi_retrain=None, performance_drop=None, max_age_days=None)
+    facts = replace(KNOWN, new_rows=10**6, psi=9.0, held=replace(HELD, value=0.1), trained_at=NOW - timedelta(days=999))
+    assert decide_retraining(POLICY, facts, now=NOW).triggers == (Trigger.NEW_ROWS, Trigger.DRIFT, Trigger.PERFORMANCE, Trigger.AGE)
+    assert not decide_retraining(off, facts, now=NOW)
+
+
+FACTS = st.builds(
+    RetrainingFacts,
+    version=st.none() | st.just("3"),
+    trained_at=st.integers(0, 40_000).map(lambda minutes: NOW - timedelta(minutes=minutes)),
+    definition_changed=st.booleans(),
+    data_changed=st.booleans(),
+    new_rows=st.integers(0, 200),
+    psi=st.floats(0, 1),
+    held=st.none() | st.builds(Held, st.just("accuracy"), st.floats(0, 1), st.floats(0, 1), st.integers(0, 500), st.just(True)),
+)
+
+
+@given(FACTS)
+def test_right_after_a_training_nothing_is_due(facts: RetrainingFacts) -> None:
+    trained = replace(facts, version="4", trained_at=NOW, definition_changed=False)
+    assert not decide_retraining(POLICY, trained, now=NOW)
+    assert not decide_retraining(POLICY, replace(trained, data_changed=False), now=NOW + timedelta(days=999))
+
+
+@given(FACTS, st.integers(0, 100))
+def test_more_new_rows_never_make_it_less_due(facts: RetrainingFacts, more: int) -> None:
+    before = decide_retraining(POLICY, facts, now=NOW)
+    after = decide_retraining(POLICY, replace(facts, new_rows=facts.new_rows + more), now=NOW)
+    assert set(before.triggers) <= set(after.triggers)
+
+
+BOOKINGS = model("bookings", algorithms=("decision_tree",), folds=2, retraining=POLICY)
+
+
+def bookings(rows: int) -> str:
+    return f"SELECT n AS id, n % 40 AS size, CASE WHEN n % 40 > 20 THEN 'yes' ELSE 'no' END AS label FROM range({rows}) t(n)"
+
+
+def test_a_run_trains_only_when_it_is_due_and_the_reason_is_kept(shared: Settings, lake: Lake) -> None:
+    write(lake, "staging.bookings", bookings(200))
+    assert retraining_due(lake, BOOKINGS, now=NOW).triggers == (Trigger.FIRST,)
+    first = train_when_due(shared, lake, BOOKINGS, run="first", now=NOW)
+    assert (first.version, first.reason, first.skipped) == ("1", "it was never trained", False)
+
+    later = NOW + timedelta(hours=2)
+    write(lake, "staging.bookings", bookings(240))
+    waits = train_when_due(shared, lake, BOOKINGS, run="waits", now=later)
+    assert (waits.version, waits.skipped, waits.alias) == ("1", True, "champion")
+    assert "40 of 50 new labelled rows since version 1" in waits.notes[-1]
+
+    write(lake, "staging.bookings", bookings(250))
+    again = train_when_due(shared, lake, BOOKINGS, run="again", now=later)
+    assert (again.version, again.reason, again.skipped) == ("2", "50 new labelled rows since version 1", False)
+    told = {event.kind: event.reason for event in DeltaJournal(lake).events("bookings") if event.version == "2"}
+    assert told["registered"] == again.reason
+    # Asked for by hand it is not put off, but the same rows give the same model.
+    by_hand = train_when_due(shared, lake, BOOKINGS, run="by hand", now=later, reason="a colleague asked")
+    assert (by_hand.version, by_hand.skipped) == ("2", True)
+    with lake.connect([TABLE]) as session:
+        rows = session.con.execute(
+            f"SELECT version, trained, triggers, reason FROM {TABLE} ORDER BY retrained_at, trained DESC, version"
+        ).fetchall()
+    assert rows == [
+        ("1", True, "first", "it was never trained"),
+        ("2", True, "new_rows", "50 new labelled rows since version 1"),
+        ("2", False, "", "a colleague asked"),
+    ]
+
+
+def test_drift_and_performance_of_the_version_in_production_are_reasons(shared: Settings, lake: Lake) -> None:
+    contract = model("stays", algorithms=("decision_tree",), folds=2, retraining=replace(POLICY, new_rows=None))
+    write(lake, "staging.stays", bookings(200))
+    report = train(shared, lake, contract, run="first", now=NOW)
+    write(lake, "staging.stays", bookings(205))
+    later, stamp = NOW + timedelta(days=1), "CAST('2026-03-02 10:00:00+00' AS TIMESTAMPTZ) AS measured_at"
+    assert not retraining_due(lake, contract, now=later)
+    add(
+        lake,
+        "monitoring.drift",
+        f"SELECT {stamp}, 'models.stays' AS subject, '1' AS version, 'size' AS column_name, 0.41 AS psi, 0.01 AS psi_by_chance, 'drifted' AS verdict",
+    )
+    due = retraining_due(lake, contract, now=later)
+    assert (due.triggers, due.reason) == ((Trigger.DRIFT,), "size drifted: PSI 0.400 beyond chance, 0.25 is the limit")
+    worse = report.metrics["accuracy"] * 0.8
+    add(
+        lake,
+        "monitoring.model_performance",
+        f"SELECT {stamp}, 'stays' AS model, '1' AS model_version, 400 AS rows, 'accuracy' AS metric, {worse!r}::DOUBLE AS value",
+    )
+    assert retraining_due(lake, contract, now=later).triggers == (Trigger.DRIFT, Trigger.PERFORMANCE)
+    # What was measured before the newest training says nothing about what comes after it.
+    train(shared, lake, contract, run="second", now=later)
+    write(lake, "staging.stays", bookings(206))
+    assert not retraining_due(lake, contract, now=later + timedelta(days=1))
+
+
+def add(lake: Lake, table: str, sql: str) -> None:
+    with lake.connect(()) as session:
+        lake.append(session.con, table, sql, stamp=Stamp(asset=table, run="test"))
