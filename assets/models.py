@@ -193,6 +193,8 @@ def _model_metadata(workspace: Workspace, report: "TrainReport") -> dict[str, An
         metadata[f"lakehouse/test_{report.metric}"] = dg.FloatMetadataValue(round(value, 4))
     if report.tested is not None:
         metadata["lakehouse/test_rows"] = plots.test_rows(report.tested)
+    if report.reliability is not None:
+        metadata["lakehouse/reliability"] = plots.reliability(report.reliability)
     if report.segments:
         metadata["lakehouse/segments"] = _segments_table(report)
     notes = [*report.notes, *(f"left out {one}" for one in report.left_out)]

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from lakehouse.learning import Confusion, Pairs
+    from lakehouse.learning.calibration import Reliability
 
 
 def rows_per_batch(batches: Sequence[int], accepted: Sequence[int], quarantined: Sequence[int]) -> dg.MarkdownMetadataValue:
@@ -61,6 +62,11 @@ def shares(title: str, values: Mapping[str, float]) -> dg.MarkdownMetadataValue:
 def test_rows(tested: "Confusion | Pairs") -> dg.MarkdownMetadataValue:
     """What the model said of its test rows, against what was so."""
     return _markdown("Test rows: what was so and what was predicted", tested.picture())
+
+
+def reliability(found: "Reliability") -> dg.MarkdownMetadataValue:
+    """What the probabilities of the test rows meant."""
+    return _markdown(f"Test rows: said against observed, {found.error:.3f} apart on average", found.picture())
 
 
 def histogram(title: str, edges: Sequence[float], counts: Sequence[int], *, unit: str) -> dg.MarkdownMetadataValue:

@@ -105,6 +105,10 @@ class _Document(_Part):
     )
     warnings: list[_Warning] = Field(default_factory=list, description="Features a person should look at, written by inference.")
 
+    imbalance: Literal["auto", "none", "balanced"] = Field(
+        default="auto",
+        description="Rare classes: balanced: they count as much as frequent ones, and the threshold is chosen for F1; none: they do not.",
+    )
     trusted_features: list[str] = Field(
         default_factory=list, description="Features a person has looked at and found honest: no check warns of them any more."
     )
@@ -189,6 +193,7 @@ def parse_model(text: str, *, path: Path) -> ModelContract:
         rollout=spec.rollout.typed(),
         retraining=spec.retraining.typed() if spec.retraining is not None else Retraining(),
         warnings=tuple(FeatureWarning(one.feature, one.reason) for one in spec.warnings),
+        imbalance=spec.imbalance,
         trusted_features=tuple(spec.trusted_features),
         # When a version is trained and how it takes over say nothing about what it is: that trains nothing again.
         digest=documents.digest({key: value for key, value in parsed.items() if key not in _OF_NO_MODEL}),

@@ -499,6 +499,8 @@ class ModelContract:
         rollout: how a version takes over from the one before.
         retraining: what makes it train again.
         warnings: features to look at, written by inference.
+        imbalance: what is done about rare classes: `none` nothing; `balanced` they count as much as frequent ones, and of two classes the
+            threshold is the one with the best F1; `auto` the first for more than two classes, the second where the contract asks for F1.
         trusted_features: features that a person has looked at: no check warns of them any more.
     """
 
@@ -530,6 +532,7 @@ class ModelContract:
     retraining: Retraining = field(default_factory=Retraining)
     warnings: tuple[FeatureWarning, ...] = ()
     trusted_features: tuple[str, ...] = ()
+    imbalance: Literal["auto", "none", "balanced"] = "auto"
     digest: str = ""
     path: Path | None = None
 

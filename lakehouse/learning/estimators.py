@@ -17,6 +17,16 @@ class Task:
     rows: int
     has_text: bool
     seed: int
+    imbalance: Literal["auto", "none", "balanced"] = "auto"
+
+    @property
+    def class_weight(self) -> str | None:
+        """What rare classes count for: `balanced` is as much as frequent ones.
+
+        Of more than two classes they do, unless nobody wants it; two keep their rates, so that probabilities stay honest.
+        """
+        is_balanced = self.imbalance == "balanced" or (self.imbalance == "auto" and self.classes > 2)
+        return "balanced" if is_balanced else None
 
 
 def linear(task: Task) -> Any:
@@ -26,7 +36,7 @@ def linear(task: Task) -> Any:
     if task.problem == "regression":
         return Ridge(alpha=1.0, random_state=task.seed)
     # Rare classes of a text count as much as frequent ones; two classes keep their rates, so that probabilities stay honest.
-    weight = "balanced" if task.classes > 2 else None
+    weight = task.class_weight
     return LogisticRegression(C=4.0 if task.has_text else 1.0, class_weight=weight, max_iter=2000, tol=1e-3, random_state=task.seed)
 
 
@@ -37,7 +47,7 @@ def random_forest(task: Task) -> Any:
     trees = 200 if task.rows <= 20_000 else 100
     if task.problem == "regression":
         return RandomForestRegressor(trees, min_samples_leaf=5, max_features=0.4, random_state=task.seed)
-    weight = "balanced_subsample" if task.classes > 2 else None
+    weight = "balanced_subsample" if task.class_weight else None
     leaf = 5 if task.classes == 2 else 2
     return RandomForestClassifier(trees, min_samples_leaf=leaf, class_weight=weight, random_state=task.seed)
 
@@ -58,7 +68,7 @@ def hist_gradient_boosting(task: Task) -> Any:
     }
     if task.problem == "regression":
         return HistGradientBoostingRegressor(**shared)
-    return HistGradientBoostingClassifier(class_weight="balanced" if task.classes > 2 else None, **shared)
+    return HistGradientBoostingClassifier(class_weight=task.class_weight, **shared)
 
 
 def gradient_boosting(task: Task) -> Any:
@@ -148,7 +158,7 @@ def linear_svm(task: Task) -> Any:
 
 
 def _weight(task: Task) -> str | None:
-    return "balanced" if task.classes > 2 else None
+    return task.class_weight
 
 
 def _calibrated(estimator: Any) -> Any:

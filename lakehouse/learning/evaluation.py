@@ -49,8 +49,17 @@ def predict(pipeline: Any, frame: Any, *, positive: str | None) -> Predictions:
         return Predictions(np.asarray(pipeline.predict(frame), dtype="float64"))
     probabilities = np.asarray(pipeline.predict_proba(frame), dtype="float64")
     classes = tuple(str(one) for one in pipeline.classes_)
-    predicted = np.asarray(classes, dtype=object)[probabilities.argmax(axis=1)] if len(probabilities) else np.asarray([], dtype=object)
+    # Only a calibrated last step has a threshold of its own.
+    threshold = getattr(pipeline.steps[-1][1] if hasattr(pipeline, "steps") else pipeline, "threshold", 0.5)
+    predicted = np.asarray(classes, dtype=object)[answers(probabilities, threshold)] if len(probabilities) else np.asarray([], dtype=object)
     return Predictions(predicted, probabilities, classes, positive)
+
+
+def answers(probabilities: "np.ndarray[Any, Any]", threshold: float) -> "np.ndarray[Any, Any]":
+    """The place of each row's answer among the classes: the likeliest; of two the second from the threshold on."""
+    if probabilities.shape[1] == 2 and threshold != 0.5:
+        return (probabilities[:, 1] >= threshold).astype("int64")
+    return probabilities.argmax(axis=1)
 
 
 def average(one: Predictions, other: Predictions) -> Predictions:

@@ -7,6 +7,7 @@ from typing import Any
 from lakehouse.contracts import ModelContract
 from lakehouse.errors import ModelError, TrainingDataError
 from lakehouse.learning.algorithms import BASELINE, Choice, Problem, Task, build_pipeline, choose_candidates
+from lakehouse.learning.calibration import Reliability, calibrate, reliability, threshold_metric, with_calibration
 from lakehouse.learning.candidates import Candidate, best_candidate, cross_validate, fit, make_folds, with_blend
 from lakehouse.learning.evaluation import Interval, Predictions, measure, predict
 from lakehouse.learning.intervals import metric_intervals
@@ -31,6 +32,7 @@ class Learned:
     tested: Predictions
     intervals: Mapping[str, Interval]
     segments: tuple[Segment, ...]
+    reliability: Reliability | None
     notes: tuple[str, ...]
 
 
@@ -39,7 +41,7 @@ def learn(contract: ModelContract, data: TrainingRows, *, threads: int) -> Learn
     is_classification = contract.problem == "classification"
     preparation = plan_columns(data.train, data.schema, contract.preparation)
     classes = len(set(data.train_labels)) if is_classification else 0
-    task = Task(contract.problem, classes, len(data.train), preparation.has_text, contract.seed)
+    task = Task(contract.problem, classes, len(data.train), preparation.has_text, contract.seed, contract.imbalance)
     choice = choose_candidates(contract.algorithms, task)
     positive = _positive(contract, data)
     metric = contract.metric or default_metric(contract.problem, positive)
@@ -67,7 +69,9 @@ def learn(contract: ModelContract, data: TrainingRows, *, threads: int) -> Learn
             found="; ".join(note for one in candidates for note in one.notes) or f"metrics {', '.join(best.metrics) or 'none'}",
             fix="Name another metric or other algorithms in the model contract, or ingest more labelled rows",
         )
-    pipeline = build_pipeline(best.members, preparation, task)
+    wanted = threshold_metric(metric, tuple(contract.minimums), contract.imbalance)
+    calibration = calibrate(best, data.train_labels, folds, threshold_for=wanted)
+    pipeline = with_calibration(build_pipeline(best.members, preparation, task), calibration)
     try:
         notes = fit(pipeline, data.train, data.train_labels, threads=threads)
     except ValueError as error:
@@ -93,7 +97,8 @@ def learn(contract: ModelContract, data: TrainingRows, *, threads: int) -> Learn
         tested,
         metric_intervals(data.test_labels, tested, data.test_units, seed=contract.seed),
         find_segments(data.test, data.schema, data.test_labels, tested, data.test_units, metric=metric, seed=contract.seed),
-        (*choice.notes, *preparation.warnings, *sorted(notes)),
+        reliability(data.test_labels, tested),
+        (*choice.notes, *calibration.notes, *preparation.warnings, *sorted(notes)),
     )
 
 

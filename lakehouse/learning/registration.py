@@ -65,6 +65,7 @@ def register_model(
         interval=learned.intervals.get(learned.metric),
         intervals=learned.intervals,
         segments=learned.segments,
+        reliability=learned.reliability,
         candidates=tuple(_candidate(one, learned.metric) for one in learned.candidates),
         columns=tuple(learned.preparation.as_list()),
         rows_train=len(rows.train),
@@ -216,12 +217,16 @@ def _training_record(contract: ModelContract, report: TrainReport, origin: Origi
         SIGNATURE_TAG: _signature(contract, report).as_json(),
     }
     pictures = {"test_rows.png": report.tested.picture()} if report.tested else {}
+    if report.reliability is not None:
+        pictures["reliability.png"] = report.reliability.picture()
     return TrainingRecord(params, dict(_flat_metrics(report)), tags, json.loads(report.as_json()), pictures)
 
 
 def _flat_metrics(report: TrainReport) -> Iterator[tuple[str, float]]:
     for name, value in report.metrics.items():
         yield f"test_{name}", value
+    if report.reliability is not None:
+        yield "test_calibration_error", report.reliability.error
     for name, value in report.baseline.items():
         yield f"baseline_{name}", value
     for candidate in report.candidates:

@@ -44,6 +44,7 @@ SIGNATURE_TAG = "lakehouse.signature"
 # All that a model file may name beside what skops itself trusts (scikit-learn's estimators, numpy, scipy). MLflow would take
 # this list from the model's own folder, so that whoever wrote the file would also say that it is to be trusted: we never do.
 TRUSTED_TYPES = (
+    "lakehouse.learning.calibrated.Calibrated",
     "lakehouse.learning.transformers.ClippedToFences",
     "lakehouse.learning.transformers.CyclicDates",
     "lakehouse.learning.transformers.DateParts",

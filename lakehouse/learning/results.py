@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from lakehouse.contracts import Severity
+from lakehouse.learning.calibration import Reliability
 from lakehouse.learning.comparison import ModelComparison
 from lakehouse.learning.evaluation import Interval
 from lakehouse.learning.familiarity import DataWarning
@@ -53,6 +54,7 @@ class TrainReport:
         metric: the one that chose.
         interval: where `metrics[metric]` will lie on as many new rows, with 95 % probability.
         intervals: the same for every metric.
+        reliability: what the probabilities meant on the test rows; None for numbers.
         segments: kinds of test rows on which it errs more, or less, than on all others, the worst first.
         checks: whether the contract's minimums hold (an error), and as warnings whether it beats the baseline, whether a feature gives
             the target away, and whether the test rows are new to it.
@@ -95,6 +97,7 @@ class TrainReport:
     semantic_version: str = ""
     intervals: Mapping[str, Interval] = field(default_factory=dict[str, Interval])
     segments: tuple[Segment, ...] = ()
+    reliability: Reliability | None = None
     comparison: ModelComparison | None = None
     reason: str = ""
 
@@ -119,6 +122,7 @@ class TrainReport:
                 "metric": self.metric,
                 "interval": [self.interval.low, self.interval.high] if self.interval else None,
                 "intervals": {name: [one.low, one.high] for name, one in self.intervals.items()},
+                "reliability": self.reliability.as_dict() if self.reliability else None,
                 "segments": [one.as_dict() for one in self.segments],
                 "candidates": [
                     {
@@ -169,6 +173,7 @@ class TrainReport:
             notes=notes,
             intervals=intervals,
             segments=segments,
+            reliability=Reliability.from_dict(recorded.pop("reliability", None)),
             left_out=left_out,
             comparison=ModelComparison.from_dict(compared) if compared else None,
             tested=outcome_from(recorded.pop("tested", None)),
