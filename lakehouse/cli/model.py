@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lakehouse.cli import model_comparing, model_retraining
+from lakehouse.cli import model_comparing, model_preview, model_retraining
 from lakehouse.cli.command import command
 from lakehouse.cli.model_version import Version, opened
 from lakehouse.cli.screen import Screen
@@ -30,6 +30,7 @@ def register(app: typer.Typer) -> None:
     command(group, "history")(history)
     model_comparing.register(group)
     model_retraining.register(group)
+    model_preview.register(group)
 
 
 def promote(screen: Screen, *, name: Version, reason: _Reason = "", by: _By = None) -> None:

@@ -12,13 +12,14 @@ from lakehouse.learning.schema import FeatureSchema
 from lakehouse.learning.splits import FOLD, GAP, SPLIT, TEST, TRAIN, LeftOut, require_both_parts, split_column, split_sql
 from lakehouse.learning.straddling import straddling_groups, timeless_views
 from lakehouse.sql import quote_identifier, quote_literal
-from lakehouse.tables import Commit, Lake, Session, Stamp
+from lakehouse.tables import Commit, Lake, Session, Stamp, TableName
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
-_ROWS = "__training_set"
+TRAINING_ROWS = "__training_set"
+"""Of the session that made them: the rows as a table."""
 _FRACTIONS = ("FLOAT", "DOUBLE")
 _NUMBERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT", "UHUGEINT", "DECIMAL")
 _TIMES = ("DATE", "TIMESTAMP")
@@ -68,20 +69,47 @@ def make_training_rows(lake: Lake, session: Session, source: FeatureSource, stam
         ModelError: the contract does not fit its tables.
         TrainingDataError: a target is no number, or there is too little to learn from.
     """
+    made = _make(session, source)
+    con = session.con
+    commit = made_already(lake, stamp) or lake.overwrite(con, stamp.asset, f"SELECT * FROM {TRAINING_ROWS}", stamp=stamp)
+    return _read(session, source, made, commit=commit)
+
+
+def rebuild_training_rows(session: Session, source: FeatureSource, *, version: int) -> TrainingRows:
+    """The rows as `make_training_rows` would have them, of tables as they are in this session; nothing is written.
+
+    Args:
+        session: with a view of every table of the source.
+        source: described.
+        version: of the table that is to hold the same.
+    """
+    made = _make(session, source)
+    table = TableName.parse(f"models.{source.contract.name}_training_set")
+    return _read(session, source, made, commit=Commit(table, version, version, skipped=True))
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """What is known of the rows in TRAINING_ROWS."""
+
+    rows: ModelRows
+    label_type: str
+    left_out: tuple[LeftOut, ...]
+
+
+def _make(session: Session, source: FeatureSource) -> _Made:
+    """Make TRAINING_ROWS: the labelled rows with their features, split and fold."""
     contract, con = source.contract, session.con
     _require_target(session, source)
     rows = training_set(source)
     label_type = _label_type(session, rows)
     _require_numbers(session, source, rows, label_type)
     _require_times(source, rows)
-    con.execute(
-        f"CREATE OR REPLACE TEMP TABLE {_ROWS} AS {split_sql(_labelled(contract, rows, label_type, rows.query.run(con)), contract, rows)}"
-    )
+    labelled = _labelled(contract, rows, label_type, rows.query.run(con))
+    con.execute(f"CREATE OR REPLACE TEMP TABLE {TRAINING_ROWS} AS {split_sql(labelled, contract, rows)}")
     left_out = _left_out(session, source, rows, label_type)
-    require_both_parts(con, _ROWS, contract, left_out=left_out)
-    commit = made_already(lake, stamp) or lake.overwrite(con, stamp.asset, f"SELECT * FROM {_ROWS}", stamp=stamp)
-    read = _read(session, contract, rows, label_type=label_type, left_out=left_out, commit=commit)
-    return _suspected(read, contract, views=timeless_views(source), groups=straddling_groups(con, _ROWS, source, rows))
+    require_both_parts(con, TRAINING_ROWS, contract, left_out=left_out)
+    return _Made(rows, label_type, left_out)
 
 
 def _suspected(rows: TrainingRows, contract: ModelContract, *, views: tuple[Leak, ...], groups: tuple[Leak, ...]) -> TrainingRows:
@@ -209,7 +237,7 @@ def _left_out(session: Session, source: FeatureSource, rows: ModelRows, label_ty
     cases = " ".join(f"WHEN {condition} THEN {quote_literal(reason)}" for reason, condition in reasons.items())
     why = f"SELECT *, CASE {cases} END AS __why FROM {relation(contract.label_table)} AS labels"
     near = f"less than {contract.split.gap_days:g} days before the test rows"
-    gap = f"SELECT *, {quote_literal(near)} AS __why FROM {_ROWS} WHERE {SPLIT} = {quote_literal(GAP)}"
+    gap = f"SELECT *, {quote_literal(near)} AS __why FROM {TRAINING_ROWS} WHERE {SPLIT} = {quote_literal(GAP)}"
     example = "concat_ws(', ', " + ", ".join(f"{quote_literal(f'{column} ')} || {quote_identifier(column)}" for column in rows.key) + ")"
     found: list[LeftOut] = []
     for one in (why, gap):
@@ -218,9 +246,8 @@ def _left_out(session: Session, source: FeatureSource, rows: ModelRows, label_ty
     return tuple(found)
 
 
-def _read(
-    session: Session, contract: ModelContract, rows: ModelRows, *, label_type: str, left_out: tuple[LeftOut, ...], commit: Commit
-) -> TrainingRows:
+def _read(session: Session, source: FeatureSource, made: _Made, *, commit: Commit) -> TrainingRows:
+    contract, rows = source.contract, made.rows
     schema = FeatureSchema.of(rows.features)
     order = [*([rows.event_timestamp] if rows.event_timestamp else []), *rows.key]
     extra = [quote_identifier(column) for column in (LABEL, SPLIT, FOLD)]
@@ -230,13 +257,13 @@ def _read(
     if has_gap:
         extra.append(f"epoch({quote_identifier(divided or '')}) AS __time")
     # Rows that share key and time are told apart by their values: another order would be another model.
-    everything = schema.fetch(session.con, _ROWS, order_by=list(dict.fromkeys([*order, LABEL, FOLD, *schema.names])), extra=extra)
+    everything = schema.fetch(session.con, TRAINING_ROWS, order_by=list(dict.fromkeys([*order, LABEL, FOLD, *schema.names])), extra=extra)
     parts = {name: everything[everything[SPLIT] == name] for name in (TRAIN, TEST)}
     kind = object if contract.problem == "classification" else "float64"
     names = list(schema.names)
-    return TrainingRows(
+    read = TrainingRows(
         schema=schema,
-        label_type=label_type,
+        label_type=made.label_type,
         train=parts[TRAIN][names].reset_index(drop=True),
         train_labels=parts[TRAIN][LABEL].to_numpy(dtype=kind),
         folds=parts[TRAIN][FOLD].to_numpy(dtype="int64"),
@@ -244,9 +271,11 @@ def _read(
         test=parts[TEST][names].reset_index(drop=True),
         test_labels=parts[TEST][LABEL].to_numpy(dtype=kind),
         test_units=_units(parts[TEST]["__unit"].to_numpy(dtype="int64"), by_time=contract.split.strategy == "time"),
-        left_out=left_out,
+        left_out=made.left_out,
         commit=commit,
     )
+    groups = straddling_groups(session.con, TRAINING_ROWS, source, rows)
+    return _suspected(read, contract, views=timeless_views(source), groups=groups)
 
 
 def _unit(contract: ModelContract, rows: ModelRows) -> str:

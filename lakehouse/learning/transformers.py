@@ -149,8 +149,10 @@ class NearestRows(TransformerMixin, BaseEstimator):
         gaps = np.isnan(numbers[:, : self.wanted])
         rows = np.flatnonzero(gaps.any(axis=1))
         if len(rows):
-            filled = np.asarray(self.nearest_.transform((numbers[rows] - self.center_) / self.scale_))
-            numbers[rows] = filled * self.scale_ + self.center_
+            known = numbers[rows]
+            filled = np.asarray(self.nearest_.transform((known - self.center_) / self.scale_)) * self.scale_ + self.center_
+            # What is known stays to the last bit, which scaling there and back would not leave alone.
+            numbers[rows] = np.where(np.isnan(known), filled, known)
         return np.column_stack([numbers[:, : self.wanted], gaps[:, self.flagged_].astype("float64")])
 
     def get_feature_names_out(self, input_features: Any = None) -> "Names":

@@ -78,3 +78,19 @@ def test_a_model_is_trained_again_because_it_is_due_or_somebody_asks(lakehouse: 
     loud = lakehouse("drift", "pets", "--file", write(tmp_path / "strange.csv", strange), "--json")
     assert (loud.code, loud.json["verdict"]) == (1, "drifted")
     assert loud.json["compared"][0]["columns"][0]["column"] == "size"
+
+
+@pytest.mark.slow
+def test_the_command_shows_columns_warnings_candidates_and_rows(lakehouse: Callable[..., Outcome], tmp_path: Path) -> None:
+    assert lakehouse("add", write(tmp_path / "people.csv", ROWS), "--name", "people", "--target", "left").code == 0
+    assert lakehouse("run", "people", "--direct").code == 0
+    told = lakehouse("model", "preview", "people", "--rows", "2", "--json")
+    assert told.code == 0
+    documented = DOCUMENTED["model preview"]
+    assert set(told.json) == set(documented)
+    for key in ("columns", "candidates", "rows"):
+        assert set(told.json[key][0]) == set(documented[key][0])
+    shown = lakehouse("model", "preview", "people", "--rows", "1")
+    assert "rows to train" in shown.out
+    assert "kind: a -> kind_a 1, kind_b 0" in shown.out or "kind: b -> kind_a 0, kind_b 1" in shown.out
+    assert lakehouse("model", "preview", "people", "--algorithm", "svm").code == 2
