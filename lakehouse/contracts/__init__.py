@@ -5,6 +5,7 @@ from lakehouse.contracts.dataset import load_dataset, parse_dataset
 from lakehouse.contracts.inference import Inferred, InferredModel, infer_dataset, infer_model, parse_target, safe_dataset_name
 from lakehouse.contracts.model import load_model, model_json_schema, parse_model
 from lakehouse.contracts.objects import (
+    Budget,
     Column,
     ColumnPreparation,
     Comparison,
@@ -31,6 +32,7 @@ from lakehouse.contracts.rules import found_sql, row_rules, typed_select, unique
 from lakehouse.contracts.types import cast_sql, plain_sql, text_sql
 
 __all__ = [
+    "Budget",
     "Column",
     "ColumnPreparation",
     "Comparison",

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from lakehouse.contracts import document as documents
+from lakehouse.contracts.budget import BudgetPart
 from lakehouse.contracts.comparison import ComparisonPart
 from lakehouse.contracts.objects import FeatureWarning, ModelContract, Retraining, Split
 from lakehouse.contracts.preparation import PreparationPart, PreparedColumnPart
@@ -109,6 +110,7 @@ class _Document(_Part):
         default="auto",
         description="Rare classes: balanced: they count as much as frequent ones, and the threshold is chosen for F1; none: they do not.",
     )
+    budget: BudgetPart = Field(default_factory=BudgetPart, description="How much looking for better settings may cost.")
     trusted_features: list[str] = Field(
         default_factory=list, description="Features a person has looked at and found honest: no check warns of them any more."
     )
@@ -194,6 +196,7 @@ def parse_model(text: str, *, path: Path) -> ModelContract:
         retraining=spec.retraining.typed() if spec.retraining is not None else Retraining(),
         warnings=tuple(FeatureWarning(one.feature, one.reason) for one in spec.warnings),
         imbalance=spec.imbalance,
+        budget=spec.budget.typed(),
         trusted_features=tuple(spec.trusted_features),
         # When a version is trained and how it takes over say nothing about what it is: that trains nothing again.
         digest=documents.digest({key: value for key, value in parsed.items() if key not in _OF_NO_MODEL}),
@@ -211,7 +214,14 @@ def _part_at(parts: tuple[str | int, ...]) -> type[BaseModel]:
         return _Document
     if parts[:2] == ("preparation", "columns") and len(parts) > 2:
         return PreparedColumnPart
-    sections = {"split": _Split, "preparation": PreparationPart, "warnings": _Warning, "rollout": RolloutPart, "retraining": RetrainingPart}
+    sections = {
+        "budget": BudgetPart,
+        "split": _Split,
+        "preparation": PreparationPart,
+        "warnings": _Warning,
+        "rollout": RolloutPart,
+        "retraining": RetrainingPart,
+    }
     return sections.get(str(parts[0]), _Document)
 
 

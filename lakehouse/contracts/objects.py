@@ -482,6 +482,25 @@ class Retraining:
     debounce_minutes: float = 60.0
 
 
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """How much looking for a better model may cost.
+
+    Attributes:
+        trials: settings that are tried beside each algorithm's own, over all algorithms.
+        seconds: after this time none is begun.
+        memory_gb: of all workers together; None for any.
+        workers: processes that try settings side by side.
+        repeats: cross-validations, each with rows dealt out anew.
+    """
+
+    trials: int = 0
+    seconds: float = 3600.0
+    memory_gb: float | None = None
+    workers: int = 1
+    repeats: int = 1
+
+
 @dataclass(frozen=True)
 class ModelContract:
     """One model: what it predicts, from what, how it is tested, and what it must reach.
@@ -532,6 +551,7 @@ class ModelContract:
     retraining: Retraining = field(default_factory=Retraining)
     warnings: tuple[FeatureWarning, ...] = ()
     trusted_features: tuple[str, ...] = ()
+    budget: Budget = field(default_factory=Budget)
     imbalance: Literal["auto", "none", "balanced"] = "auto"
     digest: str = ""
     path: Path | None = None

@@ -39,6 +39,7 @@ class Candidate:
         folds: the metrics of each fold.
         seconds: time it took.
         notes: what its fitting warned of.
+        parameters: settings that a search found better than the algorithm's own.
     """
 
     members: tuple[Algorithm, ...]
@@ -47,6 +48,7 @@ class Candidate:
     folds: tuple[Mapping[str, float], ...]
     seconds: float
     notes: tuple[str, ...] = ()
+    parameters: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     @property
     def name(self) -> str:
@@ -68,7 +70,7 @@ def make_folds(
     A fold is left out when it could not be fitted: without rows, or with one class only.
 
     Args:
-        fold: each row's fold.
+        fold: each row's fold; rows with a negative one take no part.
         labels: each row's label.
         by_time: folds are blocks in time.
         is_classification: labels are classes.
@@ -78,8 +80,8 @@ def make_folds(
     import numpy as np
 
     folds: list[Fold] = []
-    for number in sorted(set(fold.tolist())):
-        fit = np.flatnonzero(fold < number if by_time else fold != number)
+    for number in sorted({one for one in fold.tolist() if one >= 0}):
+        fit = np.flatnonzero((fold >= 0) & (fold < number if by_time else fold != number))
         judge = np.flatnonzero(fold == number)
         if by_time and times is not None and len(judge):
             fit = fit[times[fit] < times[judge].min() - gap_s]
@@ -87,6 +89,15 @@ def make_folds(
         if enough:
             folds.append(Fold(fit, judge))
     return folds
+
+
+def dealt_anew(folds: "np.ndarray[Any, Any]", units: "np.ndarray[Any, Any]", *, seed: int) -> "np.ndarray[Any, Any]":
+    """Other folds, as many: units (entities or groups, which stay together) are dealt out in another order."""
+    import numpy as np
+
+    count = int(units.max()) + 1
+    dealt = np.random.default_rng(seed).permutation(count) % (int(folds.max()) + 1)
+    return dealt[units]
 
 
 def cross_validate(
@@ -99,13 +110,26 @@ def cross_validate(
     folds: Sequence[Fold],
     positive: str | None,
     threads: int = 1,
+    per_fold: Sequence[Algorithm] = (),
 ) -> Candidate:
-    """Fit and judge one algorithm on every fold; one that can't learn from these rows has no metrics, and a note that says why."""
+    """Fit and judge one algorithm on every fold; one that can't learn from these rows has no metrics, and a note that says why.
+
+    Args:
+        algorithm: as the model would have it.
+        preparation: what columns become.
+        task: what the estimator is built for.
+        frame: training rows.
+        labels: of them.
+        folds: to fit and judge on.
+        positive: of two classes the one that probability is about.
+        threads: that trees grow on.
+        per_fold: the algorithm with the settings that were found without each fold's rows; none means as it is.
+    """
     started = time.perf_counter()
     judged: list[Predictions] = []
     notes: set[str] = set()
-    for fold in folds:
-        pipeline = build_pipeline((algorithm,), preparation, task)
+    for fold, tuned in zip(folds, per_fold or [algorithm] * len(folds), strict=True):
+        pipeline = build_pipeline((tuned,), preparation, task)
         try:
             notes |= fit(pipeline, frame.iloc[fold.fit], labels[fold.fit], threads=threads)
         except ValueError as error:

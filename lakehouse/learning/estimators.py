@@ -92,7 +92,8 @@ def neighbours(task: Task) -> Any:
     from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 
     build = KNeighborsRegressor if task.problem == "regression" else KNeighborsClassifier
-    return build(n_neighbors=25, weights="distance")
+    # A tree of the rows, which scikit-learn takes for few columns, can't be stored without code, nor is it the same bytes twice.
+    return build(n_neighbors=25, weights="distance", algorithm="brute")
 
 
 def counts_naive_bayes(task: Task) -> Any:

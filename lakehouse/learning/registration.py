@@ -189,7 +189,8 @@ def _candidate(candidate: Candidate, metric: str) -> CandidateReport:
     from statistics import pstdev
 
     values = [fold[metric] for fold in candidate.folds if metric in fold]
-    return CandidateReport(candidate.name, candidate.metrics, pstdev(values) if values else None, candidate.seconds, candidate.notes)
+    spread = pstdev(values) if values else None
+    return CandidateReport(candidate.name, candidate.metrics, spread, candidate.seconds, candidate.notes, candidate.parameters)
 
 
 def _training_record(contract: ModelContract, report: TrainReport, origin: Origin, previous: str | None, run: str) -> TrainingRecord:

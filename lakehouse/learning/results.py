@@ -33,13 +33,17 @@ class ModelCheck:
 
 @dataclass(frozen=True, slots=True)
 class CandidateReport:
-    """How one candidate did in cross-validation; `std` is the spread of the choosing metric over the folds."""
+    """How one candidate did in cross-validation; `std` is the spread of the choosing metric over the folds.
+
+    `parameters` are settings that a search found better than the algorithm's own.
+    """
 
     algorithm: str
     metrics: Mapping[str, float]
     std: float | None
     seconds: float
     notes: tuple[str, ...] = ()
+    parameters: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +135,7 @@ class TrainReport:
                         "std": one.std,
                         "seconds": round(one.seconds, 3),
                         "notes": list(one.notes),
+                        "parameters": dict(one.parameters),
                     }
                     for one in self.candidates
                 ],
@@ -159,7 +164,7 @@ class TrainReport:
         interval = recorded.pop("interval")
         checks = tuple(ModelCheck(one["id"], Severity(one["severity"]), one["passed"], one["detail"]) for one in recorded.pop("checks"))
         candidates = tuple(
-            CandidateReport(one["algorithm"], one["metrics"], one["std"], one["seconds"], tuple(one["notes"]))
+            CandidateReport(one["algorithm"], one["metrics"], one["std"], one["seconds"], tuple(one["notes"]), one.get("parameters", {}))
             for one in recorded.pop("candidates")
         )
         notes = tuple(recorded.pop("notes"))

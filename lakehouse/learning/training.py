@@ -14,6 +14,7 @@ from lakehouse.learning.registry import Registry, unheard
 from lakehouse.learning.results import TrainReport
 from lakehouse.learning.sources import declared_views, require_tables
 from lakehouse.learning.training_rows import make_training_rows
+from lakehouse.learning.trials import TrialFile
 from lakehouse.openlineage import job
 from lakehouse.settings import Settings
 from lakehouse.tables import Lake, Stamp
@@ -90,8 +91,11 @@ def _train(
             source={"contract": contract.digest},
         )
         rows = make_training_rows(lake, session, described(source, session.con), stamp)
-    learned = learn(contract, rows, threads=settings.threads)
+    trials = TrialFile.of(settings, contract.name, origin.contract, origin.code, origin.inputs_json)
+    learned = learn(contract, rows, threads=settings.threads, trials=trials)
     comparison = challenge_champion(lake, registry, contract, learned, threads=settings.threads)
     # Learning takes long enough for a turn to be lost, and a registry has nothing that refuses the second of two.
     still_ours()
-    return register_model(lake, registry, contract, learned, comparison, origin=origin, reason=reason, run=run, now=now)
+    report = register_model(lake, registry, contract, learned, comparison, origin=origin, reason=reason, run=run, now=now)
+    trials.forget()
+    return report

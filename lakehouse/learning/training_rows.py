@@ -33,6 +33,7 @@ class TrainingRows:
         label_type: DuckDB type of the label in its table.
         folds: number of each training row's fold.
         times: of the training rows, as seconds since 1970, where the split is by time and leaves a gap.
+        train_units: number of each training row's unit, as of the test rows.
         test_units: number of each test row's unit, whose rows resemble each other: its entity or group; by time a stretch of neighbours.
         left_out: rows of the label table that take no part, and why.
         commit: of the table that holds the same.
@@ -48,6 +49,7 @@ class TrainingRows:
     times: "np.ndarray[Any, Any] | None"
     test: "pd.DataFrame"
     test_labels: "np.ndarray[Any, Any]"
+    train_units: "np.ndarray[Any, Any]"
     test_units: "np.ndarray[Any, Any]"
     left_out: tuple[LeftOut, ...]
     commit: Commit
@@ -270,6 +272,7 @@ def _read(session: Session, source: FeatureSource, made: _Made, *, commit: Commi
         times=parts[TRAIN]["__time"].to_numpy(dtype="float64") if has_gap else None,
         test=parts[TEST][names].reset_index(drop=True),
         test_labels=parts[TEST][LABEL].to_numpy(dtype=kind),
+        train_units=_units(parts[TRAIN]["__unit"].to_numpy(dtype="int64"), by_time=False),
         test_units=_units(parts[TEST]["__unit"].to_numpy(dtype="int64"), by_time=contract.split.strategy == "time"),
         left_out=made.left_out,
         commit=commit,
