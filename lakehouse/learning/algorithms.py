@@ -17,7 +17,7 @@ BASELINE = "baseline"
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """How long one fit takes on one core, as measured by benchmarks/training.py on numbers without gaps.
+    """How long one fit takes on one core, as measured by `benchmarks/training.py --costs` on numbers without gaps.
 
     Attributes:
         seconds: for 10,000 rows of 30 columns (of two classes).
