@@ -9,6 +9,7 @@ from assets.jobs import build_jobs, build_recovery_jobs, executor
 from assets.maintenance import build_maintenance_assets
 from assets.models import build_model_assets
 from assets.monitoring import build_monitoring_assets
+from assets.outcomes import build_outcomes_asset
 from assets.outliers import build_outlier_checks
 from assets.privacy import build_privacy_assets
 from assets.recovery import build_recovery_assets
@@ -49,6 +50,7 @@ def build_definitions(settings: Settings) -> dg.Definitions:
             *(asset for model in models for asset in build_model_assets(model, contracts, views)),
             *build_monitoring_assets(contracts),
             build_drift_asset(contracts),
+            build_outcomes_asset(contracts),
             *build_maintenance_assets(),
             *build_version_assets(),
             *build_privacy_assets(),

@@ -25,7 +25,7 @@ VERIFY_JOB = "verify"
 
 _NOT_DATA = dg.AssetSelection.groups(MONITORING_GROUP, MAINTENANCE_GROUP, RECOVERY_GROUP)
 # What the models are asked and how they did: known as soon as there are rows, and what rollouts and retraining wait for.
-_WATCHES_MODELS = dg.AssetSelection.assets(asset_key("monitoring.model_performance"), asset_key("monitoring.drift"))
+_WATCHES_MODELS = dg.AssetSelection.assets(*(asset_key(f"monitoring.{what}") for what in ("model_performance", "outcomes", "drift")))
 
 
 def executor(settings: Settings) -> dg.ExecutorDefinition:

@@ -97,6 +97,20 @@ def then_and_now(title: str, labels: Sequence[str], then: Sequence[int], now: Se
     return _image(title, draw)
 
 
+def said_and_so(title: str, points: Sequence[tuple[float, float]]) -> dg.MarkdownMetadataValue:
+    """What was so (up) against what was said (right), as shares: on the line where they agree."""
+
+    def draw(axes: "Axes") -> None:
+        axes.plot([0, 1], [0, 1], color=QUIET, linewidth=0.8)
+        axes.plot([said for said, _ in points], [so for _, so in points], marker="o", color=GOOD)
+        axes.set_xlabel("said")
+        axes.set_ylabel("was so")
+        axes.set_xlim(0, 1)
+        axes.set_ylim(0, 1)
+
+    return _image(title, draw)
+
+
 def _image(title: str, draw: Callable[["Axes"], None]) -> dg.MarkdownMetadataValue:
     return _markdown(title, png(title, draw))
 

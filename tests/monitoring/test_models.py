@@ -109,3 +109,13 @@ def test_newest_checks_are_those_of_the_newest_batch(lake: Lake, now: datetime) 
             )
     [newest] = newest_checks(lake, "people")
     assert (newest.id, newest.passed, newest.level) == ("age.minimum", True, Level.SEMANTIC)
+
+
+def test_a_label_finds_what_was_said_although_the_entity_has_a_newer_row(lake: Lake, now: datetime) -> None:
+    write(lake, "models.churn_training_set", 'id, "at", _label', "(9, 1, 'yes')")
+    write(lake, "models.churn_predictions", 'id, "at", prediction, model_version', "(1, 1, 'yes', '1'), (2, 1, 'no', '1')")
+    write(lake, "models.churn_predictions", 'id, "at", prediction, model_version', "(1, 2, 'no', '1'), (2, 1, 'yes', '1')")
+    write(lake, "staging.people", 'id, "at", "left"', "(1, 1, 'yes'), (2, 1, 'yes'), (1, 2, NULL)")
+    measured = measure_performance(lake, CLASSES, run="r", now=now)
+    assert measured is not None
+    assert (measured.rows, measured.value) == (2, 1.0)
