@@ -26,7 +26,7 @@ _COLUMNS = {
     "kind": ("VARCHAR", "calibration_error, brier, calibration, confidence, segment or threshold."),
     "name": ("VARCHAR", "The interval, the segment, or the threshold."),
     "rows": ("BIGINT", "Predictions whose label has come."),
-    "expected": ("DOUBLE", "Mean probability; error of the other rows; balanced accuracy with the threshold 0.5."),
+    "expected": ("DOUBLE", "Mean probability; error of the other rows; balanced accuracy of what was said."),
     "observed": ("DOUBLE", "Share that was so; error in the segment; balanced accuracy with this threshold; the measure itself."),
     "p_value": ("DOUBLE", "Whether chance explains the difference."),
     "flagged": ("BOOLEAN", "It is large and no chance."),
@@ -139,7 +139,7 @@ def _pictures(one: "Outcomes") -> dict[str, Any]:
     if one.threshold is not None:
         found = one.threshold
         better = f"{found.value:g} would reach {found.balanced_accuracy:.4f}" if found.is_worth_it else "none is worth moving to"
-        metadata["threshold"] = f"balanced accuracy {found.now:.4f} with the threshold 0.5; {better}"
+        metadata["threshold"] = f"balanced accuracy {found.now:.4f} as it is; {better}"
     return metadata
 
 

@@ -49,16 +49,26 @@ def drift(
         str | None,
         typer.Option("--reference", help="The model's version, default the one in production; of a file the earlier file."),
     ] = None,
+    report: Annotated[
+        Path | None, typer.Option("--report", help="Also write Evidently's full report of the model as an HTML page, from samples.")
+    ] = None,
 ) -> None:
     """Compare what comes now with what was known when a model was trained, or a file with an earlier one."""
     from lakehouse.pipeline.workspace import Workspace
 
     workspace = Workspace.load()
     skipped: dict[str, str] = {}
+    is_model = subject in workspace.contracts.models or (subject is not None and not Path(subject).is_file())
+    if report is not None and (not is_model or file is not None):
+        raise SettingsError("--report", "is about the rows of one model's tables", fix="lakehouse drift MODEL --report FILE.html")
     if subject is not None and subject not in workspace.contracts.models and Path(subject).is_file():
         compared = [_files(workspace, Path(subject), reference)]
     elif subject is not None:
-        compared = _models(_measured(workspace, workspace.contracts.model(subject), file, reference))
+        contract = workspace.contracts.model(subject)
+        found = _measured(workspace, contract, file, reference)
+        compared = _models(found)
+        if report is not None:
+            _write(screen, workspace, contract, found, report)
     else:
         if file is not None or reference is not None:
             raise SettingsError("--file and --reference", "are about one model", fix="Name it: lakehouse drift MODEL")
@@ -68,6 +78,7 @@ def drift(
         "verdict": str(worst) if worst is not None else "unknown",
         "compared": [_document(one) for one in compared],
         "skipped": [{"subject": name, "reason": reason} for name, reason in skipped.items()],
+        "report": None if report is None else str(report),
     }
 
     def show(out: Any) -> None:
@@ -75,6 +86,8 @@ def drift(
             _show(out, one)
         for name, reason in skipped.items():
             out.print(f"{name}: not compared: {reason}", markup=False, soft_wrap=True, style="dim")
+        if report is not None:
+            out.print(f"Written: {report}", markup=False, soft_wrap=True)
 
     screen.emit(document, show)
     if document["verdict"] == "drifted":
@@ -103,6 +116,13 @@ def _measured(workspace: "Workspace", contract: "ModelContract", file: Path | No
     if others:
         raise SettingsError(f"--file {file}", "is more than one file", found=f"{1 + len(others)} files", fix="Name one")
     return measure_file_drift(settings, lake, contract, source, run=new_run(), now=now, version=version)
+
+
+def _write(screen: Screen, workspace: "Workspace", contract: "ModelContract", found: "ModelDrift", report: Path) -> None:
+    from lakehouse.monitoring.drift.page import write_drift_page
+
+    with screen.progress():
+        write_drift_page(workspace.settings, workspace.lake, contract, report, since=found.since, version=found.version)
 
 
 def _all(workspace: "Workspace", skipped: dict[str, str]) -> list[_Compared]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from lakehouse.contracts import ModelContract, load_contracts
 from lakehouse.errors import LakehouseError, ModelError, ModelNotFound
-from lakehouse.features import FeatureSource, ModelRows, described, feature_source, prediction_set
+from lakehouse.features import FeatureSource, ModelRows, described, feature_source, prediction_set, relation
 from lakehouse.learning.lifecycle.operations import Lifecycle
 from lakehouse.learning.records import evaluated
 from lakehouse.learning.registry import Registry, no_champion
@@ -108,12 +108,12 @@ def measure_model_drift(
     """
     source = feature_source(contract, declared_views(settings, contract))
     require_tables(lake, source)
-    report = _trained(settings, lake, contract, version)
+    report = trained_report(settings, lake, contract, version)
     limits = limits_of(contract)
     key = ReferenceKey(f"models.{contract.name}", report.version, FEATURES, report.model_digest)
     stored = stored_reference(lake, key) or _feature_reference(lake, source, report, key, run=run, now=now)
     with lake.connect(source.tables) as session:
-        relation, schema = _rows(session.con, source, report, since=stored.until)
+        relation, schema = asked_rows(session.con, source, report, since=stored.until)
         features = Measurement(key, measure_drift(session.con, relation, schema, stored.reference, limits), session.inputs(*source.tables))
     answers = _answers(lake, report, run=run, now=now, limits=limits)
     record_drift(lake, [features, *([answers] if answers is not None else [])], run=run, now=now)
@@ -149,7 +149,7 @@ def measure_file_drift(
     from lakehouse.learning.scratch import build_rows, model_recipe, read_file
 
     contracts = load_contracts(settings)
-    report = _trained(settings, lake, contract, version)
+    report = trained_report(settings, lake, contract, version)
     recipe = model_recipe(settings, contracts, contract)
     key = ReferenceKey(f"models.{contract.name}", report.version, FEATURES, report.model_digest)
     stored = stored_reference(lake, key) or _feature_reference(lake, recipe.source, report, key, run=run, now=now)
@@ -161,7 +161,12 @@ def measure_file_drift(
     return ModelDrift(contract.name, report.version, found, None, None, now)
 
 
-def _trained(settings: Settings, lake: Lake, contract: ModelContract, version: str | None) -> TrainReport:
+def trained_report(settings: Settings, lake: Lake, contract: ModelContract, version: str | None) -> TrainReport:
+    """The report of a version; of the one in production if none is named.
+
+    Raises:
+        ModelNotFound: there is none.
+    """
     lifecycle = Lifecycle(Registry(settings), lake)
     ledger = lifecycle.recorded(contract.name)
     wanted = ledger.named(version) if version is not None else ledger.production
@@ -182,25 +187,34 @@ def _feature_reference(
 ) -> StoredReference:
     """What was known when the version was trained; kept, so that it is read once."""
     with lake.connect(source.tables, as_of=dict(report.inputs)) as session:
-        relation, schema = _rows(session.con, source, report, since=None)
+        relation, schema = asked_rows(session.con, source, report, since=None)
         until = _latest(session.con, relation, source.contract.event_timestamp)
         stored = StoredReference(profile_reference(session.con, relation, schema), until, session.inputs(*source.tables))
     keep_reference(lake, key, stored, run=run, now=now)
     return stored
 
 
-def _rows(
+def asked_rows(
     con: "duckdb.DuckDBPyConnection", source: FeatureSource, report: TrainReport, *, since: datetime | None
 ) -> tuple[str, FeatureSchema]:
     """The rows as a table of the session, and those of their features that the version uses."""
-    rows = prediction_set(described(source, con), newest_only=False)
-    schema = _used(rows, report)
     time = source.contract.event_timestamp
     later = (
         f" WHERE CAST({quote_identifier(time)} AS TIMESTAMPTZ) > {quote_literal(since)}" if time is not None and since is not None else ""
     )
+    if later and all(view.table != source.contract.label_table for view in source.views):
+        _keep(con, source.contract.label_table, later)
+    rows = prediction_set(described(source, con), newest_only=False)
+    schema = _used(rows, report)
     con.execute(f"CREATE OR REPLACE TEMP TABLE __asked AS SELECT * FROM ({rows.query.run(con)}){later}")
     return "__asked", schema
+
+
+def _keep(con: "duckdb.DuckDBPyConnection", table: str, later: str) -> None:
+    """Let the label table have only these rows in this session: features need to be joined to no others."""
+    con.execute(f"ALTER VIEW {relation(table)} RENAME TO __whole_label_table")
+    whole = relation(f"{table.partition('.')[0]}.__whole_label_table")
+    con.execute(f"CREATE VIEW {relation(table)} AS SELECT * FROM {whole}{later}")
 
 
 def _used(rows: ModelRows, report: TrainReport) -> FeatureSchema:

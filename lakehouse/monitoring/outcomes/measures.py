@@ -94,7 +94,7 @@ class Threshold:
 
     Attributes:
         balanced_accuracy: with it, on the labels that came.
-        now: the same with 0.5.
+        now: the same with the threshold that is used now.
     """
 
     value: float

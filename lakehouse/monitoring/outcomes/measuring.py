@@ -1,7 +1,7 @@
 """Outcomes of a model's predictions, counted in SQL from the rows that labels have come for, and kept in `monitoring.outcomes`."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -122,7 +122,13 @@ def _threshold(con: duckdb.DuckDBPyConnection, is_so: str) -> Threshold | None:
     ).fetchall()
     counts = {place: (int(yes), int(no)) for place, yes, no in rows}
     pairs = [counts.get(place, (0, 0)) for place in range(_THRESHOLDS)]
-    return best_threshold([yes for yes, _ in pairs], [no for _, no in pairs])
+    found = best_threshold([yes for yes, _ in pairs], [no for _, no in pairs])
+    # What was said may have gone by another threshold than one half.
+    said = con.execute(
+        f"SELECT (avg((prediction = label)::INTEGER) FILTER ({is_so}) + avg((prediction = label)::INTEGER) FILTER (NOT ({is_so}))) / 2 "
+        "FROM __of_version"
+    ).fetchone()
+    return found if found is None or said is None or said[0] is None else replace(found, now=float(said[0]))
 
 
 def _segments(con: duckdb.DuckDBPyConnection, columns: Mapping[str, str], error: str) -> tuple[Segment, ...]:

@@ -11,6 +11,7 @@ from lakehouse.contracts import Contracts, ModelContract
 from lakehouse.errors import ModelError, ModelNotFound, TableNotFound
 from lakehouse.learning import predict_batch, train
 from lakehouse.monitoring.drift import Verdict, measure_model_drift
+from lakehouse.monitoring.drift.page import write_drift_page
 from lakehouse.monitoring.drift.storing import REFERENCES, TABLE
 from lakehouse.pipeline.workspace import Workspace
 from lakehouse.settings import Settings
@@ -119,6 +120,21 @@ def test_the_asset_measures_every_model_and_its_checks_say_what_has_drifted(home
     assert "size (PSI" in (loud.description or "")
     assert str(loud.metadata["worst"].value).startswith("![size: share of the rows]")
     assert "has not been built yet" in (results["strangers_features_have_not_drifted"].description or "")
+
+
+@pytest.mark.slow
+def test_evidently_writes_its_page_from_both_sides(home: tuple[Settings, Lake], tmp_path: Path) -> None:
+    settings, lake = home
+    write(lake, VISITS.label_table, f"{visits(range(20))} UNION ALL {visits(range(20, 30), shift=25)}")
+    since = measured(home, VISITS).since
+    page = tmp_path / "new" / "page.html"
+    assert write_drift_page(settings, lake, VISITS, page, since=since) == 400
+    text = page.read_text("utf-8")
+    assert "size" in text
+    assert "kind" in text
+    assert "https://" not in text.split("<body")[0]
+    with pytest.raises(ModelError, match="has no rows to report on"):
+        write_drift_page(settings, lake, VISITS, page, since=NOW + timedelta(days=999))
 
 
 def test_what_cannot_be_compared_says_why(home: tuple[Settings, Lake]) -> None:
