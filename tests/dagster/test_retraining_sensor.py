@@ -10,7 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lakehouse.contracts import ModelContract, Retraining
+from lakehouse.learning import TrainReport
+from lakehouse.learning.fingerprint import code_digest
+from lakehouse.learning.records import Origin, remember
 from lakehouse.learning.retraining import RetrainingDue, Trigger
+from lakehouse.pipeline.workspace import Workspace
+from lakehouse.tables import Stamp
+from resources.workspace import RESOURCE_KEY
 from sensors.retraining import (
     MODEL_TAG,
     VERSION_TAG,
@@ -26,6 +32,25 @@ from tests.learning.conftest import model
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 CONTRACT = model("guests", retraining=Retraining(automatic=True, schedule="0 3 * * 1"))
+REPORT = TrainReport(
+    model="guests",
+    version="3",
+    algorithm="decision_tree",
+    problem="classification",
+    metrics={},
+    baseline={},
+    checks=(),
+    metric="roc_auc",
+    interval=None,
+    candidates=(),
+    columns=(),
+    rows_train=80,
+    rows_test=20,
+    alias="champion",
+    inputs={"staging.guests": 0},
+    training_set_version=0,
+    model_digest="",
+)
 DUE = RetrainingDue((Trigger.DRIFT,), "size drifted", "3")
 
 
@@ -124,3 +149,31 @@ def test_only_contracts_that_say_when_have_a_sensor_and_a_schedule() -> None:
     assert [one.name for one in sensors] == ["guests_retraining_is_due", "untimed_retraining_is_due"]
     assert "50 new labelled rows, or PSI 0.25 beyond chance, or 5% less" in (sensors[0].description or "")
     assert [(one.name, one.cron_schedule) for one in schedules] == [("guests_retraining_schedule", "0 3 * * 1")]
+
+
+def test_the_sensor_asks_the_tables_each_time(instance: dg.DagsterInstance, workspace: Workspace) -> None:
+    sensor = build_retraining_sensors([CONTRACT])[0]
+
+    def answer() -> object:
+        return sensor(dg.build_sensor_context(instance=instance, resources={RESOURCE_KEY: workspace}))
+
+    def why_not() -> str:
+        skipped = answer()
+        assert isinstance(skipped, dg.SkipReason)
+        return str(skipped.skip_message)
+
+    assert "the run that brings its first rows trains it" in why_not()
+    lake = workspace.lake
+    for rows in (100, 160):
+        with lake.connect(()) as session:
+            sql = f"SELECT n AS id, 'yes' AS label FROM range({rows}) t(n)"
+            lake.overwrite(session.con, "staging.guests", sql, stamp=Stamp(asset="staging.guests", run="test"))
+        if rows == 100:
+            origin = Origin("guests", CONTRACT.digest, code_digest(), {"staging.guests": 0})
+            remember(lake, REPORT, origin, run="test", now=datetime.now(UTC) - timedelta(days=1))
+            assert why_not() == "guests: nothing has changed since version 3 was trained."
+    request = answer()
+    assert isinstance(request, dg.RunRequest)
+    assert request.tags["lakehouse/retraining_reason"] == "60 new labelled rows since version 3"
+    idle.execute_in_process(instance=instance, tags=request.tags)
+    assert "1 runs brought no new version" in why_not()
