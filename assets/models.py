@@ -16,6 +16,7 @@ from lakehouse.pipeline.workspace import Workspace
 
 if TYPE_CHECKING:
     from lakehouse.learning import TrainReport
+    from lakehouse.learning.comparison import ModelComparison
 
 # As lakehouse.learning calls them; importing it here would make every load pay for it.
 MINIMUMS = "metrics_reach_their_minimums"
@@ -197,6 +198,8 @@ def _model_metadata(workspace: Workspace, report: "TrainReport") -> dict[str, An
         metadata["lakehouse/reliability"] = plots.reliability(report.reliability)
     if report.segments:
         metadata["lakehouse/segments"] = _segments_table(report)
+    if report.comparison is not None:
+        metadata["lakehouse/comparison"] = _comparison(workspace, report.model, report.comparison)
     notes = [*report.notes, *(f"left out {one}" for one in report.left_out)]
     if notes:
         metadata["lakehouse/notes"] = dg.MarkdownMetadataValue("\n".join(f"- {note}" for note in notes))
@@ -207,6 +210,17 @@ def _why(report: "TrainReport") -> str:
     if report.skipped:
         return next((note for note in report.notes if note.startswith(NOT_DUE)), "not again: same data, contract and code")
     return f"by this run: {report.reason}" if report.reason else "by this run"
+
+
+def _comparison(workspace: Workspace, model: str, comparison: "ModelComparison") -> dg.MarkdownMetadataValue:
+    """The new version beside the one that was in production, by what the contract asks."""
+    from lakehouse.learning.comparison import verdict
+
+    judged = verdict(comparison, workspace.contracts.model(model).comparison)
+    word = "is better than" if judged.passed else "is not shown to be better than"
+    head = f"**Version {comparison.challenger} {word} version {comparison.champion}.** {judged.sentence}"
+    more = f"`lakehouse model compare {model}@{comparison.champion} {model}@{comparison.challenger} --html FILE` draws it."
+    return dg.MarkdownMetadataValue("\n\n".join([head, *(f"- {note}" for note in comparison.notes), more]))
 
 
 def _history_table(workspace: Workspace, model: str) -> dg.MarkdownMetadataValue:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lakehouse.cli import model_comparing, model_preview, model_retraining
+from lakehouse.cli import model_card, model_comparing, model_preview, model_reproducing, model_retraining
 from lakehouse.cli.command import command
 from lakehouse.cli.model_version import Version, opened
 from lakehouse.cli.screen import Screen
@@ -31,6 +31,8 @@ def register(app: typer.Typer) -> None:
     model_comparing.register(group)
     model_retraining.register(group)
     model_preview.register(group)
+    model_reproducing.register(group)
+    model_card.register(group)
 
 
 def promote(screen: Screen, *, name: Version, reason: _Reason = "", by: _By = None) -> None:

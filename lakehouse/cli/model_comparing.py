@@ -1,6 +1,7 @@
 """The command that judges two versions of a model by the same rows: model compare."""
 
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -9,6 +10,7 @@ from lakehouse.cli.command import command
 from lakehouse.cli.completion import model_names
 from lakehouse.cli.model_version import Version, opened
 from lakehouse.cli.screen import Screen
+from lakehouse.cli.written import write_page
 
 if TYPE_CHECKING:
     from lakehouse.learning.comparison import ModelComparison, Verdict
@@ -26,6 +28,7 @@ def compare(
     other: Annotated[
         str | None, typer.Argument(metavar="[NAME@VERSION]", help="The version that challenges it.", autocompletion=model_names)
     ] = None,
+    html: Annotated[Path | None, typer.Option("--html", help="Also write a page with plots; it needs no other file.")] = None,
 ) -> None:
     """Judge two versions by test rows that neither has learned from: NAME@A is in place, NAME@B would take it.
 
@@ -34,6 +37,7 @@ def compare(
     from lakehouse.errors import SettingsError
     from lakehouse.learning.challenge import compare_versions
     from lakehouse.learning.comparison import verdict
+    from lakehouse.learning.comparison_page import comparison_page
     from lakehouse.learning.lifecycle.deciding import candidate_of
     from lakehouse.learning.records import record_comparison
     from lakehouse.learning.registry import Registry, no_champion
@@ -43,11 +47,11 @@ def compare(
     workspace = Workspace.load()
     model, lifecycle, first = opened(screen, workspace, name)
     contract = workspace.contracts.model(model)
-    second = opened(screen, workspace, other)[2] if other is not None else None
-    if other is not None and (other.partition("@")[0] != model or second is None):
+    if other is not None and not other.startswith(f"{model}@"):
         raise SettingsError(
             f"model compare {other}", "is no other version of the same model", expected=f"{model}@VERSION", fix="Name a version"
         )
+    second = opened(screen, workspace, other)[2] if other is not None else None
     ledger = lifecycle.recorded(model)
     champion = first or ledger.production
     if champion is None:
@@ -56,7 +60,9 @@ def compare(
     found = compare_versions(workspace.lake, Registry(workspace.settings), contract, champion=champion, challenger=challenger)
     record_comparison(workspace.lake, model, found, run=new_run(), now=datetime.now(UTC))
     judged = verdict(found, contract.comparison)
-    document = comparison_document(model, found, judged)
+    if html is not None:
+        write_page(html, comparison_page(contract, found))
+    document = {**comparison_document(model, found, judged), "html": None if html is None else str(html)}
 
     def show(out: Any) -> None:
         word, style = ("is better", "bold green") if judged.passed else ("is not shown to be better", "bold yellow")
@@ -64,6 +70,8 @@ def compare(
         out.print(f"  {judged.sentence}", markup=False, soft_wrap=True)
         for line in _details(found):
             out.print(f"  {line}", markup=False, soft_wrap=True)
+        if html is not None:
+            out.print(f"Written: {html}", markup=False, soft_wrap=True)
 
     screen.emit(document, show)
 

@@ -9,6 +9,7 @@ import typer
 from lakehouse.cli.command import command
 from lakehouse.cli.completion import dataset_names, table_names
 from lakehouse.cli.screen import Screen
+from lakehouse.cli.written import write_page
 from lakehouse.errors import QueryError
 from lakehouse.instants import parse_instant
 
@@ -76,12 +77,7 @@ def _instant(text: str | None) -> datetime | None:
 def _write(path: Path, profile: "Profile", scores: "list[QualityScore]") -> None:
     from lakehouse.quality.profile.page import html_page
 
-    page = html_page(profile, trend=[(str(one.version), one.score) for one in scores])
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(page, encoding="utf-8")
-    except OSError as error:
-        raise QueryError(f"--html {path}", "can't be written", found=str(error), fix="Choose another place") from error
+    write_page(path, html_page(profile, trend=[(str(one.version), one.score) for one in scores]))
 
 
 def _document(profile: "Profile") -> dict[str, Any]:

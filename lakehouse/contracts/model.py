@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from lakehouse.contracts import document as documents
+from lakehouse.contracts.answering import ExplainPart
 from lakehouse.contracts.budget import BudgetPart
 from lakehouse.contracts.comparison import ComparisonPart
 from lakehouse.contracts.objects import FeatureWarning, ModelContract, Retraining, Split
@@ -33,7 +34,7 @@ _METRICS = {
     ),
     "regression": ("r2", "rmse", "mae", "mape", "median_ae"),
 }
-_OF_NO_MODEL = frozenset({"comparison", "rollout", "retraining"})
+_OF_NO_MODEL = frozenset({"comparison", "abstain", "explain", "intended_use", "limits", "rollout", "retraining"})
 
 
 class _Part(BaseModel):
@@ -71,6 +72,10 @@ class _Document(_Part):
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", description="Name of the model, its tables and its registry entry.")]
     version: str = Field(default="1.0.0", description="Version of this contract.")
     description: str = ""
+    intended_use: str = Field(default="", description="What its answers are meant for, and what not; on the model's card.")
+    limits: list[str] = Field(
+        default_factory=list, description="What it can't do, or does badly, as far as people know; on the model's card."
+    )
     owner: str | None = Field(default=None, description="team:NAME or an e-mail address.")
     problem: Literal["classification", "regression"]
     dataset: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", description="Dataset whose entities are predicted.")]
@@ -100,6 +105,10 @@ class _Document(_Part):
     comparison: ComparisonPart = Field(
         default_factory=ComparisonPart, description="What a version has to show beside the one in production."
     )
+    explain: ExplainPart | None = Field(default=None, description="Keep with each prediction what the features add to it.")
+    abstain: float | None = Field(
+        default=None, gt=0, le=1, description="Below this confidence (the largest probability) a prediction is marked as none."
+    )
     rollout: RolloutPart = Field(default_factory=RolloutPart, description="How a version takes over, and what takes it back.")
     retraining: RetrainingPart | None = Field(
         default=None, description="When the model trains again; without this section with each run in which something has changed."
@@ -119,6 +128,12 @@ class _Document(_Part):
     def _one_target(self) -> "_Document":
         if (self.target_column is None) == (self.target_sql is None):
             raise ValueError("exactly one of target_column and target_sql is needed")
+        return self
+
+    @model_validator(mode="after")
+    def _confidence_of_classes(self) -> "_Document":
+        if self.abstain is not None and self.problem == "regression":
+            raise ValueError("abstain needs problem: classification: numbers have no confidence")
         return self
 
     @model_validator(mode="after")
@@ -177,6 +192,8 @@ def parse_model(text: str, *, path: Path) -> ModelContract:
         target_column=spec.target_column,
         positive_class=str(positive).lower() if isinstance(positive, bool) else (str(positive) if positive is not None else None),
         description=spec.description,
+        intended_use=spec.intended_use,
+        limits=tuple(spec.limits),
         owner=spec.owner,
         entity=_names(spec.entity),
         event_timestamp=spec.event_timestamp,
@@ -193,6 +210,8 @@ def parse_model(text: str, *, path: Path) -> ModelContract:
         max_rows=spec.max_rows,
         comparison=spec.comparison.typed(),
         rollout=spec.rollout.typed(),
+        explain=spec.explain.typed() if spec.explain is not None else None,
+        abstain=spec.abstain,
         retraining=spec.retraining.typed() if spec.retraining is not None else Retraining(),
         warnings=tuple(FeatureWarning(one.feature, one.reason) for one in spec.warnings),
         imbalance=spec.imbalance,

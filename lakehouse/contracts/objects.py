@@ -501,12 +501,27 @@ class Budget:
     repeats: int = 1
 
 
+@dataclass(frozen=True, slots=True)
+class Explain:
+    """Why a model says what it says, with each prediction.
+
+    Attributes:
+        top: features per prediction.
+        seconds: that all predictions of a batch may take.
+    """
+
+    top: int = 3
+    seconds: float = 60.0
+
+
 @dataclass(frozen=True)
 class ModelContract:
     """One model: what it predicts, from what, how it is tested, and what it must reach.
 
     Attributes:
         label_table: table that holds the label; default the dataset's staging table.
+        intended_use: what its answers are meant for, and what not.
+        limits: what it can't do, as far as people know.
         target_sql: expression over the label table's columns; exactly one of it and `target_column` is set.
         feature_views: dbt feature views joined point-in-time; empty means the label table's own columns.
         include_features: only these; empty means all.
@@ -516,6 +531,8 @@ class ModelContract:
         max_rows: train on a deterministic sample of at most this many rows.
         comparison: what a version has to show beside the one in production.
         rollout: how a version takes over from the one before.
+        explain: what is kept of why; None for nothing.
+        abstain: below this confidence a prediction is marked as none; None for never.
         retraining: what makes it train again.
         warnings: features to look at, written by inference.
         imbalance: what is done about rare classes: `none` nothing; `balanced` they count as much as frequent ones, and of two classes the
@@ -532,6 +549,8 @@ class ModelContract:
     target_column: str | None = None
     positive_class: str | None = None
     description: str = ""
+    intended_use: str = ""
+    limits: tuple[str, ...] = ()
     owner: str | None = None
     entity: tuple[str, ...] = ()
     event_timestamp: str | None = None
@@ -548,6 +567,8 @@ class ModelContract:
     max_rows: int | None = None
     comparison: Comparison = field(default_factory=Comparison)
     rollout: Rollout = field(default_factory=Rollout)
+    explain: Explain | None = None
+    abstain: float | None = None
     retraining: Retraining = field(default_factory=Retraining)
     warnings: tuple[FeatureWarning, ...] = ()
     trusted_features: tuple[str, ...] = ()

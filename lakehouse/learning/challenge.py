@@ -221,8 +221,6 @@ def _text(column: str, of: str = "this") -> str:
 
 def _on_folds(champion: LoadedModel, contract: ModelContract, learned: Learned, *, threads: int) -> tuple[OnFolds | None, tuple[str, ...]]:
     """The champion's recipe, fitted anew on the folds that chose the challenger."""
-    from sklearn.base import clone
-
     rows, metric = learned.rows, learned.metric
     folds = make_folds(
         rows.folds,
@@ -232,14 +230,16 @@ def _on_folds(champion: LoadedModel, contract: ModelContract, learned: Learned, 
         times=rows.times,
         gap_s=contract.split.gap_days * 86_400,
     )
-    own = [one.get(metric) for one in learned.best.folds]
+    # Of a repeated cross-validation the first, which is recorded with the rows.
+    own = [one.get(metric) for one in learned.best.folds[: len(folds)]]
     names = list(champion.spec.schema.names)
     if None in own or len(own) != len(folds) or not set(names) <= set(rows.schema.names):
         return None, ()
     challenger = tuple(value for value in own if value is not None)
-    recipe = clone(champion.pipeline)
+    # The folds chose among models whose probabilities nobody had calibrated yet.
+    recipe = _uncalibrated(champion.pipeline)
     share = sum(len(fold.judge) / len(fold.fit) for fold in folds) / len(folds)
-    if model_digest(recipe) == model_digest(clone(learned.pipeline)):
+    if model_digest(recipe) == model_digest(_uncalibrated(learned.pipeline)):
         return compare_on_folds(challenger, challenger, metric=metric, judged_share=share, same_recipe=True), ()
     try:
         scores = [_score(recipe, learned, fold, names, champion.spec.positive, threads=threads).get(metric) for fold in folds]
@@ -250,6 +250,18 @@ def _on_folds(champion: LoadedModel, contract: ModelContract, learned: Learned, 
     if len(before) != len(challenger):
         return None, ()
     return compare_on_folds(before, challenger, metric=metric, judged_share=share), ()
+
+
+def _uncalibrated(pipeline: Any) -> Any:
+    """The unfitted pipeline without what was done to its probabilities."""
+    from sklearn.base import clone
+    from sklearn.pipeline import Pipeline
+
+    from lakehouse.learning.calibrated import Calibrated
+
+    recipe: Any = clone(pipeline)
+    *before, (name, last) = recipe.steps
+    return Pipeline([*before, (name, last.estimator)]) if isinstance(last, Calibrated) else recipe
 
 
 def _score(recipe: Any, learned: Learned, fold: Fold, names: list[str], positive: str | None, *, threads: int) -> dict[str, float]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 _CODE = ("learning", "features")
-_LIBRARIES = ("scikit-learn", "numpy", "scipy", "pandas", "duckdb", "skops")
+LIBRARIES = ("scikit-learn", "numpy", "scipy", "pandas", "duckdb", "skops")
 
 
 def model_digest(pipeline: Any) -> str:
@@ -27,7 +27,7 @@ def code_digest() -> str:
     for package in _CODE:
         for path in sorted((root / package).rglob("*.py")):
             digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
-    for library in _LIBRARIES:
+    for library in LIBRARIES:
         digest.update(f"{library}=={version(library)}\n".encode())
     return digest.hexdigest()
 

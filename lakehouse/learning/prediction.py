@@ -8,6 +8,7 @@ from datetime import datetime
 from lakehouse.contracts import ModelContract
 from lakehouse.errors import ModelError, ModelNotFound
 from lakehouse.features import ModelRows, described, feature_source, prediction_set
+from lakehouse.learning.explaining import REASONS, explain_rows
 from lakehouse.learning.fingerprint import code_digest
 from lakehouse.learning.lifecycle import State, Traffic, assigned_sql
 from lakehouse.learning.lifecycle.observing import Answers, record_answers
@@ -61,12 +62,14 @@ def predict_batch(
                 run=run,
                 inputs=session.inputs(*source.tables),
                 code=code_digest(),
-                source=_made_by(champion, candidate, traffic),
+                source=_made_by(contract, champion, candidate, traffic),
             )
             made = made_already(lake, stamp)
             if made is not None:
                 return made
-            batch = _Batch(lake, session, prediction_set(described(source, session.con)), stamp, traffic=traffic, now=now)
+            batch = _Batch(
+                lake, session, prediction_set(described(source, session.con)), stamp, contract=contract, traffic=traffic, now=now
+            )
             sql = batch.shadowed(champion, candidate) if traffic.shadow and candidate is not None else batch.divided(champion, candidate)
             return lake.overwrite(session.con, stamp.asset, sql, stamp=stamp)
 
@@ -88,9 +91,13 @@ def _nobody(registry: Registry, lake: Lake, contract: ModelContract) -> Traffic:
     )
 
 
-def _made_by(champion: LoadedModel, candidate: LoadedModel | None, traffic: Traffic) -> dict[str, object]:
+def _made_by(contract: ModelContract, champion: LoadedModel, candidate: LoadedModel | None, traffic: Traffic) -> dict[str, object]:
     """Which versions a table of predictions is of, for its stamp."""
     made: dict[str, object] = {"model": f"models.{champion.name}@{champion.version}", "model_digest": champion.spec.digest}
+    if contract.explain is not None:
+        made["explain"] = {"top": contract.explain.top, "seconds": contract.explain.seconds}
+    if contract.abstain is not None:
+        made["abstain"] = contract.abstain
     if candidate is not None:
         made |= {"candidate": f"models.{candidate.name}@{candidate.version}", "candidate_digest": candidate.spec.digest}
         made |= {"share": traffic.share, "shadow": traffic.shadow}
@@ -100,7 +107,10 @@ def _made_by(champion: LoadedModel, candidate: LoadedModel | None, traffic: Traf
 class _Batch:
     """The rows of one batch in a session, each with the version that answers for it."""
 
-    def __init__(self, lake: Lake, session: Session, rows: ModelRows, stamp: Stamp, *, traffic: Traffic, now: datetime) -> None:
+    def __init__(
+        self, lake: Lake, session: Session, rows: ModelRows, stamp: Stamp, *, contract: ModelContract, traffic: Traffic, now: datetime
+    ) -> None:
+        self._contract = contract
         self._lake, self._con, self._rows = lake, session.con, rows
         self._stamp, self._traffic, self._now = stamp, traffic, now
         select = rows.query.run(self._con)
@@ -155,7 +165,20 @@ class _Batch:
             "predicted_at": f"CAST({quote_literal(self._now)} AS TIMESTAMPTZ)",
         }
         listed += [f"{value} AS {name}" for name, value in origin.items()]
-        return f"SELECT {', '.join(listed)} FROM {rows} JOIN {scores} USING ({NUMBER})"
+        joined = self._explained(model, rows, listed)
+        return f"SELECT {', '.join(listed)} FROM {rows} JOIN {scores} USING ({NUMBER}){joined}"
+
+    def _explained(self, model: LoadedModel, rows: str, listed: list[str]) -> str:
+        """Add to the columns whether the model abstains, and why it says what it says; the join that the latter takes."""
+        contract = self._contract
+        if contract.abstain is not None:
+            listed.append(f"confidence < {float(contract.abstain)!r}::DOUBLE AS abstained")
+        if contract.explain is None:
+            return ""
+        reasons = f"__reasons_{model.version}"
+        explain_rows(self._con, rows, model, into=reasons, top=contract.explain.top, seconds=contract.explain.seconds, seed=contract.seed)
+        listed.append(f"{reasons}.{REASONS}")
+        return f" LEFT JOIN {reasons} USING ({NUMBER})"
 
     @property
     def _kept(self) -> Iterator[str]:

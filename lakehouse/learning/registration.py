@@ -9,7 +9,9 @@ from lakehouse.contracts import ModelContract, Severity
 from lakehouse.crashpoints import Point, reached
 from lakehouse.errors import ModelError
 from lakehouse.learning.candidates import Candidate
+from lakehouse.learning.card import model_card
 from lakehouse.learning.comparison import ModelComparison
+from lakehouse.learning.comparison_page import comparison_page
 from lakehouse.learning.evaluation import LOWER_IS_BETTER, MinimumCheck, check_minimums
 from lakehouse.learning.familiarity import seen_in
 from lakehouse.learning.fingerprint import model_digest
@@ -19,6 +21,7 @@ from lakehouse.learning.lifecycle import Author, Facts, Guard, Ledger, Made, Sig
 from lakehouse.learning.lifecycle.board import CANARY, STAGED, wanted_aliases
 from lakehouse.learning.lifecycle.observing import comparison_guard
 from lakehouse.learning.lifecycle.operations import Lifecycle
+from lakehouse.learning.recipe import RECIPE_FILE, Recipe, recipe_of
 from lakehouse.learning.records import Evaluated, Origin, evaluated, remember
 from lakehouse.learning.registry import CHALLENGER, CHAMPION, SIGNATURE_TAG, ModelSpec, RegisteredVersion, Registry, TrainingRecord
 from lakehouse.learning.results import BEATS_BASELINE, MINIMUMS, NEW_TEST_ROWS, NO_LEAK, CandidateReport, ModelCheck, TrainReport
@@ -39,6 +42,7 @@ def register_model(
     learned: Learned,
     comparison: ModelComparison | None,
     *,
+    recipe: Recipe,
     origin: Origin,
     reason: str,
     run: str,
@@ -83,7 +87,7 @@ def register_model(
     )
     registry.end_interrupted(contract.name)
     previous = registry.version(contract.name, CHAMPION)
-    registry.register(contract.name, learned.pipeline, spec, _training_record(contract, report, origin, previous, run))
+    registry.register(contract.name, learned.pipeline, spec, _training_record(contract, report, recipe, origin, previous=previous, run=run))
     reached(Point.MODEL_REGISTERED)
     newest = registry.newest(contract.name)
     if newest is None:
@@ -155,9 +159,19 @@ def _conclude(
     inputs = {f"models.{report.model}_training_set": report.training_set_version}
     outcome = lifecycle.register(contract, made, facts, Author("train", now, run=run), inputs=inputs)
     report = standing_of(report, outcome.ledger)
+    registry.attach(newest.run, dict(_pages(contract, report, registry, lifecycle)))
     reached(Point.BEFORE_TRAINING_RECORD)
     remember(lake, report, origin, run=run, now=now)
     return report
+
+
+def _pages(contract: ModelContract, report: TrainReport, registry: Registry, lifecycle: Lifecycle) -> Iterator[tuple[str, bytes]]:
+    """What people read of a version, by the names of the files; as of its registration."""
+    shown = model_card(contract, report, recipe_of(registry, report.model, report.version), lifecycle.history(report.model))
+    yield "card.html", shown.as_html().encode()
+    yield "card.md", shown.as_markdown().encode()
+    if report.comparison is not None:
+        yield "comparison.html", comparison_page(contract, report.comparison).encode()
 
 
 def _signature(contract: ModelContract, report: TrainReport) -> Signature:
@@ -193,7 +207,9 @@ def _candidate(candidate: Candidate, metric: str) -> CandidateReport:
     return CandidateReport(candidate.name, candidate.metrics, spread, candidate.seconds, candidate.notes, candidate.parameters)
 
 
-def _training_record(contract: ModelContract, report: TrainReport, origin: Origin, previous: str | None, run: str) -> TrainingRecord:
+def _training_record(
+    contract: ModelContract, report: TrainReport, recipe: Recipe, origin: Origin, *, previous: str | None, run: str
+) -> TrainingRecord:
     params = {
         "algorithm": report.algorithm,
         "problem": contract.problem,
@@ -217,10 +233,12 @@ def _training_record(contract: ModelContract, report: TrainReport, origin: Origi
         _PREVIOUS: previous or "",
         SIGNATURE_TAG: _signature(contract, report).as_json(),
     }
-    pictures = {"test_rows.png": report.tested.picture()} if report.tested else {}
+    files = {RECIPE_FILE: recipe.as_json().encode()}
+    if report.tested is not None:
+        files["test_rows.png"] = report.tested.picture()
     if report.reliability is not None:
-        pictures["reliability.png"] = report.reliability.picture()
-    return TrainingRecord(params, dict(_flat_metrics(report)), tags, json.loads(report.as_json()), pictures)
+        files["reliability.png"] = report.reliability.picture()
+    return TrainingRecord(params, dict(_flat_metrics(report)), tags, json.loads(report.as_json()), files)
 
 
 def _flat_metrics(report: TrainReport) -> Iterator[tuple[str, float]]:

@@ -127,7 +127,7 @@ class TrainingRecord:
     metrics: Mapping[str, float]
     tags: Mapping[str, str]
     report: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    pictures: Mapping[str, bytes] = field(default_factory=dict[str, bytes])
+    files: Mapping[str, bytes] = field(default_factory=dict[str, bytes])
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +166,7 @@ class Registry:
     def _client(self) -> Any:
         """MLflow's client: it takes seconds to import, and seconds to make a new database, so it is made once when needed."""
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
         os.environ.setdefault("MLFLOW_DISABLE_ENV_CREATION", "true")
         uri = self._settings.mlflow_tracking_uri
         with quiet_mlflow():
@@ -240,10 +241,7 @@ class Registry:
             params=[Param(key, value[:6000]) for key, value in record.params.items()],
         )
         client.log_dict(run_id, dict(record.report), _REPORT_FILE)
-        with tempfile.TemporaryDirectory(prefix="pictures-") as scratch:
-            for file, picture in record.pictures.items():
-                (Path(scratch) / file).write_bytes(picture)
-            client.log_artifacts(run_id, scratch)
+        self.attach(run_id, record.files)
         model = client.create_logged_model(experiment, name=name, source_run_id=run_id, params=dict(record.params), model_type=spec.problem)
         with tempfile.TemporaryDirectory(prefix="model-") as scratch:
             folder = Path(scratch) / "model"
@@ -254,6 +252,18 @@ class Registry:
         self._ensure_registered(name)
         made = client.create_model_version(name, source=model.artifact_location, run_id=run_id, tags=tags, model_id=model.model_id)
         return str(made.version)
+
+    def attach(self, run: str, files: Mapping[str, bytes]) -> None:
+        """Keep files with a training's record, by their names; one that is there is replaced."""
+        with tempfile.TemporaryDirectory(prefix="files-") as scratch:
+            for file, content in files.items():
+                (Path(scratch) / file).write_bytes(content)
+            self._client.log_artifacts(run, scratch)
+
+    def registered(self, name: str, version: str) -> RegisteredVersion | None:
+        """A version by its number; None if there is none."""
+        found = self.posted(name).get(version)
+        return None if found is None else RegisteredVersion(version, found.tags, found.run)
 
     def posted(self, name: str) -> dict[str, Posted]:
         """Every version of a model, with the run that made it and its tags."""
@@ -298,10 +308,16 @@ class Registry:
 
     def report(self, version: RegisteredVersion) -> str | None:
         """The report that was recorded with a version before it was registered; None if another program registered it."""
+        return self.text_of(version, _REPORT_FILE)
+
+    def text_of(self, version: RegisteredVersion, file: str) -> str | None:
+        """A text file that was kept with a version's record; None if there is none of this name."""
         from mlflow.exceptions import MlflowException
 
         try:
-            return Path(self._client.download_artifacts(version.run, _REPORT_FILE)).read_text("utf-8")
+            # Not by the run: MLflow would look among its models too, and for that ask Spark which registry there is.
+            place = self._client.get_run(version.run).info.artifact_uri
+            return self._folder(f"{place}/{file}").read_text("utf-8")
         except (MlflowException, OSError):
             return None
 

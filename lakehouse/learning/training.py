@@ -8,12 +8,13 @@ from lakehouse.features import FeatureSource, described, feature_source
 from lakehouse.learning.challenge import challenge_champion
 from lakehouse.learning.fingerprint import code_digest
 from lakehouse.learning.fitting import learn
+from lakehouse.learning.recipe import Recipe, environment_of, predictions_digest, rows_digest
 from lakehouse.learning.records import Origin
 from lakehouse.learning.registration import complete_registration, register_model
 from lakehouse.learning.registry import Registry, unheard
 from lakehouse.learning.results import TrainReport
 from lakehouse.learning.sources import declared_views, require_tables
-from lakehouse.learning.training_rows import make_training_rows
+from lakehouse.learning.training_rows import TRAINING_ROWS, make_training_rows
 from lakehouse.learning.trials import TrialFile
 from lakehouse.openlineage import job
 from lakehouse.settings import Settings
@@ -91,11 +92,13 @@ def _train(
             source={"contract": contract.digest},
         )
         rows = make_training_rows(lake, session, described(source, session.con), stamp)
+        data = rows_digest(session.con, TRAINING_ROWS)
     trials = TrialFile.of(settings, contract.name, origin.contract, origin.code, origin.inputs_json)
     learned = learn(contract, rows, threads=settings.threads, trials=trials)
     comparison = challenge_champion(lake, registry, contract, learned, threads=settings.threads)
+    recipe = Recipe(contract, source.views, data, predictions_digest(learned.tested), environment_of(settings.threads))
     # Learning takes long enough for a turn to be lost, and a registry has nothing that refuses the second of two.
     still_ours()
-    report = register_model(lake, registry, contract, learned, comparison, origin=origin, reason=reason, run=run, now=now)
+    report = register_model(lake, registry, contract, learned, comparison, recipe=recipe, origin=origin, reason=reason, run=run, now=now)
     trials.forget()
     return report

@@ -28,6 +28,13 @@ def test_versions_are_promoted_rolled_back_and_archived_with_who_and_why(
     assert compared.json["holdout"] is None or set(compared.json["holdout"]) == set(DOCUMENTED["model compare"]["holdout"])
     assert "people@2 is not shown to be better than people@1" in lakehouse("model", "compare", "people").out
     assert lakehouse("model", "compare", "people", "other@2").code == 2
+    page = tmp_path / "compared.html"
+    assert lakehouse("model", "compare", "people", "--html", page).code == 0
+    assert page.read_text("utf-8").startswith("<!doctype html>")
+    made = lakehouse("model", "reproduce", "people", "--json")
+    assert (made.code, made.json["version"], made.json["equal"]) == (0, "1", True)
+    assert set(made.json) == set(DOCUMENTED["model reproduce"])
+    assert "people@2 made again: it is the same" in lakehouse("model", "reproduce", "people@2").out
     assert "challenger_beats_champion" in lakehouse("model", "promote", "people").err
     # The rest is about who answers, not about who is better.
     contract = home / "contracts" / "models" / "people.yaml"

@@ -18,8 +18,10 @@ from lakehouse.learning.comparison import (
     gain_of,
     verdict,
 )
+from lakehouse.learning.comparison_page import comparison_page
 from lakehouse.learning.evaluation import LOWER_IS_BETTER, Predictions, measure
 from lakehouse.learning.resampling import drawn_weights, weighted
+from tests.learning.conftest import model
 
 CLASSES = ("a", "b", "c")
 OF_CLASSES = (
@@ -182,6 +184,31 @@ def test_a_comparison_is_read_back_as_it_was_recorded() -> None:
 
     told = replace(compared(), folds=OnFolds((0.8, 0.7), (0.7, 0.9), 0.05, 0.4), notes=("one",))
     assert ModelComparison.from_dict(json.loads(json.dumps(told.as_dict()))) == told
+
+
+@pytest.mark.parametrize("kind", ["better", "chance", "share", "free", "folds"])
+def test_the_page_says_it_in_words_and_needs_nothing_else(kind) -> None:
+    found = compared()
+    assert found.holdout is not None
+    changed = {
+        "better": found,
+        "chance": replace(found, holdout=replace(found.holdout, gain=0.03, p_value=0.3)),
+        "share": replace(found, metric="rmse", holdout=replace(found.holdout, only_champion=None, only_challenger=None)),
+        "free": ModelComparison("1", "", "r2", reason="it can't be <loaded>", free=True),
+        "folds": replace(found, folds=OnFolds((0.8, 0.7), (0.9, 0.8), 0.1, 0.02), notes=("a note & more",)),
+    }[kind]
+    shown = comparison_page(model("shown"), changed)
+    said = {
+        "better": "Version 2 is better than version 1",
+        "chance": "too often to conclude anything",
+        "share": "of the old version&#x27;s value",
+        "free": "it can&#x27;t be &lt;loaded&gt;",
+        "folds": "a note &amp; more",
+    }[kind]
+    assert said in shown
+    assert "http" not in shown.replace("http://www.w3.org", "")
+    assert "<script" not in shown
+    assert "nan" not in shown
 
 
 @pytest.mark.parametrize(("effect", "word"), [(0.1, "negligible"), (0.3, "small, for the better"), (-0.9, "large, for the worse")])
