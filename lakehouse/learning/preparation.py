@@ -154,8 +154,12 @@ class Preparation:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What a person should know of the columns, each with its column's name."""
-        return tuple(f"{one.feature} {warning}" for one in self.columns for warning in one.warnings)
+        """What a person should know of the columns, each with the names of its columns."""
+        told: dict[str, list[str]] = {}
+        for one in self.columns:
+            for warning in one.warnings:
+                told.setdefault(warning, []).append(one.feature)
+        return tuple(f"{', '.join(names)}{': each' if len(names) > 1 else ''} {warning}" for warning, names in told.items())
 
     def as_list(self) -> list[dict[str, str]]:
         """For records and people."""
@@ -288,7 +292,7 @@ def _warnings(feature: Feature, treatment: Treatment, present: "pd.Series", *, r
     distinct, missing = int(present.nunique()), 1 - len(present) / rows
     if treatment in CATEGORIES and distinct > MAX_ONE_HOT:
         found.append(f"has {distinct:,} values, more than {MAX_ONE_HOT}: {_MANY_VALUES[treatment]}")
-    if treatment is Treatment.ORDINAL and not ordered and feature.kind is Kind.STRING:
+    if treatment is Treatment.ORDINAL and not ordered and feature.kind is Kind.STRING and distinct > 2:
         found.append("has no order in the contract: its values are numbered by the alphabet, which a linear model takes for a quantity")
     if missing > _MOST_GAPS:
         found.append(f"is missing in {missing:.0%} of the training rows: most of what is learned of it is that it is missing")

@@ -45,7 +45,7 @@ class CandidatePreview:
 
     Attributes:
         columns: how many it would see.
-        seconds: what its cross-validation and last fit may take on one core, in order of magnitude.
+        seconds: what its cross-validation and last fit may take on one core, in order of magnitude; a search for settings comes on top.
         notes: what its preparation warned of, or why it can't be prepared.
     """
 
@@ -219,7 +219,8 @@ def _columns(contract: ModelContract, data: TrainingRows, preparation: Preparati
 
 def _candidate(algorithm: Algorithm, prepared: _Prepared, task: Task, contract: ModelContract) -> CandidatePreview:
     fit_s = algorithm.cost[task.problem].estimate_s(task.rows, max(1, round(prepared.width)), task.classes)
-    return CandidatePreview(algorithm.name, len(prepared.columns), fit_s * (contract.folds + 1), prepared.notes)
+    repeats = 1 if contract.split.strategy == "time" else contract.budget.repeats
+    return CandidatePreview(algorithm.name, len(prepared.columns), fit_s * (contract.folds * repeats + 1), prepared.notes)
 
 
 def _samples(data: TrainingRows, seen: _Prepared, wanted: int) -> tuple[SampleRow, ...]:
