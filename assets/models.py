@@ -72,7 +72,8 @@ def _training(contract: ModelContract, inputs: list[dg.AssetKey], group: str) ->
                 MINIMUMS,
                 asset=model,
                 blocking=True,
-                description=f"On test rows it never saw the model reaches {_minimums(contract)}; below that nothing is predicted with it.",
+                description=f"On test rows it never saw the model reaches {_minimums(contract)}; below that nothing is predicted with it: by the "
+                "version in production, if there is one, and otherwise not at all.",
             ),
             dg.AssetCheckSpec(BASELINE, asset=model, description="The model is better than always giving the same answer."),
             dg.AssetCheckSpec(NO_LEAK, asset=model, description="No feature tells the target by itself, or is known only after it."),
@@ -107,7 +108,7 @@ def _training(contract: ModelContract, inputs: list[dg.AssetKey], group: str) ->
             yield dg.MaterializeResult(
                 asset_key=model, metadata=_model_metadata(workspace, report), data_version=dg.DataVersion(f"{int(report.version):020d}")
             )
-        for result in _checks(model, report):
+        for result in _checks(workspace, model, report):
             if dg.AssetCheckKey(model, result.check_name or "") in context.selected_asset_check_keys:
                 yield result
 
@@ -161,14 +162,21 @@ def _predictions(contract: ModelContract, inputs: list[dg.AssetKey], group: str)
     return predict
 
 
-def _checks(model: dg.AssetKey, report: "TrainReport") -> Iterator[dg.AssetCheckResult]:
+def _checks(workspace: Workspace, model: dg.AssetKey, report: "TrainReport") -> Iterator[dg.AssetCheckResult]:
+    from lakehouse.learning.lifecycle.journal import DeltaJournal
+
+    production = DeltaJournal(workspace.lake).ledger(report.model).production
+    # A version that is not good enough keeps nobody from predicting with the one that is.
+    is_replaced = production not in {None, report.version}
     for check in report.checks:
+        is_error = check.severity is Severity.ERROR and not is_replaced
+        stays = f"; version {production} stays in production" if is_replaced and not check.passed else ""
         yield dg.AssetCheckResult(
             asset_key=model,
             check_name=check.id,
             passed=check.passed,
-            severity=dg.AssetCheckSeverity.ERROR if check.severity is Severity.ERROR else dg.AssetCheckSeverity.WARN,
-            description=check.detail,
+            severity=dg.AssetCheckSeverity.ERROR if is_error else dg.AssetCheckSeverity.WARN,
+            description=f"{check.detail}{stays}",
             metadata={"metrics": _metrics_table(report)},
         )
 

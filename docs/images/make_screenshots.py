@@ -2,6 +2,8 @@
 
     .venv/bin/python docs/images/make_screenshots.py            # a scratch home, filled by `lakehouse demo`; writes asset-graph.png
     .venv/bin/python docs/images/make_screenshots.py --home H --all DIR   # an existing home; every page into DIR as well
+    .venv/bin/python docs/images/make_screenshots.py --story H            # unattended-*.png, of the home that the test of it keeps:
+        LAKEHOUSE_TEST_KEEP_STORY=H .venv/bin/pytest tests/end_to_end/test_unattended.py
 
 Needs Chromium (Debian: apt-get install chromium) and the `dev` extra.
 """
@@ -116,17 +118,30 @@ def pages(url: str) -> dict[str, str]:
     return found
 
 
-def take(url: str, folder: Path, names: list[str] | None, *, chromium: str) -> None:
+def story_pages(url: str) -> dict[str, str]:
+    """What the unattended story looks like, by the name of its picture."""
+    return {
+        "unattended-runs": f"{url}/runs",
+        "unattended-drift": f"{url}/assets/monitoring/drift?view=checks&checkDetail=loan_applications_features_have_not_drifted",
+        "unattended-model": f"{url}/assets/models/loan_applications",
+        "unattended-predictions": f"{url}/assets/models/loan_applications_predictions",
+    }
+
+
+def take(addresses: dict[str, str], folder: Path, names: list[str] | None, *, chromium: str) -> None:
     """Open each page in a headless browser and save what it shows."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_ARGUMENTS)
         page = browser.new_page(viewport={"width": 1600, "height": 1000})
-        for name, address in pages(url).items():
+        for name, address in addresses.items():
             if names is None or name in names:
                 page.goto(address, wait_until="domcontentloaded")
                 page.wait_for_timeout(6000)
+                if name == "unattended-model":
+                    page.get_by_text("[Show Markdown]").first.click()
+                    page.wait_for_timeout(1500)
                 page.screenshot(path=str(folder / f"{name}.png"))
         browser.close()
 
@@ -176,9 +191,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--home", type=Path, help="an existing home; a scratch one is made without")
     parser.add_argument("--all", type=Path, metavar="DIR", help="also save every page worth a look")
+    parser.add_argument(
+        "--story", type=Path, metavar="HOME", help="only the pictures of the unattended story, from the home that its test kept"
+    )
     parser.add_argument("--only", nargs="*", help="of these pages, only the named ones")
     parser.add_argument("--chromium", default=shutil.which("chromium") or "/usr/bin/chromium")
     options = parser.parse_args()
+    if options.story is not None:
+        with dagster(options.story.resolve()) as url:
+            take(story_pages(url), OUT, options.only, chromium=options.chromium)
+        for picture in OUT.glob("unattended-*.png"):
+            optimise(picture)
+        return
     with tempfile.TemporaryDirectory(prefix="lakehouse-pictures-") as scratch:
         home = (options.home or Path(scratch)).resolve()
         if options.home is None:
@@ -186,7 +210,7 @@ def main() -> None:
         with dagster(home) as url:
             if options.all:
                 options.all.mkdir(parents=True, exist_ok=True)
-                take(url, options.all, options.only, chromium=options.chromium)
+                take(pages(url), options.all, options.only, chromium=options.chromium)
             graph(url, OUT / "asset-graph.png", chromium=options.chromium)
 
 
