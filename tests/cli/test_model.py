@@ -81,6 +81,10 @@ def test_a_model_is_trained_again_because_it_is_due_or_somebody_asks(lakehouse: 
     drift = lakehouse("drift", "pets", "--json")
     assert (drift.code, drift.json["verdict"]) == (0, "stable")
     assert [one["part"] for one in drift.json["compared"]] == ["features", "predictions"]
+    page = tmp_path / "page.html"
+    assert lakehouse("drift", "pets", "--report", page, "--json").json["report"] == str(page)
+    assert page.stat().st_size > 100_000
+    assert lakehouse("drift", "--report", page).code == 2
     strange = [{**row, "size": str(50 + number % 7)} for number, row in enumerate(ROWS)]
     loud = lakehouse("drift", "pets", "--file", write(tmp_path / "strange.csv", strange), "--json")
     assert (loud.code, loud.json["verdict"]) == (1, "drifted")

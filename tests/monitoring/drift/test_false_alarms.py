@@ -37,7 +37,7 @@ def alarms(size: int, *, reference_rows: int = 20_000) -> int:
     return sum(verdict is not Verdict.STABLE for verdict in verdicts)
 
 
-@pytest.mark.parametrize("size", [1_000, 10_000, 100_000])
+@pytest.mark.parametrize("size", [1_000, 10_000, pytest.param(100_000, marks=pytest.mark.slow)])
 def test_resamples_do_not_alarm(size: int) -> None:
     assert alarms(size) <= 1
 
