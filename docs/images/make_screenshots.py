@@ -124,7 +124,6 @@ def story_pages(url: str) -> dict[str, str]:
         "unattended-runs": f"{url}/runs",
         "unattended-drift": f"{url}/assets/monitoring/drift?view=checks&checkDetail=loan_applications_features_have_not_drifted",
         "unattended-model": f"{url}/assets/models/loan_applications",
-        "unattended-predictions": f"{url}/assets/models/loan_applications_predictions",
     }
 
 
@@ -141,6 +140,9 @@ def take(addresses: dict[str, str], folder: Path, names: list[str] | None, *, ch
                 page.wait_for_timeout(6000)
                 if name == "unattended-model":
                     page.get_by_text("[Show Markdown]").first.click()
+                    page.wait_for_timeout(1000)
+                    page.mouse.move(800, 400)
+                    page.mouse.wheel(0, -10_000)
                     page.wait_for_timeout(1500)
                 page.screenshot(path=str(folder / f"{name}.png"))
         browser.close()
