@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from lakehouse.learning.candidates import Candidate, Fold
 
 _LEAST_ROWS = 100
+_MOST_ROWS = 20_000
 _BINS = 10
 # So many standard errors must the log loss of rows that the calibration was not fitted on become less.
 _SURE = 2.0
@@ -116,12 +117,22 @@ def calibrate(candidate: "Candidate", labels: "np.ndarray[Any, Any]", folds: "Se
     """
     if not candidate.judged or any(said.probabilities is None for said in candidate.judged):
         return Calibration()
-    parts = [(labels[fold.judge], said) for fold, said in zip(folds, candidate.judged, strict=True)]
+    parts = [_thinned(labels[fold.judge], said, _MOST_ROWS // len(folds)) for fold, said in zip(folds, candidate.judged, strict=True)]
     # A class that one fold did not know has no column there.
     if len({said.classes for _, said in parts}) > 1 or len(parts) < 2 or sum(len(truth) for truth, _ in parts) < _LEAST_ROWS:
         return Calibration()
     found = _mapping(parts)
     return _threshold(found, parts, threshold_for) if threshold_for is not None and len(parts[0][1].classes) == 2 else found
+
+
+def _thinned(truth: "np.ndarray[Any, Any]", said: Predictions, most: int) -> "tuple[np.ndarray[Any, Any], Predictions]":
+    """Rows of a fold, evenly over its order: three numbers need no more."""
+    import numpy as np
+
+    if len(truth) <= most:
+        return truth, said
+    rows = np.linspace(0, len(truth) - 1, most).astype(int)
+    return truth[rows], said.take(rows)
 
 
 def _mapping(parts: "list[tuple[np.ndarray[Any, Any], Predictions]]") -> Calibration:
@@ -144,11 +155,15 @@ def _fitted(parts: "list[tuple[np.ndarray[Any, Any], Predictions]]") -> Calibrat
     import numpy as np
     from scipy.optimize import minimize
 
+    from lakehouse.learning.calibrated import calibrated
+
     two = len(parts[0][1].classes) == 2
+    probabilities = np.concatenate([np.asarray(said.probabilities) for _, said in parts])
+    columns = np.concatenate([_columns(*part) for part in parts])
 
     def loss(values: "np.ndarray[Any, Any]") -> float:
-        tried = Calibration(float(np.exp(values[0])), float(values[1]) if two else 0.0)
-        return float(np.concatenate([_losses(*_mapped(part, tried)) for part in parts]).mean())
+        mapped = calibrated(probabilities, float(np.exp(values[0])), float(values[1]) if two else 0.0)
+        return float(_of_columns(mapped, columns).mean())
 
     # The logarithm of the slope: it stays above 0, so that the order of the rows does.
     best = minimize(loss, np.zeros(2 if two else 1), method="Nelder-Mead", options={"xatol": 1e-3, "fatol": 1e-6, "maxiter": 120}).x
@@ -171,10 +186,21 @@ def _losses(truth: "np.ndarray[Any, Any]", said: Predictions) -> "np.ndarray[Any
     """Each row's log loss."""
     import numpy as np
 
-    probabilities = np.asarray(said.probabilities)
+    return _of_columns(np.asarray(said.probabilities), _columns(truth, said))
+
+
+def _columns(truth: "np.ndarray[Any, Any]", said: Predictions) -> "np.ndarray[Any, Any]":
+    """The place of each row's true class; -1 for one that the model does not know."""
+    import numpy as np
+
     place = {one: column for column, one in enumerate(said.classes)}
-    columns = np.asarray([place.get(one, -1) for one in truth])
-    given = np.where(columns >= 0, probabilities[np.arange(len(truth)), columns], 0.0)
+    return np.asarray([place.get(one, -1) for one in truth])
+
+
+def _of_columns(probabilities: "np.ndarray[Any, Any]", columns: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":
+    import numpy as np
+
+    given = np.where(columns >= 0, probabilities[np.arange(len(columns)), columns], 0.0)
     return -np.log(np.clip(given, 1e-12, 1.0))
 
 

@@ -222,3 +222,20 @@ def test_a_training_tells_of_its_leaks_until_a_person_has_looked_at_them(shared,
     trusting = replace(contract, trusted_features=("refund_sum",), digest="looked at")
     checks = {check.id: check for check in train(shared, lake, trusting, run="r", now=now).checks}
     assert checks[NO_LEAK].passed
+
+
+@pytest.mark.slow
+def test_calls_whose_duration_is_not_used_are_told_apart_as_well_as_the_goal_says_and_the_duration_is_warned_of(
+    shared, lake, real_data, now
+):
+    files = real_data / "commerce" / "bank_marketing" / "*.csv"
+    write(lake, "staging.calls", f"SELECT row_number() OVER () AS id, * RENAME (y AS label) FROM read_csv('{files}')")
+    contract = model("calls", positive_class="true", algorithms=("hist_gradient_boosting",))
+    leaky = train(shared, lake, contract, run="r", now=now)
+    [check] = [one for one in leaky.checks if one.id == NO_LEAK]
+    assert not check.passed
+    assert "duration is leaned on" in check.detail
+    assert leaky.metrics["roc_auc"] > 0.9
+    honest = train(shared, lake, replace(contract, exclude_features=("duration",), algorithms=(), digest="honest"), run="r", now=now)
+    assert honest.metrics["roc_auc"] >= 0.74
+    assert {one.id: one.passed for one in honest.checks}[NO_LEAK]
