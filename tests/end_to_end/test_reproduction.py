@@ -14,7 +14,7 @@ def arrive(lakehouse: Cli, folder: Path, *, rows: int, seed: int) -> None:
     """Take samples of every domain in."""
     for sample, datasets in SAMPLES.items():
         out = folder / f"{sample}-{seed}"
-        size = ["--customers", str(rows // 5), "--days", "150"] if sample == "commerce" else ["--rows", str(rows)]
+        size = ["--customers", str(rows // 10), "--days", "365"] if sample == "commerce" else ["--rows", str(rows)]
         lakehouse("sample", sample, *size, "--seed", str(seed), "--out", out)
         for dataset in datasets:
             files = out / dataset if len(datasets) > 1 else out

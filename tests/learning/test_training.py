@@ -86,7 +86,8 @@ def test_what_was_said_of_the_test_rows_is_in_the_report_the_registry_and_the_as
     registry = Registry(shared)
     newest = registry.newest("telco")
     assert newest is not None
-    assert {one.path for one in registry._client.list_artifacts(newest.run)} == {"report.json", "reliability.png", "test_rows.png"}
+    kept = {one.path for one in registry._client.list_artifacts(newest.run)}
+    assert kept == {"report.json", "recipe.json", "card.md", "card.html", "reliability.png", "test_rows.png"}
     shown = _model_metadata(Workspace(shared), telco)["lakehouse/test_rows"].value
     assert shown.startswith("![Test rows")
     assert len(shown) < 40_000
