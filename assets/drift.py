@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from assets import plots
-from assets.jobs import MONITORING_GROUP
-from assets.metadata import data_version, described_columns, records_table, table_metadata
+from assets.metadata import data_version, records_table, table_metadata
 from assets.naming import asset_key
+from assets.watching import watching_spec
 from lakehouse.contracts import Contracts, ModelContract
 from lakehouse.pipeline.workspace import Workspace
 
@@ -56,13 +56,10 @@ def predictions_check(model: str) -> str:
 def build_drift_asset(contracts: Contracts) -> dg.AssetsDefinition:
     """One asset for all models."""
     key = asset_key(TABLE)
-    spec = dg.AssetSpec(
-        key,
-        deps=[asset_key(f"models.{model}_predictions") for model in contracts.models],
-        group_name=MONITORING_GROUP,
-        kinds={"monitoring", "duckdb", "deltalake"},
-        tags={"layer": "monitoring"},
-        metadata={"dagster/table_name": TABLE, "dagster/column_schema": described_columns(_COLUMNS)},
+    spec = watching_spec(
+        TABLE,
+        contracts,
+        columns=_COLUMNS,
         description="One row per model, column and measurement: how far the rows that came since a version was trained are from those it was "
         "trained for, and its newest answers from its first.",
     )

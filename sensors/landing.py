@@ -13,12 +13,13 @@ from dataclasses import dataclass
 
 import dagster as dg
 
-from assets.jobs import MAIN_JOB, data_downstream_of
+from assets.jobs import data_downstream_of
 from assets.metadata import data_version
 from assets.naming import asset_key
 from lakehouse.contracts import DatasetContract
 from lakehouse.pipeline.workspace import Workspace
 from lakehouse.settings import Settings
+from sensors import run_states
 
 DATASET_TAG = "lakehouse/dataset"
 FILES_TAG = "lakehouse/files"
@@ -26,15 +27,6 @@ MAX_ATTEMPTS = 3
 _HISTORY = 10
 _CHECK_FAILED = "DagsterAssetCheckFailedError"
 _DATA_VERSION = "dagster/data_version"
-
-_FINISHED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
-_NOT_FINISHED = [
-    dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.NOT_STARTED,
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-    dg.DagsterRunStatus.CANCELING,
-]
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,17 +105,12 @@ def changed_beside(instance: dg.DagsterInstance, workspace: Workspace, table: st
 
 def unfinished_run(instance: dg.DagsterInstance, contract: DatasetContract) -> str | None:
     """The id of a run that is ingesting the dataset: started here, by the main job, by hand or by `lakehouse run`."""
-    raw = asset_key(contract.raw)
-    for record in instance.get_run_records(dg.RunsFilter(statuses=_NOT_FINISHED)):
-        run = record.dagster_run
-        if run.tags.get(DATASET_TAG) == contract.name or run.job_name == MAIN_JOB or raw in (run.asset_selection or ()):
-            return run.run_id
-    return None
+    return run_states.unfinished_run(instance, asset_key(contract.raw), tag=DATASET_TAG, value=contract.name)
 
 
 def ended_runs(instance: dg.DagsterInstance, dataset: str) -> list[Attempt]:
     """What became of the newest runs that this sensor started."""
-    records = instance.get_run_records(dg.RunsFilter(tags={DATASET_TAG: dataset}, statuses=_FINISHED), limit=_HISTORY)
+    records = instance.get_run_records(dg.RunsFilter(tags={DATASET_TAG: dataset}, statuses=run_states.ENDED), limit=_HISTORY)
     runs = [record.dagster_run for record in records]
     return [
         Attempt(run.run_id, run.tags.get(FILES_TAG, ""), run.status, stopped_by_check=index == 0 and _stopped_by_check(instance, run))

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from assets.jobs import MAIN_JOB
 from assets.models import REASON_TAG
 from assets.naming import asset_key
 from lakehouse.contracts import ModelContract, Retraining
 from lakehouse.pipeline.workspace import Workspace
+from sensors import run_states
 
 if TYPE_CHECKING:
     from lakehouse.learning.retraining import RetrainingDue
@@ -26,14 +26,6 @@ _INTERVAL_S = 60
 _HISTORY = 20
 _LONGEST_WAIT = timedelta(days=1)
 _MOST_DOUBLINGS = 16
-_ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
-_NOT_ENDED = [
-    dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.NOT_STARTED,
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-    dg.DagsterRunStatus.CANCELING,
-]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,9 +106,14 @@ def _trained(contract: ModelContract) -> dg.AssetSelection:
     return dg.AssetSelection.assets(*(asset_key(table) for table in tables))
 
 
+def unfinished_run(instance: dg.DagsterInstance, contract: ModelContract) -> str | None:
+    """The id of a run that is training the model: started here, by the main job, by hand or by `lakehouse run`."""
+    return run_states.unfinished_run(instance, asset_key(f"models.{contract.name}"), tag=MODEL_TAG, value=contract.name)
+
+
 def ended_runs(instance: dg.DagsterInstance, model: str) -> list[Attempt]:
     """What became of the newest runs that were started to train a model again."""
-    records = instance.get_run_records(dg.RunsFilter(tags={MODEL_TAG: model}, statuses=_ENDED), limit=_HISTORY)
+    records = instance.get_run_records(dg.RunsFilter(tags={MODEL_TAG: model}, statuses=run_states.ENDED), limit=_HISTORY)
     return [
         Attempt(
             record.dagster_run.run_id,
@@ -125,16 +122,6 @@ def ended_runs(instance: dg.DagsterInstance, model: str) -> list[Attempt]:
         )
         for record in records
     ]
-
-
-def unfinished_run(instance: dg.DagsterInstance, contract: ModelContract) -> str | None:
-    """The id of a run that comes by the model: started here, by the main job, by new data or by hand."""
-    model = asset_key(f"models.{contract.name}")
-    for record in instance.get_run_records(dg.RunsFilter(statuses=_NOT_ENDED)):
-        run = record.dagster_run
-        if run.tags.get(MODEL_TAG) == contract.name or run.job_name == MAIN_JOB or model in (run.asset_selection or ()):
-            return run.run_id
-    return None
 
 
 def _retraining_sensor(contract: ModelContract) -> dg.SensorDefinition:

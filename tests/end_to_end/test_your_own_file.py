@@ -34,6 +34,7 @@ CASES = [
     Case("calls", "commerce/bank_marketing/contacts_*.csv", "y", 39_130, "roc_auc", 0.74, without="duration"),
     Case("calls_with_duration", "commerce/bank_marketing/contacts_*.csv", "y", 39_130, "roc_auc", 0.9, warned_of="duration"),
     Case("poverty", "households/acs_ma/ma2018.csv", "POVPIP < 100", 7_244, "roc_auc", 0.95),
+    Case("commit_types", "commits/*_labels.csv", "type", 3_045, "f1_macro", 0.53),
     Case("mexico", "households/mexico/coneval_2014_24_states.csv", "ict_norm", 43_719, "r2", 0.32),
 ]
 
