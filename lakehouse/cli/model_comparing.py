@@ -97,7 +97,7 @@ def _details(found: "ModelComparison") -> list[str]:
     rows = found.holdout
     if rows is not None and rows.only_champion is not None and rows.only_challenger is not None:
         lines.append(
-            f"right where the other is wrong: {found.challenger} in {rows.only_challenger:,} rows, {found.champion} in {rows.only_champion:,}"
+            f"version {found.challenger} alone is right in {rows.only_challenger:,} rows, version {found.champion} alone in {rows.only_champion:,}"
         )
     if found.folds is not None and found.folds.same_recipe:
         lines.append("on the folds: both have the same recipe, and differ in the rows that they have learned from")

@@ -127,9 +127,7 @@ def _quality(report: TrainReport) -> Section:
 
 def _segments(report: TrainReport) -> Iterator[Section]:
     if report.segments:
-        rows = tuple(
-            (f"{one.feature}: {one.value}", f"{one.rows:,}", _number(one.error), _number(one.elsewhere)) for one in report.segments
-        )
+        rows = tuple((f"{one.feature} {one.value}", f"{one.rows:,}", _number(one.error), _number(one.elsewhere)) for one in report.segments)
         grid = Grid(("rows with", "rows", "error", "elsewhere"), rows, (1, 2, 3))
         told = "Kinds of test rows on which it errs more, or less, than on all others; only differences that hold after Holm's correction."
         yield Section("Where it is better or worse", (told,), grid=grid)
