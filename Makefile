@@ -11,6 +11,9 @@ PYTEST = $(BIN)/pytest --numprocesses auto --dist loadfile
 COVERAGE = --cov --cov-report term:skip-covered --cov-fail-under 85
 LOCK_ARGS := --all-extras --python-version 3.11 --universal --generate-hashes --no-header --no-emit-index-url --no-annotate
 
+# The tests start hundreds of processes: without compiled modules each would compile them all again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 
 $(BIN)/python:
