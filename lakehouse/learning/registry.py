@@ -17,6 +17,7 @@ from urllib.request import url2pathname
 import yaml
 
 from lakehouse.errors import ModelError, ModelNotFound
+from lakehouse.learning.boards import ClientBoard, Shelf, SqliteBoard, has_known_tables
 from lakehouse.learning.familiarity import Seen
 from lakehouse.learning.lifecycle.board import CHALLENGER, CHAMPION, Posted
 from lakehouse.learning.schema import FeatureSchema
@@ -187,6 +188,14 @@ class Registry:
                 raise ModelError(f"registry {uri}", "can't be opened", found=_first_line(error), fix=fix) from error
             return client
 
+    @cached_property
+    def _board(self) -> Shelf:
+        """Versions, aliases and tags; MLflow's client is not needed for those where they are in a file of this home."""
+        path = self._database
+        if path is not None and has_known_tables(path):
+            return SqliteBoard(path)
+        return ClientBoard(lambda: self._client)
+
     @property
     def _database(self) -> Path | None:
         """The registry's SQLite file; None where a server keeps it."""
@@ -265,46 +274,34 @@ class Registry:
         found = self.posted(name).get(version)
         return None if found is None else RegisteredVersion(version, found.tags, found.run)
 
-    def posted(self, name: str) -> dict[str, Posted]:
+    def posted(self, name: str) -> Mapping[str, Posted]:
         """Every version of a model, with the run that made it and its tags."""
-        found = self._client.search_model_versions(f"name = '{name}'")
-        return {str(one.version): Posted(str(one.run_id or ""), dict(one.tags)) for one in found}
+        return self._board.posted(name)
 
-    def aliases(self, name: str) -> dict[str, str]:
+    def aliases(self, name: str) -> Mapping[str, str]:
         """The version that each alias of a model stands for."""
-        from mlflow.exceptions import MlflowException
-
-        try:
-            return {str(alias): str(version) for alias, version in self._client.get_registered_model(name).aliases.items()}
-        except MlflowException as error:
-            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-                return {}
-            raise
+        return self._board.aliases(name)
 
     def set_alias(self, name: str, alias: str, version: str) -> None:
         """Let an alias stand for a version."""
-        self._client.set_registered_model_alias(name, alias, version)
+        self._board.set_alias(name, alias, version)
 
     def remove_alias(self, name: str, alias: str) -> None:
         """Let an alias stand for nothing."""
-        self._client.delete_registered_model_alias(name, alias)
-
-    def newest(self, name: str) -> RegisteredVersion | None:
-        """The version that was registered last; None if there is none."""
-        found = self._client.search_model_versions(f"name = '{name}'", max_results=1, order_by=["version_number DESC"])
-        if not found:
-            return None
-        return RegisteredVersion(str(found[0].version), dict(found[0].tags), str(found[0].run_id or ""))
-
-    def versions(self, name: str) -> list[str]:
-        """Every version of a model, newest first."""
-        found = self._client.search_model_versions(f"name = '{name}'", order_by=["version_number DESC"])
-        return [str(one.version) for one in found]
+        self._board.remove_alias(name, alias)
 
     def tag(self, name: str, version: str, tags: Mapping[str, str]) -> None:
         """Write tags onto a version, as onto its training record."""
-        for key, value in tags.items():
-            self._client.set_model_version_tag(name, version, key, value[:5000])
+        self._board.tag(name, version, tags)
+
+    def newest(self, name: str) -> RegisteredVersion | None:
+        """The version that was registered last; None if there is none."""
+        versions = self.versions(name)
+        return self.registered(name, versions[0]) if versions else None
+
+    def versions(self, name: str) -> list[str]:
+        """Every version of a model, newest first."""
+        return sorted(self.posted(name), key=int, reverse=True)
 
     def report(self, version: RegisteredVersion) -> str | None:
         """The report that was recorded with a version before it was registered; None if another program registered it."""
@@ -331,14 +328,7 @@ class Registry:
 
     def version(self, name: str, alias: str) -> str | None:
         """The version that an alias stands for; None if it stands for none."""
-        from mlflow.exceptions import MlflowException
-
-        try:
-            return str(self._client.get_model_version_by_alias(name, alias).version)
-        except MlflowException as error:
-            if error.error_code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
-                return None
-            raise
+        return self.aliases(name).get(alias)
 
     def load(self, name: str, version: str | None = None) -> LoadedModel:
         """A version of a model, or its champion.
@@ -347,16 +337,10 @@ class Registry:
             ModelNotFound: there is no such version, or no version has reached the contract's minimums yet.
             ModelError: the stored model is damaged, or names a type that is not trusted.
         """
-        from mlflow.exceptions import MlflowException
-
         wanted = version or (self.version(name, CHAMPION) if self.is_present else None)
         if wanted is None:
             raise no_champion(name)
-        try:
-            location = self._client.get_model_version_download_uri(name, wanted)
-        except MlflowException as error:
-            raise ModelNotFound(f"model {name}@{wanted}", "is not in the registry", found=str(error)[:120]) from error
-        return load_model(self._folder(location), name=name, version=wanted)
+        return load_model(self._folder(self._board.place(name, wanted)), name=name, version=wanted)
 
     def _folder(self, location: str) -> Path:
         parsed = urlparse(location)

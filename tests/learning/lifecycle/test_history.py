@@ -3,7 +3,9 @@
 import contextlib
 import os
 import random
+import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -15,6 +17,7 @@ from lakehouse.contracts import Rollout
 from lakehouse.crashpoints import VARIABLE
 from lakehouse.errors import ModelNotFound
 from lakehouse.learning import CHAMPION, Registry, predict_batch, train, watch_rollout
+from lakehouse.learning.boards import ClientBoard, SqliteBoard, has_known_tables
 from lakehouse.learning.lifecycle import Author, Event, Ledger, State, Traffic, TransitionRefused, assigned
 from lakehouse.learning.lifecycle.board import wanted_aliases
 from lakehouse.learning.lifecycle.journal import EVENTS, DeltaJournal
@@ -159,6 +162,59 @@ def test_an_alias_that_was_moved_by_hand_is_moved_back(shared, lake, two) -> Non
     lifecycle = Lifecycle(registry, lake)
     assert lifecycle.production(two) == "2"
     assert registry.aliases(two) == {"champion": "2"}
+
+
+def test_the_tables_of_the_registry_say_and_do_what_its_client_does(shared, two) -> None:
+    database = shared.home_dir / "registry" / "mlflow.db"
+    # After a change of MLflow's version: see whether the tables in boards.py are as they were, and add the revision there.
+    assert has_known_tables(database)
+    client, tables = ClientBoard(lambda: Registry(shared)._client), SqliteBoard(database)
+    changes = [
+        lambda board: board.set_alias(two, "first", "1"),
+        lambda board: board.set_alias(two, "first", "2"),
+        lambda board: board.tag(two, "1", {"said": "it's \u00e4 \" tag", "long": "x" * 6000}),
+        lambda board: board.tag(two, "1", {"said": "", "long": ""}),
+        lambda board: board.remove_alias(two, "first"),
+        lambda board: board.remove_alias(two, "first"),
+    ]
+    for change in changes:
+        shown = []
+        for board in (client, tables):
+            change(board)
+            shown += [(reader.posted(two), reader.aliases(two), reader.place(two, "1")) for reader in (client, tables)]
+        assert all(one == shown[0] for one in shown)
+    assert client.posted("nobody") == tables.posted("nobody") == client.aliases("nobody") == tables.aliases("nobody") == {}
+    for board in (client, tables):
+        with pytest.raises(ModelNotFound, match=r"two@9.*not in the registry"):
+            board.place(two, "9")
+    for missing in (lambda: tables.set_alias(two, "first", "9"), lambda: tables.tag(two, "9", {"a": "b"})):
+        with pytest.raises(ModelNotFound, match="two@9"):
+            missing()
+
+
+def test_an_unknown_revision_of_the_registry_is_left_to_its_client(shared, two, tmp_path: Path) -> None:
+    database = shutil.copy(shared.home_dir / "registry" / "mlflow.db", tmp_path / "mlflow.db")
+    assert has_known_tables(database)
+    with contextlib.closing(sqlite3.connect(database)) as con, con:
+        con.execute("UPDATE alembic_version SET version_num = 'later'")
+    assert not has_known_tables(database)
+    with contextlib.closing(sqlite3.connect(database)) as con, con:
+        con.execute("DELETE FROM alembic_version")
+    assert not has_known_tables(database)
+    database.write_bytes(b"not a database" * 100)
+    assert not has_known_tables(database)
+    assert not has_known_tables(tmp_path / "gone.db")
+
+
+def test_a_rollback_does_not_wait_for_mlflow(shared, lake, two) -> None:
+    light = SETTLER + "\nassert not {'mlflow', 'pandas', 'sklearn', 'sqlalchemy'} & set(sys.modules), 'these take seconds to import'"
+    program = [sys.executable, "-c", light, str(PROJECT), str(shared.home_dir), two]
+    subprocess.run(program, cwd=PROJECT, env={**os.environ, "PYTHONPATH": str(PROJECT)}, check=True)
+    client = ClientBoard(lambda: Registry(shared)._client)
+    assert client.aliases(two) == {"champion": "1"}
+    Lifecycle(Registry(shared), lake).roll_back(two, "2", PERSON)
+    assert client.aliases(two) == {"champion": "2"}
+    assert [client.posted(two)[version].tags["lakehouse.state"] for version in "12"] == ["archived", "production"]
 
 
 def test_a_canary_answers_for_its_entities_and_is_promoted_or_taken_back(shared, lake) -> None:
