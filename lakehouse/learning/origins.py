@@ -1,7 +1,7 @@
 """Which feature each column that an estimator sees comes from."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 _FLAG = "missingindicator_"
@@ -14,10 +14,12 @@ class PreparedColumn:
     Attributes:
         name: of the column, without that of the step that made it.
         feature: what it was made of; None where it says something of the whole row.
+        alone: whether other features have no part in it, as they have where gaps are filled from similar rows.
     """
 
     name: str
     feature: str | None
+    alone: bool = True
 
 
 def prepared_columns(prepare: Any) -> list[PreparedColumn]:
@@ -41,7 +43,7 @@ def _owned(names: Sequence[str], transformer: Any, features: Sequence[str]) -> l
         return []
     steps = list(_parts(transformer))
     if any(isinstance(one, Oddness) for one in steps):
-        return [PreparedColumn(name, None) for name in names]
+        return [PreparedColumn(name, None, alone=False) for name in names]
     nearest = next((one for one in steps if isinstance(one, NearestRows)), None)
     if nearest is not None:
         features = features[: nearest.wanted]
@@ -53,6 +55,8 @@ def _owned(names: Sequence[str], transformer: Any, features: Sequence[str]) -> l
     plain = names[: len(names) - len(flags)]
     owned = _in_blocks(plain, features, [len(plain) // len(features)] * len(features))
     origin = {one.name: one.feature for one in owned}
+    if nearest is not None:
+        owned = [replace(one, alone=False) for one in owned]
     return [*owned, *(PreparedColumn(name, origin[name.removeprefix(_FLAG)]) for name in flags)]
 
 

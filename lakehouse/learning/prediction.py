@@ -8,7 +8,7 @@ from datetime import datetime
 from lakehouse.contracts import ModelContract
 from lakehouse.errors import ModelError, ModelNotFound
 from lakehouse.features import ModelRows, described, feature_source, prediction_set
-from lakehouse.learning.explaining import REASONS, explain_rows
+from lakehouse.learning.explaining import REASONS, REASONS_METHOD, REASONS_UNIT, explain_rows
 from lakehouse.learning.fingerprint import code_digest
 from lakehouse.learning.lifecycle import State, Traffic, assigned_sql
 from lakehouse.learning.lifecycle.observing import Answers, record_answers
@@ -177,7 +177,7 @@ class _Batch:
             return ""
         reasons = f"__reasons_{model.version}"
         explain_rows(self._con, rows, model, into=reasons, top=contract.explain.top, seconds=contract.explain.seconds, seed=contract.seed)
-        listed.append(f"{reasons}.{REASONS}")
+        listed += [f"{reasons}.{column}" for column in (REASONS, REASONS_UNIT, REASONS_METHOD)]
         return f" LEFT JOIN {reasons} USING ({NUMBER})"
 
     @property

@@ -64,6 +64,8 @@ def test_reasons_and_abstention_are_kept_with_predictions_by_contract(shared, la
     assert predict_batch(shared, lake, asked, run="r", now=NOW).skipped
     with lake.connect([commit.table]) as session:
         found = session.con.execute(f"SELECT confidence, abstained, reasons FROM {commit.table}").fetchall()
+        how = session.con.execute(f"SELECT DISTINCT reasons_unit, reasons_method FROM {commit.table}").fetchall()
+    assert how == [("probability", "exact")]
     assert len(found) == 300
     assert all(abstained == (confidence < 0.9) for confidence, abstained, _ in found)
     assert {len(reasons) for *_, reasons in found} <= {1, 2}
