@@ -23,7 +23,10 @@ _COLUMNS = {
     "measured_at": ("TIMESTAMP WITH TIME ZONE", "When this was measured."),
     "subject": ("VARCHAR", "models.<name>"),
     "version": ("VARCHAR", "The model version whose reference it is."),
-    "part": ("VARCHAR", "features: what is asked; predictions: what is answered."),
+    "part": (
+        "VARCHAR",
+        "features: what is asked; predictions: what is answered; new_features, new_predictions: against what was arriving at the newest training.",
+    ),
     "column_name": ("VARCHAR", "The column."),
     "measure": ("VARCHAR", "What is counted: its numbers, its texts, or their length."),
     "rows_reference": ("BIGINT", "Rows of the reference."),
@@ -39,6 +42,7 @@ _COLUMNS = {
     "missing": ("DOUBLE", "Share of the rows without a value."),
     "verdict": ("VARCHAR", "stable, moved, drifted, or unknown where rows are too few."),
     "bins": ("VARCHAR", "Rows by bin, then and now, as JSON."),
+    "until": ("TIMESTAMP WITH TIME ZONE", "The latest event time that was known; none where rows have none."),
     "run": ("VARCHAR", "Who measured."),
 }
 
@@ -79,11 +83,16 @@ def build_drift_asset(contracts: Contracts) -> dg.AssetsDefinition:
         for one in found:
             if isinstance(one, NotCompared):
                 context.log.info(f"{one.model} is not compared: {one.reason}")
-                reports, reason = (None, None), one.reason
+                yield _result(key, features_check(one.model), None, one.reason)
+                yield _result(key, predictions_check(one.model), None, one.reason)
             else:
-                reports, reason = (one.features, one.predictions), "it has not predicted yet"
-            for name, report in zip((features_check(one.model), predictions_check(one.model)), reports, strict=True):
-                yield _result(key, name, report, reason)
+                yield _result(key, features_check(one.model), one.features, one.features_note)
+                yield _result(
+                    key,
+                    predictions_check(one.model),
+                    one.predictions,
+                    one.predictions_note if one.predictions else "it has not predicted yet",
+                )
 
     return drift
 
@@ -101,16 +110,17 @@ def _specs(key: dg.AssetKey, model: ModelContract) -> Iterator[dg.AssetCheckSpec
     )
 
 
-def _result(key: dg.AssetKey, name: str, report: "DriftReport | None", reason: str) -> dg.AssetCheckResult:
+def _result(key: dg.AssetKey, name: str, report: "DriftReport | None", note: str) -> dg.AssetCheckResult:
+    """The check; `note` says why there is nothing to compare, or what is to be known of what was found."""
     if report is None:
-        return dg.AssetCheckResult(asset_key=key, check_name=name, passed=True, description=f"not compared: {reason}")
+        return dg.AssetCheckResult(asset_key=key, check_name=name, passed=True, description=f"not compared: {note}")
     verdict = str(report.verdict)
     return dg.AssetCheckResult(
         asset_key=key,
         check_name=name,
         passed=verdict in {"stable", "unknown"},
         severity=dg.AssetCheckSeverity.ERROR if verdict == "drifted" else dg.AssetCheckSeverity.WARN,
-        description=str(report),
+        description=f"{report}; {note}" if note else str(report),
         metadata=_shown(report),
     )
 

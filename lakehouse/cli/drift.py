@@ -24,13 +24,14 @@ _COLOURS = {"drifted": "red", "moved": "yellow", "stable": "green", "unknown": "
 
 @dataclass(frozen=True, slots=True)
 class _Compared:
-    """One comparison, as it is shown."""
+    """One comparison, as it is shown; `note` says more about what was found."""
 
     subject: str
     part: str
     against: str
     since: datetime | None
     report: "DriftReport"
+    note: str = ""
 
 
 def register(app: typer.Typer) -> None:
@@ -142,8 +143,10 @@ def _all(workspace: "Workspace", skipped: dict[str, str]) -> list[_Compared]:
 
 def _models(found: "ModelDrift") -> list[_Compared]:
     against = f"version {found.version}"
-    parts = [_Compared(found.model, "features", against, found.since, found.features)]
-    return parts if found.predictions is None else [*parts, _Compared(found.model, "predictions", against, None, found.predictions)]
+    parts = [_Compared(found.model, "features", against, found.since, found.features, found.features_note)]
+    if found.predictions is not None:
+        parts.append(_Compared(found.model, "predictions", against, None, found.predictions, found.predictions_note))
+    return parts
 
 
 def _document(one: _Compared) -> dict[str, Any]:
@@ -156,6 +159,7 @@ def _document(one: _Compared) -> dict[str, Any]:
         "rows_reference": report.rows_reference,
         "rows": report.rows,
         "verdict": str(report.verdict),
+        "note": one.note or None,
         "columns": [_column(column) for column in report.columns],
         "left_out": [{"column": name, "reason": reason} for name, reason in report.left_out.items()],
     }
@@ -186,6 +190,8 @@ def _bins(labels: Iterable[str], reference: Iterable[int], current: Iterable[int
 def _show(out: Any, one: _Compared) -> None:
     since = f" since {one.since:%Y-%m-%d %H:%M:%S}" if one.since is not None else ""
     out.print(f"{one.subject}, {one.part}{since}, against {one.against}: {one.report}", markup=False, soft_wrap=True, style="bold")
+    if one.note:
+        out.print(f"  {one.note}", markup=False, soft_wrap=True)
     _show_columns(out, one.report.columns)
     for name, reason in one.report.left_out.items():
         out.print(f"  {name} is left out: {reason}", markup=False, style="dim")

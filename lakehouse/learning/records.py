@@ -38,6 +38,14 @@ class Evaluated:
     report: TrainReport
 
 
+@dataclass(frozen=True, slots=True)
+class Newest:
+    """The newest evaluation of a model, and when it was made."""
+
+    known: Evaluated
+    trained_at: datetime
+
+
 def made_already(lake: Lake, stamp: Stamp) -> Commit | None:
     """The newest commit of the stamp's asset, if it was made from the same tables, code and source, whichever run made it."""
     table = TableName.parse(stamp.asset)
@@ -64,6 +72,18 @@ def evaluated(lake: Lake, model: str, version: str) -> Evaluated | None:
         return None
     contract, code, inputs, report = row
     return Evaluated(Origin(model, contract, code, json.loads(inputs)), TrainReport.from_json(report))
+
+
+def newest_evaluated(lake: Lake, model: str) -> Newest | None:
+    """The version that was trained last, whether it won or not; None if the model was never trained."""
+    if not lake.exists(EVALUATIONS):
+        return None
+    with lake.connect([EVALUATIONS]) as session:
+        row = session.con.execute(
+            f"SELECT version, evaluated_at FROM {EVALUATIONS} WHERE model = {quote_literal(model)} ORDER BY evaluated_at DESC LIMIT 1"
+        ).fetchone()
+    known = evaluated(lake, model, str(row[0])) if row is not None else None
+    return Newest(known, row[1]) if known is not None and row is not None else None
 
 
 def remember(lake: Lake, report: TrainReport, origin: Origin, *, run: str, now: datetime) -> None:

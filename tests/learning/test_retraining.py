@@ -7,11 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lakehouse.contracts import Retraining
-from lakehouse.learning import train
+from lakehouse.contracts import Comparison, ModelContract, Retraining
+from lakehouse.learning import predict_batch, train
 from lakehouse.learning.lifecycle.journal import DeltaJournal
 from lakehouse.learning.retraining import Held, RetrainingFacts, Trigger, decide_retraining, retraining_due, train_when_due
 from lakehouse.learning.retraining.training import TABLE
+from lakehouse.monitoring.drift import ModelDrift, measure_model_drift
 from lakehouse.settings import Settings
 from lakehouse.tables import Lake, Stamp
 from tests.learning.conftest import model, write
@@ -131,11 +132,10 @@ def test_drift_and_performance_of_the_version_in_production_are_reasons(shared: 
     write(lake, "staging.stays", bookings(205))
     later, stamp = NOW + timedelta(days=1), "CAST('2026-03-02 10:00:00+00' AS TIMESTAMPTZ) AS measured_at"
     assert not retraining_due(lake, contract, now=later)
-    add(
-        lake,
-        "monitoring.drift",
-        f"SELECT {stamp}, 'models.stays' AS subject, '1' AS version, 'size' AS column_name, 0.41 AS psi, 0.01 AS psi_by_chance, 'drifted' AS verdict",
-    )
+    size = f"SELECT {stamp}, 'models.stays' AS subject, '1' AS version, 'size' AS column_name, 0.01::DOUBLE AS psi_by_chance, 'drifted' AS verdict"
+    add(lake, "monitoring.drift", f"{size}, 'features' AS part, 0.51::DOUBLE AS psi")
+    assert not retraining_due(lake, contract, now=later), "nothing says that it is new"
+    add(lake, "monitoring.drift", f"{size}, 'new_features' AS part, 0.41::DOUBLE AS psi")
     due = retraining_due(lake, contract, now=later)
     assert (due.triggers, due.reason) == ((Trigger.DRIFT,), "size drifted: PSI 0.400 beyond chance, 0.25 is the limit")
     worse = report.metrics["accuracy"] * 0.8
@@ -149,6 +149,68 @@ def test_drift_and_performance_of_the_version_in_production_are_reasons(shared: 
     train(shared, lake, contract, run="second", now=later)
     write(lake, "staging.stays", bookings(206))
     assert not retraining_due(lake, contract, now=later + timedelta(days=1))
+
+
+class Deliveries:
+    """A model whose rows arrive day by day, each delivery predicted and measured, and trained again for nothing but drift."""
+
+    def __init__(self, settings: Settings, lake: Lake, contract: ModelContract) -> None:
+        self.settings, self.lake, self.contract = settings, lake, contract
+        self._day, self._now, self._rows = 0, NOW, list[str]()
+
+    def arrive(self, *, days: int = 5, shift: int = 0) -> ModelDrift:
+        self._rows.append(
+            f"SELECT d * 40 + n AS id, TIMESTAMPTZ '2026-01-01 00:00:00+00' + INTERVAL (d) DAY AS at, (n * 7 + d) % 40 + {shift}.5 AS size, "
+            f"CASE WHEN n % 3 = 0 THEN 'yes' ELSE 'no' END AS label FROM range({self._day}, {self._day + days}) days(d), range(40) rows(n)"
+        )
+        self._day += days
+        write(self.lake, self.contract.label_table, " UNION ALL ".join(self._rows))
+        self._pass_by()
+        found = measure_model_drift(self.settings, self.lake, self.contract, run="measure", now=self._now)
+        if retraining_due(self.lake, self.contract, now=self._later()):
+            self._pass_by()
+        return found
+
+    def trained(self) -> list[str]:
+        return [one.version for one in DeltaJournal(self.lake).events(self.contract.name) if one.kind == "drafted"]
+
+    def _pass_by(self) -> None:
+        train_when_due(self.settings, self.lake, self.contract, run="train", now=self._later())
+        predict_batch(self.settings, self.lake, self.contract, run="predict", now=self._later())
+
+    def _later(self) -> datetime:
+        self._now += timedelta(hours=1)
+        return self._now
+
+
+@pytest.mark.parametrize("wins", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["challenger wins", "challenger loses"])
+def test_a_world_that_changes_trains_once_for_each_change(shared: Settings, lake: Lake, *, wins: bool) -> None:
+    only_drift = Retraining(automatic=True, new_rows=None, performance_drop=None, max_age_days=None)
+    contract = model(
+        f"visits_{wins}".lower(),
+        algorithms=("decision_tree",),
+        folds=2,
+        event_timestamp="at",
+        include_features=("size",),
+        comparison=Comparison(required=not wins),
+        retraining=only_drift,
+    )
+    world = Deliveries(shared, lake, contract)
+    for _ in range(2):
+        assert world.arrive(days=10).features.drifted == ()
+    assert world.trained() == ["1"]
+    assert world.arrive(days=10, shift=50).features.drifted == ("size",)
+    assert world.trained() == ["1", "2"]
+    for _ in range(2):
+        known = world.arrive(shift=50)
+        # It is still far from what the version in production was trained on, which is said; but not from what came before.
+        assert (known.version, known.newest) == ("2" if wins else "1", "2")
+        assert known.features.drifted == ("size",)
+        assert "already so when version 2 was trained" in known.features_note
+    assert world.trained() == ["1", "2"]
+    for _ in range(2):
+        world.arrive(days=15, shift=200)
+    assert world.trained() == ["1", "2", "3"]
 
 
 def add(lake: Lake, table: str, sql: str) -> None:

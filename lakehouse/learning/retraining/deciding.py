@@ -49,6 +49,7 @@ class RetrainingFacts:
         data_changed: a table that it learned from has other rows now.
         new_rows: labelled rows more than it learned from.
         psi: beyond chance, of the column of the version in production that has moved most, measured since it was trained; 0 if none has.
+            Only what is new: of what was already arriving when `version` was trained it has learned what there is to learn.
         drifted: the columns that have drifted, for people.
         held: None before labels came.
         min_labels: of fewer nothing is concluded.

@@ -7,7 +7,7 @@ from lakehouse.contracts import ModelContract
 from lakehouse.learning.fingerprint import code_digest
 from lakehouse.learning.lifecycle.journal import DeltaJournal
 from lakehouse.learning.lifecycle.observing import PERFORMANCE
-from lakehouse.learning.records import EVALUATIONS, Evaluated, evaluated
+from lakehouse.learning.records import Evaluated, evaluated, newest_evaluated
 from lakehouse.learning.retraining.deciding import Held, RetrainingDue, RetrainingFacts, decide_retraining
 from lakehouse.sql import quote_identifier, quote_literal
 from lakehouse.tables import Lake
@@ -30,16 +30,14 @@ def retraining_due(lake: Lake, contract: ModelContract, *, now: datetime) -> Ret
 def retraining_facts(lake: Lake, contract: ModelContract) -> RetrainingFacts:
     """The facts."""
     name = contract.name
-    newest = _row(
-        lake, EVALUATIONS, f"SELECT version, evaluated_at FROM {EVALUATIONS} WHERE {_is(model=name)} ORDER BY evaluated_at DESC LIMIT 1"
-    )
-    known = evaluated(lake, name, str(newest[0])) if newest is not None else None
-    if newest is None or known is None:
+    newest = newest_evaluated(lake, name)
+    if newest is None:
         return RetrainingFacts(None)
-    inputs, trained_at = dict(known.origin.inputs), newest[1]
+    known, trained_at = newest.known, newest.trained_at
+    inputs = dict(known.origin.inputs)
     changed = any(lake.content_version(table) != version for table, version in inputs.items() if lake.exists(table))
     production = DeltaJournal(lake).ledger(name).production
-    drifted = _drifted(lake, name, production, trained_at)
+    drifted = _drifted(lake, name, production, known.report.version, trained_at)
     return RetrainingFacts(
         version=known.report.version,
         trained_at=trained_at,
@@ -69,15 +67,24 @@ def _new_rows(lake: Lake, contract: ModelContract, known: Evaluated) -> int:
     return max(0, counts[0] - counts[1])
 
 
-def _drifted(lake: Lake, model: str, production: str | None, since: datetime) -> list[tuple[str, float]]:
-    """The columns that have moved beyond chance, with how far, by the newest measurement since then."""
+def _drifted(lake: Lake, model: str, production: str | None, newest: str, since: datetime) -> list[tuple[str, float]]:
+    """The columns that have moved beyond chance, with how far, by the newest measurement since then.
+
+    From what the version in production was trained on, and from what was already arriving when the newest was trained: the lesser
+    of the two counts. The first alone stays however often the model is trained.
+    """
     if production is None or not lake.exists(DRIFT):
         return []
-    mine = f"{_is(subject=f'models.{model}', version=production)} AND measured_at > {quote_literal(since)}"
+    mine = f"{_is(subject=f'models.{model}')} AND measured_at > {quote_literal(since)}"
+    theirs = f"{_is(version=production)} AND part IN ('features', 'predictions')"
+    new = f"{_is(version=newest)} AND part IN ('new_features', 'new_predictions')"
     with lake.connect([DRIFT]) as session:
         rows = session.con.execute(
-            f"SELECT column_name, psi - psi_by_chance FROM {DRIFT} WHERE {mine} AND verdict IN ('moved', 'drifted') "
-            f"AND measured_at = (SELECT max(measured_at) FROM {DRIFT} WHERE {mine}) ORDER BY 2 DESC, 1"
+            f"WITH moved AS (SELECT *, psi - psi_by_chance AS effect FROM {DRIFT} WHERE {mine} AND verdict IN ('moved', 'drifted') "
+            f"AND measured_at = (SELECT max(measured_at) FROM {DRIFT} WHERE {mine} AND {theirs})) "
+            "SELECT column_name, least(one.effect, other.effect) AS effect "
+            f"FROM (SELECT * FROM moved WHERE {theirs}) AS one JOIN (SELECT * FROM moved WHERE {new}) AS other USING (column_name) "
+            "WHERE other.part = 'new_' || one.part ORDER BY 2 DESC, 1"
         ).fetchall()
     return [(str(column), float(psi)) for column, psi in rows]
 

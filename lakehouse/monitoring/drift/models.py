@@ -3,38 +3,33 @@
 Like is compared with like. The reference of the features is every row, labelled or not, that was known when the version was trained,
 read at the table versions it was trained from. Where rows have an event time, those that came later are held against it; where they
 have none, the table says how things are, and all of it is held against how they were. Answers are held against the version's first batch.
+Beside that both are held against what was already arriving when the model was trained last: see `arriving`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import closing
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from lakehouse.contracts import ModelContract, load_contracts
-from lakehouse.errors import LakehouseError, ModelError, ModelNotFound
-from lakehouse.features import FeatureSource, ModelRows, described, feature_source, prediction_set, relation
+from lakehouse.errors import LakehouseError, ModelNotFound
+from lakehouse.features import FeatureSource, described, feature_source, prediction_set
 from lakehouse.learning.lifecycle.operations import Lifecycle
-from lakehouse.learning.records import evaluated
+from lakehouse.learning.records import evaluated, newest_evaluated
 from lakehouse.learning.registry import Registry, no_champion
 from lakehouse.learning.results import TrainReport
-from lakehouse.learning.schema import FeatureSchema
 from lakehouse.learning.sources import declared_views, require_tables
+from lakehouse.monitoring.drift.answers import answers_drift, new_answers_drift
+from lakehouse.monitoring.drift.arriving import NEW_FEATURES, arriving_rows
+from lakehouse.monitoring.drift.asked import asked_rows, latest_time, used_features
 from lakehouse.monitoring.drift.judging import DriftLimits, DriftReport, measure_drift
 from lakehouse.monitoring.drift.reference import profile_reference
 from lakehouse.monitoring.drift.storing import Measurement, ReferenceKey, StoredReference, keep_reference, record_drift, stored_reference
 from lakehouse.settings import Settings
-from lakehouse.sql import quote_identifier, quote_literal
 from lakehouse.tables import Lake
 
-if TYPE_CHECKING:
-    import duckdb
-
 FEATURES = "features"
-PREDICTIONS = "predictions"
-_ANSWERS = ("prediction", "confidence")
-_DROPPED = "dropped"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +39,9 @@ class ModelDrift:
     Attributes:
         predictions: None where the version has not predicted yet.
         since: the rows are those with a later event time; None for all.
+        newest: the version that was trained last, in production or not.
+        new_features: what came since its training against what was already arriving then; None of a file.
+        new_predictions: the same of the version's answers.
     """
 
     model: str
@@ -52,6 +50,24 @@ class ModelDrift:
     predictions: DriftReport | None
     since: datetime | None
     measured_at: datetime
+    newest: str
+    new_features: DriftReport | None = None
+    new_predictions: DriftReport | None = None
+
+    @property
+    def features_note(self) -> str:
+        """That the drift of the features is nothing new, where it is so."""
+        return self._note(self.features, self.new_features)
+
+    @property
+    def predictions_note(self) -> str:
+        """The same of the predictions."""
+        return self._note(self.predictions, self.new_predictions)
+
+    def _note(self, found: DriftReport | None, new: DriftReport | None) -> str:
+        if found is None or new is None or not found.drifted or set(found.drifted) & set(new.drifted):
+            return ""
+        return f"it was already so when version {self.newest} was trained, and is no reason to train again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,12 +128,31 @@ def measure_model_drift(
     limits = limits_of(contract)
     key = ReferenceKey(f"models.{contract.name}", report.version, FEATURES, report.model_digest)
     stored = stored_reference(lake, key) or _feature_reference(lake, source, report, key, run=run, now=now)
-    with lake.connect(source.tables) as session:
-        relation, schema = asked_rows(session.con, source, report, since=stored.until)
-        features = Measurement(key, measure_drift(session.con, relation, schema, stored.reference, limits), session.inputs(*source.tables))
-    answers = _answers(lake, report, run=run, now=now, limits=limits)
-    record_drift(lake, [features, *([answers] if answers is not None else [])], run=run, now=now)
-    return ModelDrift(contract.name, report.version, features.report, answers.report if answers else None, stored.until, now)
+    newest = _newest(lake, report)
+    arriving = arriving_rows(lake, source, newest, run=run, now=now, limits=limits)
+    against = (
+        _Against(key, stored),
+        _Against(replace(key, version=newest.version, part=NEW_FEATURES, digest=newest.model_digest), arriving),
+    )
+    if newest.version == report.version:
+        features, new_features = _held(lake, source, report, against, limits)
+    else:
+        (features,) = _held(lake, source, report, against[:1], limits)
+        (new_features,) = _held(lake, source, newest, against[1:], limits)
+    answers = answers_drift(lake, report, run=run, now=now, limits=limits)
+    new_answers = new_answers_drift(lake, report, newest, answers, run=run, now=now, limits=limits)
+    record_drift(lake, [one for one in (features, new_features, answers, new_answers) if one is not None], run=run, now=now)
+    return ModelDrift(
+        contract.name,
+        report.version,
+        features.report,
+        answers.report if answers else None,
+        stored.until,
+        now,
+        newest.version,
+        new_features.report,
+        new_answers.report if new_answers else None,
+    )
 
 
 def measure_file_drift(
@@ -156,9 +191,9 @@ def measure_file_drift(
     with closing(lake.open_connection()) as con:
         read_file(con, settings, contracts.dataset(contract.dataset), contract, file, now=now)
         build_rows(con, lake, contracts, recipe, into="__asked")
-        schema = _used(prediction_set(described(recipe.source, con), newest_only=False), report)
+        schema = used_features(prediction_set(described(recipe.source, con), newest_only=False), report)
         found = measure_drift(con, "__asked", schema, stored.reference, limits_of(contract))
-    return ModelDrift(contract.name, report.version, found, None, None, now)
+    return ModelDrift(contract.name, report.version, found, None, None, now, _newest(lake, report).version)
 
 
 def trained_report(settings: Settings, lake: Lake, contract: ModelContract, version: str | None) -> TrainReport:
@@ -182,97 +217,39 @@ def trained_report(settings: Settings, lake: Lake, contract: ModelContract, vers
     return known.report
 
 
+def _newest(lake: Lake, report: TrainReport) -> TrainReport:
+    found = newest_evaluated(lake, report.model)
+    return report if found is None else found.known.report
+
+
+@dataclass(frozen=True, slots=True)
+class _Against:
+    """What rows are held against."""
+
+    key: ReferenceKey
+    stored: StoredReference
+
+
+def _held(lake: Lake, source: FeatureSource, report: TrainReport, against: Sequence[_Against], limits: DriftLimits) -> list[Measurement]:
+    """The rows that came since a version was trained, read once, against each reference."""
+    since = against[0].stored.until
+    with lake.connect(source.tables) as session:
+        relation, schema = asked_rows(session.con, source, report, since=since)
+        until = latest_time(session.con, relation, source.contract.event_timestamp) or since
+        inputs = session.inputs(*source.tables)
+        return [
+            Measurement(one.key, measure_drift(session.con, relation, schema, one.stored.reference, limits), inputs, until)
+            for one in against
+        ]
+
+
 def _feature_reference(
     lake: Lake, source: FeatureSource, report: TrainReport, key: ReferenceKey, *, run: str, now: datetime
 ) -> StoredReference:
     """What was known when the version was trained; kept, so that it is read once."""
     with lake.connect(source.tables, as_of=dict(report.inputs)) as session:
         relation, schema = asked_rows(session.con, source, report, since=None)
-        until = _latest(session.con, relation, source.contract.event_timestamp)
+        until = latest_time(session.con, relation, source.contract.event_timestamp)
         stored = StoredReference(profile_reference(session.con, relation, schema), until, session.inputs(*source.tables))
     keep_reference(lake, key, stored, run=run, now=now)
     return stored
-
-
-def asked_rows(
-    con: "duckdb.DuckDBPyConnection", source: FeatureSource, report: TrainReport, *, since: datetime | None
-) -> tuple[str, FeatureSchema]:
-    """The rows as a table of the session, and those of their features that the version uses."""
-    time = source.contract.event_timestamp
-    later = (
-        f" WHERE CAST({quote_identifier(time)} AS TIMESTAMPTZ) > {quote_literal(since)}" if time is not None and since is not None else ""
-    )
-    if later and all(view.table != source.contract.label_table for view in source.views):
-        _keep(con, source.contract.label_table, later)
-    rows = prediction_set(described(source, con), newest_only=False)
-    schema = _used(rows, report)
-    con.execute(f"CREATE OR REPLACE TEMP TABLE __asked AS SELECT * FROM ({rows.query.run(con)}){later}")
-    return "__asked", schema
-
-
-def _keep(con: "duckdb.DuckDBPyConnection", table: str, later: str) -> None:
-    """Let the label table have only these rows in this session: features need to be joined to no others."""
-    con.execute(f"ALTER VIEW {relation(table)} RENAME TO __whole_label_table")
-    whole = relation(f"{table.partition('.')[0]}.__whole_label_table")
-    con.execute(f"CREATE VIEW {relation(table)} AS SELECT * FROM {whole}{later}")
-
-
-def _used(rows: ModelRows, report: TrainReport) -> FeatureSchema:
-    used = [one["feature"] for one in report.columns if one.get("treatment") != _DROPPED]
-    gone = [name for name in used if name not in rows.features]
-    if gone:
-        raise ModelError(
-            f"model {report.model}@{report.version}",
-            f"was trained on features that are no longer there: {', '.join(gone)}",
-            fix=f"Run `lakehouse train {report.model}`",
-        )
-    return FeatureSchema.of({name: rows.features[name] for name in used})
-
-
-def _latest(con: "duckdb.DuckDBPyConnection", relation: str, time: str | None) -> datetime | None:
-    if time is None:
-        return None
-    found = con.execute(f"SELECT epoch_us(max(CAST({quote_identifier(time)} AS TIMESTAMPTZ))) FROM {relation}").fetchone()
-    return (
-        None
-        if found is None or found[0] is None
-        else datetime.fromtimestamp(found[0] // 1_000_000, UTC).replace(microsecond=found[0] % 1_000_000)
-    )
-
-
-def _answers(lake: Lake, report: TrainReport, *, run: str, now: datetime, limits: DriftLimits) -> Measurement | None:
-    """The version's answers in the newest batch, against those of its first."""
-    table = f"models.{report.model}_predictions"
-    if not lake.exists(table):
-        return None
-    key = ReferenceKey(f"models.{report.model}", report.version, PREDICTIONS, report.model_digest)
-    stored = stored_reference(lake, key)
-    if stored is None:
-        first = _first_batch(lake, table, report)
-        if first is None:
-            return None
-        with lake.connect([table], as_of={table: first}) as session:
-            relation, schema = _said(lake, table, report.version, version=first)
-            stored = StoredReference(profile_reference(session.con, relation, schema), None, session.inputs(table))
-        keep_reference(lake, key, stored, run=run, now=now)
-    with lake.connect([table]) as session:
-        relation, schema = _said(lake, table, report.version)
-        return Measurement(key, measure_drift(session.con, relation, schema, stored.reference, limits), session.inputs(table))
-
-
-def _first_batch(lake: Lake, table: str, report: TrainReport) -> int | None:
-    made_by = {"model": f"models.{report.model}@{report.version}", "model_digest": report.model_digest}
-    batches = [
-        commit.version
-        for commit in lake.history(table)
-        if commit.changes_rows and commit.stamp is not None and made_by.items() <= dict(commit.stamp.source or {}).items()
-    ]
-    return min(batches, default=None)
-
-
-def _said(lake: Lake, table: str, model_version: str, *, version: int | None = None) -> tuple[str, FeatureSchema]:
-    columns = lake.schema(table, version)
-    layer, _, name = table.partition(".")
-    relation = f"{quote_identifier(layer)}.{quote_identifier(name)}"
-    answered = f"(SELECT * FROM {relation} WHERE model_version = {quote_literal(model_version)})"
-    return answered, FeatureSchema.of({column: columns[column] for column in _ANSWERS if column in columns})

@@ -10,7 +10,8 @@ from lakehouse.errors import ModelError
 from lakehouse.features import feature_source
 from lakehouse.learning.schema import FeatureSchema, Kind
 from lakehouse.learning.sources import declared_views, require_tables
-from lakehouse.monitoring.drift.models import asked_rows, trained_report
+from lakehouse.monitoring.drift.asked import asked_rows
+from lakehouse.monitoring.drift.models import trained_report
 from lakehouse.settings import Settings
 from lakehouse.tables import Lake
 

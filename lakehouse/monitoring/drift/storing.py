@@ -24,7 +24,7 @@ class ReferenceKey:
     Attributes:
         subject: `models.<name>`.
         version: of the model.
-        part: `features` or `predictions`.
+        part: `features` or `predictions`; `new_features` and `new_predictions` for what was arriving when it was trained.
         digest: of the model: a registry that was made anew counts from 1 again.
     """
 
@@ -88,11 +88,34 @@ def keep_reference(lake: Lake, key: ReferenceKey, stored: StoredReference, *, ru
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """One comparison of a model's rows with its reference, as it is recorded."""
+    """One comparison of a model's rows with its reference, as it is recorded.
+
+    Attributes:
+        inputs: table versions that were read.
+        until: the latest event time that was known; None where rows have none.
+    """
 
     key: ReferenceKey
     report: DriftReport
     inputs: Mapping[str, int]
+    until: datetime | None = None
+
+
+def quiet_until(lake: Lake, subject: str, *, before: datetime) -> datetime | None:
+    """The latest event time that a measurement knew which found nothing new, of those that knew less than a time.
+
+    Something new is a column that has drifted both from what the version was trained on and from what was arriving by then.
+    """
+    if not lake.exists(TABLE) or "until" not in lake.schema(TABLE):
+        return None
+    with lake.connect([TABLE]) as session:
+        row = session.con.execute(
+            "SELECT max(until) FROM (SELECT max(until) AS until, bool_or(parts = 2) AS is_new FROM (SELECT measured_at, max(until) AS until, "
+            f"count(DISTINCT part) FILTER (verdict = 'drifted') AS parts FROM {TABLE} WHERE subject = {quote_literal(subject)} "
+            "AND part IN ('features', 'new_features') GROUP BY measured_at, column_name) GROUP BY measured_at) "
+            f"WHERE NOT is_new AND until < {quote_literal(before)}"
+        ).fetchone()
+    return row[0] if row else None
 
 
 def record_drift(lake: Lake, measured: Iterable[Measurement], *, run: str, now: datetime) -> None:
@@ -129,6 +152,7 @@ def _row(measured: Measurement, column: ColumnDrift, *, run: str, now: datetime)
         "missing": (column.missing, "DOUBLE"),
         "verdict": (str(column.verdict), "VARCHAR"),
         "bins": (json.dumps(bins, ensure_ascii=False), "VARCHAR"),
+        "until": (measured.until, "TIMESTAMPTZ"),
         "run": (run, "VARCHAR"),
     }
 

@@ -77,6 +77,7 @@ def test_rows_that_came_later_are_held_against_those_that_were_known(home: tuple
     # What the version was trained from is profiled once, and only once.
     assert column(lake, f"SELECT part FROM {REFERENCES} WHERE subject = 'models.visits' ORDER BY 1", REFERENCES) == [
         "features",
+        "new_features",
         "predictions",
     ]
 
