@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 # Relative gain in the metric that a second model has to bring.
 BLEND_GAIN = 0.01
+# Rows from which on threads are worth their waiting for each other in boosting.
+BOOSTED_ON_THREADS = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +197,9 @@ def fit(pipeline: Any, frame: "pd.DataFrame", labels: "np.ndarray[Any, Any]", *,
     import joblib
     from threadpoolctl import threadpool_limits
 
-    with warnings.catch_warnings(record=True) as caught, threadpool_limits(limits=1):
+    # Of what is fitted here, only the boosting of histograms uses OpenMP.
+    limits = {"blas": 1, "openmp": threads if len(frame) >= BOOSTED_ON_THREADS else 1}
+    with warnings.catch_warnings(record=True) as caught, threadpool_limits(limits=limits):
         warnings.simplefilter("always")
         with joblib.parallel_config(backend="threading", n_jobs=threads):
             pipeline.fit(frame, labels)

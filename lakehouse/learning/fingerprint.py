@@ -93,5 +93,7 @@ def _feed_object(digest: Any, value: Any, open_objects: set[int]) -> None:
     ignored = {"n_jobs", "_sklearn_version", "_stop_words_id"}
     if isinstance(state, Mapping):
         state = {key: one for key, one in state.items() if key not in ignored}
+        # Boosting keeps the number under another name; it counts as the one thread that all models once were fitted on.
+        state |= {"n_threads": 1} if "n_threads" in state else {}
     _feed(digest, state if state is not None else list(reduced[1][1:]), open_objects)
     open_objects.discard(id(value))

@@ -418,9 +418,10 @@ def save_model(pipeline: Any, spec: ModelSpec, folder: Path) -> None:
 
 
 def _make_plain(fitted: Any) -> None:
-    """Turn the numbers in the vocabularies of text steps into Python's, in place.
+    """Leave out, in place, what is not of the model.
 
-    skops would store each NumPy number as a file of its own, in a time that grows with the square of their number.
+    The numbers in the vocabularies of text steps become Python's: skops would store each NumPy number as a file of its own, in a time
+    that grows with the square of their number. The number of threads that fitted boosting becomes 1: the file is the same on all machines.
     """
     waiting, seen = [fitted], set[int]()
     while waiting:
@@ -434,6 +435,8 @@ def _make_plain(fitted: Any) -> None:
             state = vars(one)
             if isinstance(state.get("vocabulary_"), dict):
                 one.vocabulary_ = {str(token): int(column) for token, column in state["vocabulary_"].items()}
+            if "n_threads" in state:
+                one.n_threads = 1
             waiting.extend(value for value in state.values() if isinstance(value, list | tuple) or hasattr(value, "get_params"))
 
 

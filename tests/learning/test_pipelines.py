@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import zipfile
 from pathlib import Path
 
@@ -13,12 +14,13 @@ from sklearn.linear_model import LogisticRegression
 
 from lakehouse.errors import ModelError
 from lakehouse.learning.algorithms import ALGORITHMS, Task, build_pipeline, choose_candidates
-from lakehouse.learning.candidates import best_candidate, cross_validate, fit, make_folds, with_blend
+from lakehouse.learning.candidates import BOOSTED_ON_THREADS, best_candidate, cross_validate, fit, make_folds, with_blend
 from lakehouse.learning.evaluation import average, measure, predict
 from lakehouse.learning.fingerprint import model_digest
 from lakehouse.learning.preparation import Preparation, Treatment, plan_columns
 from lakehouse.learning.registry import TRUSTED_TYPES, ModelSpec, load_model, save_model
 from lakehouse.learning.schema import FeatureSchema
+from lakehouse.learning.tuning import with_parameters
 
 ROWS = 240
 TYPES = {
@@ -100,8 +102,8 @@ CASES = [
 def test_every_algorithm_learns_meets_the_unknown_and_survives_storage(problem, classes, name, frame, schema, preparation):
     truth = labels(problem, frame, classes)
     fitted = [build_pipeline((ALGORITHMS[name],), preparation, task(problem, classes)) for _ in range(2)]
-    for pipeline in fitted:
-        fit(pipeline, frame, truth, threads=2)
+    for pipeline, threads in zip(fitted, (1, 2), strict=True):
+        fit(pipeline, frame, truth, threads=threads)
     strange = schema.frame(
         pd.DataFrame({"colour": ["purple", None], "remark": ["", "words never heard"], "stars": [99, None], "opened": [None, "2031-05-05"]})
     )
@@ -111,6 +113,29 @@ def test_every_algorithm_learns_meets_the_unknown_and_survives_storage(problem, 
     before, after = (predict(one, strange, positive=None) for one in (fitted[0], loaded))
     assert before.predicted.tolist() == after.predicted.tolist()
     assert len({model_digest(one) for one in (*fitted, loaded)}) == 1
+
+
+@pytest.mark.parametrize("names", [("hist_gradient_boosting",), ("logistic_regression", "hist_gradient_boosting")])
+def test_boosting_is_the_same_model_in_the_same_file_on_any_number_of_threads(names, tmp_path):
+    random = np.random.default_rng(3)
+    schema = FeatureSchema.of({f"x{place}": "DOUBLE" for place in range(6)})
+    values = random.normal(size=(BOOSTED_ON_THREADS, 6))
+    frame = schema.frame({f"x{place}": values[:, place] for place in range(6)})
+    truth = np.where(values[:, 0] + values[:, 1] * values[:, 2] + random.normal(size=len(values)) > 0, "yes", "no").astype(object)
+    asked = Task("classification", 2, BOOSTED_ON_THREADS, has_text=False, seed=7)
+    spec = ModelSpec(schema, "classification", ("no", "yes"), "yes", "VARCHAR", "")
+    made = set()
+    for threads in (1, 2):
+        members = [with_parameters(ALGORITHMS[name], {"max_iter": 4}) for name in names]
+        pipeline = build_pipeline(members, plan_columns(frame, schema), asked)
+        fit(pipeline, frame, truth, threads=threads)
+        save_model(pipeline, spec, tmp_path / str(threads))
+        with zipfile.ZipFile(tmp_path / str(threads) / "model.skops") as stored:
+            # Each object has its place in memory for a name.
+            described_as = re.sub(r"\d{9,}", "", stored.read("schema.json").decode())
+        said = predict(pipeline, frame, positive="yes").probabilities
+        made.add((model_digest(pipeline), said.tobytes(), described_as))
+    assert len(made) == 1
 
 
 @pytest.mark.parametrize(("problem", "name"), [(problem, name) for problem, classes, name in CASES if classes != 3 and name != "baseline"])
