@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lakehouse.cli import model_card, model_comparing, model_preview, model_reproducing, model_retraining
+from lakehouse.cli import model_card, model_comparing, model_explaining, model_preview, model_reproducing, model_retraining
 from lakehouse.cli.command import command
 from lakehouse.cli.model_version import Version, opened
 from lakehouse.cli.screen import Screen
@@ -33,6 +33,7 @@ def register(app: typer.Typer) -> None:
     model_preview.register(group)
     model_reproducing.register(group)
     model_card.register(group)
+    model_explaining.register(group)
 
 
 def promote(screen: Screen, *, name: Version, reason: _Reason = "", by: _By = None) -> None:

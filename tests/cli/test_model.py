@@ -105,3 +105,14 @@ def test_the_command_shows_columns_warnings_candidates_and_rows(lakehouse: Calla
     assert "rows to train" in shown.out
     assert "kind: a -> kind_a 1, kind_b 0" in shown.out or "kind: b -> kind_a 0, kind_b 1" in shown.out
     assert lakehouse("model", "preview", "people", "--algorithm", "svm").code == 2
+    why = lakehouse("model", "explain", "people", "--entity", "k5", "--json")
+    assert (why.code, why.json["entity"], why.json["prediction"]) == (0, {"id": "k5"}, "yes")
+    assert set(why.json) == set(DOCUMENTED["model explain"])
+    assert set(why.json["contributions"][0]) == set(DOCUMENTED["model explain"]["contributions"][0])
+    assert why.json["contributions"][0]["feature"] == "size"
+    parts = sum(one["contribution"] for one in why.json["contributions"])
+    assert why.json["answer"] == pytest.approx(why.json["base"] + parts)
+    shown = lakehouse("model", "explain", "people@1", "--entity", "id=k5")
+    assert "people@1 says of id k5: yes, confidence" in shown.out
+    nobody = lakehouse("model", "explain", "people", "--entity", "k500")
+    assert (nobody.code, "id k500: is not among the rows that it predicts" in nobody.err) == (2, True)

@@ -8,7 +8,9 @@ import pandas as pd
 import pytest
 
 from lakehouse.contracts import Explain
+from lakehouse.errors import ModelError, ModelNotFound, TableNotFound
 from lakehouse.learning import predict_batch, train
+from lakehouse.learning.entity_explanation import explain_entity
 from lakehouse.learning.explaining import contributions
 from tests.learning.conftest import model, write
 
@@ -56,6 +58,8 @@ def test_reasons_and_abstention_are_kept_with_predictions_by_contract(shared, la
         " if((hash(range) % 10 > 4) <> (hash(range + 3) % 8 = 0), 'hi', 'lo') AS label FROM range(300)",
     )
     plain = model("why", algorithms=("decision_tree",), folds=2)
+    with pytest.raises(ModelNotFound, match="lakehouse train why"):
+        explain_entity(shared, lake, plain, {"id": "7"})
     train(shared, lake, plain, run="r", now=NOW)
     assert not {"reasons", "abstained"} & set(lake.schema(predict_batch(shared, lake, plain, run="r", now=NOW).table))
     asked = replace(plain, explain=Explain(top=2), abstain=0.9)
@@ -64,6 +68,7 @@ def test_reasons_and_abstention_are_kept_with_predictions_by_contract(shared, la
     assert predict_batch(shared, lake, asked, run="r", now=NOW).skipped
     with lake.connect([commit.table]) as session:
         found = session.con.execute(f"SELECT confidence, abstained, reasons FROM {commit.table}").fetchall()
+        stored = session.con.execute(f"SELECT confidence, abstained, reasons FROM {commit.table} ORDER BY id").fetchall()
         how = session.con.execute(f"SELECT DISTINCT reasons_unit, reasons_method FROM {commit.table}").fetchall()
     assert how == [("probability", "exact")]
     assert len(found) == 300
@@ -74,3 +79,27 @@ def test_reasons_and_abstention_are_kept_with_predictions_by_contract(shared, la
     assert all(abs(reasons[0]["contribution"]) >= abs(reasons[-1]["contribution"]) for *_, reasons in found)
     assert {one["value"] for one in first} <= {str(value) for value in range(10)}
     assert predict_batch(shared, lake, replace(asked, explain=Explain(top=2, seconds=1e-9)), run="r", now=NOW).rows == 300
+    # Of a single entity the same is said, with all its features.
+    confidence, abstained, reasons = stored[7]
+    told = explain_entity(shared, lake, asked, {"id": "7"}, version="1")
+    assert (told.prediction, told.confidence, told.abstained) == (
+        max(told.probabilities, key=told.probabilities.__getitem__),
+        confidence,
+        abstained,
+    )
+    assert [(one.feature, one.value, one.contribution) for one in told.contributions[:2]] == [tuple(one.values()) for one in reasons]
+    assert told.base + sum(one.contribution for one in told.contributions) == pytest.approx(told.answer)
+    assert (told.answer, str(told.unit), str(told.method)) == (pytest.approx(confidence), "probability", "exact")
+    assert (dict(told.tables), told.event_time) == ({"staging.why": lake.version("staging.why")}, None)
+    with pytest.raises(ModelError, match="id 1000: is not among the rows that it predicts"):
+        explain_entity(shared, lake, asked, {"id": "1000"})
+    with pytest.raises(ModelError, match="expected id; found x"):
+        explain_entity(shared, lake, asked, {"x": "1"})
+    with pytest.raises(ModelNotFound, match="why@9"):
+        explain_entity(shared, lake, asked, {"id": "7"}, version="9")
+    with pytest.raises(TableNotFound):
+        explain_entity(shared, lake, asked, {"id": "7"}, as_of=datetime(2020, 1, 1, tzinfo=UTC))
+    then = lake.history("staging.why")[0].timestamp
+    write(lake, "staging.why", "SELECT range AS id, 9 - hash(range) % 10 AS x, 1 AS noise, 'k' AS kind, 'hi' AS label FROM range(300)")
+    assert explain_entity(shared, lake, asked, {"id": "7"}, as_of=then).contributions == told.contributions
+    assert explain_entity(shared, lake, asked, {"id": "7"}).contributions != told.contributions
