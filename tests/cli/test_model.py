@@ -11,6 +11,8 @@ from tests.cli.test_models import ROWS, write
 
 
 @pytest.mark.slow
+# A dozen commands that learn: two minutes on a quiet machine.
+@pytest.mark.timeout(1200)
 def test_versions_are_promoted_rolled_back_and_archived_with_who_and_why(
     lakehouse: Callable[..., Outcome], home: Path, tmp_path: Path
 ) -> None:
@@ -66,6 +68,8 @@ def test_versions_are_promoted_rolled_back_and_archived_with_who_and_why(
 
 
 @pytest.mark.slow
+# A dozen commands that learn: two minutes on a quiet machine.
+@pytest.mark.timeout(1200)
 def test_a_model_is_trained_again_because_it_is_due_or_somebody_asks(lakehouse: Callable[..., Outcome], tmp_path: Path) -> None:
     assert lakehouse("add", write(tmp_path / "pets.csv", ROWS), "--name", "pets", "--target", "left").code == 0
     assert lakehouse("model", "retrain", "pets").code == 2
