@@ -141,12 +141,14 @@ def record_comparison(lake: Lake, model: str, comparison: ModelComparison, *, ru
         lake.append(session.con, COMPARISONS, _select(row), stamp=Stamp(COMPARISONS, run, code="comparison-1"))
 
 
-def last_comparison(lake: Lake, model: str, *, champion: str, challenger: str) -> ModelComparison | None:
-    """The newest comparison of two versions in `models.comparisons`; None if there is none."""
+def last_comparison(lake: Lake, model: str, *, champion: str, challenger: str, since: datetime | None = None) -> ModelComparison | None:
+    """The newest comparison of two versions in `models.comparisons`, or the newest since then; None if there is none."""
     if not lake.exists(COMPARISONS):
         return None
     pair = {"model": model, "champion": champion, "challenger": challenger}
     which = " AND ".join(f"{name} = {quote_literal(value)}" for name, value in pair.items())
+    if since is not None:
+        which += f" AND compared_at >= {quote_literal(since)}"
     with lake.connect([COMPARISONS]) as session:
         row = session.con.execute(f"SELECT comparison FROM {COMPARISONS} WHERE {which} ORDER BY compared_at DESC LIMIT 1").fetchone()
     return None if row is None else ModelComparison.from_dict(json.loads(row[0]))

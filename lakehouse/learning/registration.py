@@ -87,12 +87,14 @@ def register_model(
     )
     registry.end_interrupted(contract.name)
     previous = registry.version(contract.name, CHAMPION)
-    registry.register(contract.name, learned.pipeline, spec, _training_record(contract, report, recipe, origin, previous=previous, run=run))
+    record = _training_record(contract, report, recipe, origin, previous=previous, run=run)
+    number = registry.register(contract.name, learned.pipeline, spec, record)
     reached(Point.MODEL_REGISTERED)
-    newest = registry.newest(contract.name)
-    if newest is None:
-        raise ModelError(f"model {contract.name}", "was registered and is gone", fix="Look at what else writes to the registry")
-    return _conclude(lake, registry, contract, report, origin, newest=newest, run=run, now=now)
+    # Not the newest: another home on the same server may have registered one since.
+    made = registry.registered(contract.name, number)
+    if made is None:
+        raise ModelError(f"model {contract.name}@{number}", "was registered and is gone", fix="Look at what else writes to the registry")
+    return _conclude(lake, registry, contract, report, origin, newest=made, run=run, now=now)
 
 
 def complete_registration(
@@ -152,10 +154,11 @@ def _conclude(
     signature = Signature.from_json(stored) if stored else _signature(contract, report)
     made = Made(newest.version, newest.run, report.model_digest, signature, report.training_set_version, report.reason)
     lifecycle = Lifecycle(registry, lake)
-    facts = Facts(
-        tuple(Guard(check.id, check.passed, check.detail) for check in report.checks if check.id == MINIMUMS),
-        comparison_guard(lake, contract, report.comparison, version=newest.version, production=lifecycle.recorded(report.model).production),
-    )
+    minimums = tuple(Guard(check.id, check.passed, check.detail) for check in report.checks if check.id == MINIMUMS)
+
+    def facts(ledger: Ledger) -> Facts:
+        return Facts(minimums, comparison_guard(lake, contract, ledger, report.comparison, version=newest.version))
+
     inputs = {f"models.{report.model}_training_set": report.training_set_version}
     outcome = lifecycle.register(contract, made, facts, Author("train", now, run=run), inputs=inputs)
     report = standing_of(report, outcome.ledger)

@@ -88,13 +88,14 @@ def outstanding(ledger: Ledger, posted: Mapping[str, Posted], aliases: Mapping[s
             yield Change(version=version, tags=tags)
 
 
-def settle(board: Board, ledger: Ledger) -> int:
-    """Let the registry show what the ledger says; returns how much was to be set right. Each step may have been done before."""
-    posted = board.posted(ledger.model)
-    if not posted:
-        return 0
-    changes = list(outstanding(ledger, posted, board.aliases(ledger.model)))
-    for change in changes:
+def is_settled(board: Board, ledger: Ledger) -> bool:
+    """Whether the registry shows what the ledger says."""
+    return not _changes(board, ledger)
+
+
+def settle(board: Board, ledger: Ledger) -> None:
+    """Let the registry show what the ledger says, in one's turn. Each step may have been done before."""
+    for change in _changes(board, ledger):
         if change.alias is None and change.version is not None:
             board.tag(ledger.model, change.version, change.tags)
         elif change.alias is not None and change.version is not None:
@@ -102,4 +103,8 @@ def settle(board: Board, ledger: Ledger) -> int:
         elif change.alias is not None:
             board.remove_alias(ledger.model, change.alias)
         reached(Point.MID_ALIASES)
-    return len(changes)
+
+
+def _changes(board: Board, ledger: Ledger) -> tuple[Change, ...]:
+    posted = board.posted(ledger.model)
+    return tuple(outstanding(ledger, posted, board.aliases(ledger.model))) if posted else ()

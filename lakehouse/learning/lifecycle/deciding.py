@@ -1,6 +1,6 @@
 """What may happen next to a model version: each action gives the events of one decision, or says why it is refused. Pure."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -44,11 +44,51 @@ class Decision:
     missing: tuple[Guard, ...] = ()
 
 
-def register(ledger: Ledger, made: Made, rollout: Rollout, facts: Facts, author: Author) -> Decision:
-    """Take a trained version into the history, and let it go as far as the guards allow; nothing if it is there already."""
+def register(
+    ledger: Ledger,
+    made: Made,
+    rollout: Rollout,
+    facts: Callable[[Ledger], Facts],
+    author: Author,
+    *,
+    posted: Mapping[str, str] | None = None,
+) -> Decision:
+    """Take a trained version into the history, and let it go as far as the guards allow; nothing if it is there already.
+
+    Args:
+        ledger: of the model.
+        made: the version.
+        rollout: of the contract.
+        facts: of the version beside the one that is in production by a ledger.
+        author: the training.
+        posted: the versions that the registry has now, with the runs that made them. They are asked where the number was given before:
+            then the registry is another, or an older one, and what it lacks is lost.
+    """
     known = ledger.standings.get(made.version)
     if known is not None and known.made_by == made.made_by:
         return Decision(())
+    lost = tuple(_lost(ledger, made.version, posted or {}, author)) if known is not None else ()
+    decision = _registered(ledger.after(lost), made, rollout, facts(ledger.after(lost)), author)
+    return Decision((*lost, *decision.events), decision.missing)
+
+
+def _lost(ledger: Ledger, number: str, posted: Mapping[str, str], author: Author) -> Iterator[Event]:
+    """What is lost of a history whose registry was made anew, or restored; the newest that is left in its line answers again."""
+    told = replace(author, reason=f"the registry has given number {number} again, and no longer has this version")
+    gone = {
+        version
+        for version, standing in ledger.standings.items()
+        if version == number or version not in posted or standing.made_by not in {None, posted[version]}
+    }
+    for version in sorted(gone, key=int):
+        yield _event(ledger, version, "lost", ledger.standing(version).state, told)
+    left = [version for version in ledger.line if version not in gone]
+    if left and ledger.production in gone:
+        back = replace(author, reason=f"version {ledger.production} is lost")
+        yield replace(_event(ledger, left[-1], "restored", State.PRODUCTION, back), previous=ledger.production)
+
+
+def _registered(ledger: Ledger, made: Made, rollout: Rollout, facts: Facts, author: Author) -> Decision:
     semantic = next_version(ledger.semantic, ledger.signature, made.signature)
     drafted = _event(ledger, made.version, "drafted", State.DRAFT, author)
     drafted = replace(drafted, before=None, made_by=made.made_by, digest=made.digest, reason=made.reason)

@@ -67,21 +67,22 @@ def minimums_of(contract: ModelContract, metrics: Mapping[str, float]) -> tuple[
 
 
 def comparison_guard(
-    lake: Lake, contract: ModelContract, recorded: ModelComparison | None, *, version: str, production: str | None
+    lake: Lake, contract: ModelContract, ledger: Ledger, recorded: ModelComparison | None, *, version: str
 ) -> Guard | None:
     """Whether a version beats the one in production, as they were compared last; None where none is in production.
 
     Args:
         lake: the tables.
         contract: what it asks today counts, whatever it asked when they were compared.
+        ledger: which version is in production.
         recorded: the comparison of its training.
         version: of the challenger.
-        production: the version in production now.
     """
+    production = ledger.production
     if production is None:
         return None
     if recorded is None or recorded.champion != production:
-        recorded = last_comparison(lake, contract.name, champion=production, challenger=version)
+        recorded = _compared_since(lake, ledger, champion=production, challenger=version)
     if recorded is None:
         how = f"lakehouse model compare {contract.name}@{production} {contract.name}@{version}"
         said, passed = f"it was not compared with version {production} in production: {how}", False
@@ -93,6 +94,15 @@ def comparison_guard(
     return Guard(COMPARED, passed, said)
 
 
+def _compared_since(lake: Lake, ledger: Ledger, *, champion: str, challenger: str) -> ModelComparison | None:
+    """The newest comparison of two versions since both are there: one from before is of others, which had the same numbers."""
+    standing = ledger.standings.get(challenger)
+    if standing is None:
+        return None
+    since = [one.drafted_at for one in (standing, ledger.standing(champion)) if one.drafted_at is not None]
+    return last_comparison(lake, ledger.model, champion=champion, challenger=challenger, since=max(since, default=None))
+
+
 def facts_of(lake: Lake, contract: ModelContract, ledger: Ledger, version: str) -> Facts:
     """What is known of a version, beside the version that it is judged by: the champion, or for the champion the one before it."""
     known = evaluated(lake, contract.name, version)
@@ -100,14 +110,14 @@ def facts_of(lake: Lake, contract: ModelContract, ledger: Ledger, version: str) 
     production = ledger.production
     is_champion = version == production
     recorded = known.report.comparison if known is not None else None
-    compared = None if is_champion else comparison_guard(lake, contract, recorded, version=version, production=production)
+    compared = None if is_champion else comparison_guard(lake, contract, ledger, recorded, version=version)
     reference = (ledger.line[-2] if len(ledger.line) > 1 else None) if is_champion else production
     standing = ledger.standing(version)
     since = standing.share_since or standing.since
     seen = _answers(lake, contract, version, since)
     if reference is None:
         return Facts(minimums, compared, observed=seen)
-    own, other = _measured(lake, contract, version, reference)
+    own, other = _measured(lake, contract, version, reference, since)
     return Facts(minimums, compared, observed=replace(seen, **own), reference=replace(_answers(lake, contract, reference, since), **other))
 
 
@@ -123,9 +133,12 @@ def _answers(lake: Lake, contract: ModelContract, version: str, since: datetime)
     return Observed(int(requests or 0), int(errors or 0), latency_ms)
 
 
-def _measured(lake: Lake, contract: ModelContract, version: str, reference: str) -> tuple[dict[str, Any], dict[str, Any]]:
+def _measured(lake: Lake, contract: ModelContract, version: str, reference: str, since: datetime) -> tuple[dict[str, Any], dict[str, Any]]:
     """How both held on new labels, as they were last measured together: measured apart, it would be days that are compared."""
-    which = f"SELECT * FROM {PERFORMANCE} WHERE model = {quote_literal(contract.name)} AND value IS NOT NULL AND model_version"
+    which = (
+        f"SELECT * FROM {PERFORMANCE} WHERE model = {quote_literal(contract.name)} AND value IS NOT NULL "
+        f"AND measured_at >= {quote_literal(since)} AND model_version"
+    )
     row = _row(
         lake,
         PERFORMANCE,

@@ -56,7 +56,7 @@ class Lifecycle:
         """Where the versions of a model stand; the registry shows the same afterwards, whatever was killed before."""
         if not self._registry.is_present:
             return self._journal.ledger(model)
-        return look(self._journal, self._registry, model)
+        return look(self._journal, self._registry, model, turn=partial(self._turn, model))
 
     def production(self, model: str) -> str | None:
         """The version in production: what the alias `champion` stands for."""
@@ -70,10 +70,20 @@ class Lifecycle:
         return None if champion is None else traffic_of(contract, ledger, champion)
 
     def register(
-        self, contract: ModelContract, made: Made, facts: Facts, author: Author, *, inputs: Mapping[str, int] | None = None
+        self,
+        contract: ModelContract,
+        made: Made,
+        facts: Callable[[Ledger], Facts],
+        author: Author,
+        *,
+        inputs: Mapping[str, int] | None = None,
     ) -> Outcome:
         """Take a trained version into the history, and let it go as far as the contract's guards allow."""
-        decide: Callable[[Ledger], Decision] = lambda ledger: register(ledger, made, contract.rollout, facts, author)  # noqa: E731
+
+        def decide(ledger: Ledger) -> Decision:
+            posted = {version: one.run for version, one in self._registry.posted(contract.name).items()}
+            return register(ledger, made, contract.rollout, facts, author, posted=posted)
+
         return self._carry_out(contract.name, decide, inputs=inputs)
 
     def promote(self, contract: ModelContract, version: str | None, author: Author) -> Outcome:

@@ -6,10 +6,9 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from lakehouse.contracts import Rollout
-from lakehouse.learning.lifecycle.states import Guard, Ledger, Standing, State
+from lakehouse.learning.lifecycle.states import COMPARED, Guard, Ledger, Standing, State
 
 MINIMUMS = "metrics_reach_their_minimums"
-COMPARED = "challenger_beats_champion"
 FREE = "no_other_version_is_staged"
 STAGED_LONG = "is_staged_long_enough"
 APPROVED = "is_approved"
@@ -122,6 +121,10 @@ def before_staging(ledger: Ledger, rollout: Rollout, facts: Facts, *, by_hand: b
 def before_production(ledger: Ledger, standing: Standing, rollout: Rollout, facts: Facts, *, now: datetime) -> tuple[Guard, ...]:
     """What a staged version has to show to go on: to its next share, or into production."""
     found = []
+    if ledger.production is not None and ledger.production != standing.compared_with:
+        # The champion is another than the one that it was compared with, such as after a rollback.
+        anew = f"it was compared with version {standing.compared_with}, and version {ledger.production} is in production"
+        found.append(facts.comparison or Guard(COMPARED, passed=False, detail=anew))
     if rollout.staged_hours and not standing.share_step:
         found.append(_long_enough(STAGED_LONG, standing.since, rollout.staged_hours, now))
     if rollout.approval:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from lakehouse.crashpoints import Point, reached
 from lakehouse.errors import ConcurrentWrite
-from lakehouse.learning.lifecycle.board import Board, settle
+from lakehouse.learning.lifecycle.board import Board, is_settled, settle
 from lakehouse.learning.lifecycle.deciding import Decision
 from lakehouse.learning.lifecycle.journal import Journal
 from lakehouse.learning.lifecycle.states import Event, Guard, Ledger
@@ -30,8 +30,24 @@ class Outcome:
     missing: tuple[Guard, ...] = ()
 
 
-def look(journal: Journal, board: Board, model: str) -> Ledger:
-    """Where the versions of a model stand; what a killed process left undone in the registry is done first."""
+def look(journal: Journal, board: Board, model: str, *, turn: Turn) -> Ledger:
+    """Where the versions of a model stand; what a killed process left undone in the registry is done first.
+
+    Args:
+        journal: of all models.
+        board: the registry.
+        model: its name.
+        turn: keeps others of this home away meanwhile; taken only where something is to be done.
+    """
+    ledger = journal.ledger(model)
+    if is_settled(board, ledger):
+        return ledger
+    # Somebody may have decided since the history was read, and be about to show it: only in one's turn is it true until it is shown.
+    with turn():
+        return _settled(journal, board, model)
+
+
+def _settled(journal: Journal, board: Board, model: str) -> Ledger:
     ledger = journal.ledger(model)
     settle(board, ledger)
     return ledger
@@ -65,7 +81,7 @@ def carry_out(
     """
     with turn():
         for _ in range(_TRIES):
-            ledger = look(journal, board, model)
+            ledger = _settled(journal, board, model)
             decision = decide(ledger)
             if not decision.events:
                 return Outcome(ledger, (), decision.missing)

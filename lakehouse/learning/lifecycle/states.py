@@ -11,6 +11,9 @@ from enum import StrEnum
 from lakehouse.errors import DATA_DID_NOT_PASS, ModelError
 from lakehouse.learning.lifecycle.semantic import Signature
 
+# The guard that a version is better than the one in production.
+COMPARED = "challenger_beats_champion"
+
 
 class State(StrEnum):
     """Where a model version stands."""
@@ -65,7 +68,7 @@ class Event:
         decision: of the model; all events of one decision happened together or not at all. 0 before it is written.
         number: of the event in the model's history, from 1.
         kind: drafted, training, registered, validated, staged, canary, promoted, archived, rolled_back and restored change something;
-            rejected and held say what kept a new version back, approved that somebody approved it.
+            rejected and held say what kept a new version back, approved that somebody approved it, lost that the registry has it no more.
         before: the state that it was in; None for the first.
         after: the state that it is in from then on; the same for what is no transition.
         share: percent of the entities that it answers for while it is not in production; None says nothing about it.
@@ -108,8 +111,10 @@ class Standing:
         share_since: since when it has this share.
         share_step: how many shares it has had, this one included.
         approved_by: who approved it, if anybody did.
+        compared_with: the version that was in production when it was last allowed to go on; with another it has to be compared anew.
         served: it has been in production.
         held_by: guards that kept it where it is when it was made.
+        drafted_at: since when there is a version of this number; what was said of that number before is not about this one.
     """
 
     version: str
@@ -122,8 +127,10 @@ class Standing:
     share_since: datetime | None = None
     share_step: int = 0
     approved_by: str | None = None
+    compared_with: str | None = None
     served: bool = False
     held_by: tuple[str, ...] = ()
+    drafted_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,9 +220,12 @@ class Ledger:
             )
         standings, line = dict(self.standings), self.line
         if event.kind == "drafted" and event.version in standings:
-            # A registry that was made anew counts from 1 again: what there was of the old one is history.
+            # Written before it was said which versions of a registry that was made anew are lost: all of them.
             standings, line = {}, ()
-        standings[event.version] = _standing(known, event)
+        standings[event.version] = _standing(known, event, self.production)
+        if event.kind == "lost":
+            del standings[event.version]
+            line = tuple(one for one in line if one != event.version)
         if event.after is State.PRODUCTION and is_move:
             # What is returned to, and what came after it, leave the line: nobody returns to what was rolled back.
             line = (*line[: line.index(event.version)], event.version) if event.version in line else (*line, event.version)
@@ -241,14 +251,16 @@ class Ledger:
 _MAY_WIN = frozenset({State.TRAINED, State.VALIDATED, State.STAGED})
 
 
-def _standing(known: Standing | None, event: Event) -> Standing:
-    found = known or Standing(event.version, event.after, event.at)
+def _standing(known: Standing | None, event: Event, production: str | None) -> Standing:
+    found = known or Standing(event.version, event.after, event.at, drafted_at=event.at)
     if event.before is not event.after:
         found = replace(found, state=event.after, since=event.at)
     if event.after is not State.STAGED:
         found = replace(found, share=0.0, share_since=None, share_step=0)
     elif event.share is not None:
         found = replace(found, share=event.share, share_since=event.at, share_step=found.share_step + 1)
+    if event.kind == "staged" or any(guard.id == COMPARED for guard in event.guards if guard.passed):
+        found = replace(found, compared_with=production)
     if event.kind == "approved":
         found = replace(found, approved_by=event.actor)
     if event.kind in {"held", "rejected"}:

@@ -19,6 +19,7 @@ from lakehouse.learning.lifecycle import (
     next_version,
 )
 from lakehouse.learning.lifecycle.board import Posted, wanted_aliases
+from lakehouse.learning.lifecycle.rollout import COMPARED
 from tests.learning.lifecycle.worlds import START, Fuse, MemoryBoard, MemoryJournal, World
 
 CANARY = Rollout("canary", steps=(5.0, 25.0))
@@ -215,3 +216,73 @@ A, OTHER = Signature("forest", "t", "f"), Signature("forest", "t", "g")
 )
 def test_what_changed_says_which_number_goes_up(before, was, now, expected) -> None:
     assert next_version(before, was, now) == expected
+
+
+def test_a_reader_that_somebody_overtakes_does_not_undo_a_rollback() -> None:
+    made = trained(Rollout())
+    assert isinstance(made.board, MemoryBoard)
+    made.board.before_posted = lambda: made.roll_back(None)
+    made.look()
+    assert ledger_of(made).production == "1"
+    assert made.board.aliases("walked") == {"champion": "1"}
+
+
+def test_a_version_that_was_compared_with_the_one_before_does_not_take_over() -> None:
+    made = trained(Rollout(approval=True), versions=1)
+    made.approve(None)
+    made.promote(None)
+    made.train(reaches=True, beats=True, algorithm="a", features="x")
+    made.approve("2")
+    made.rollout = Rollout()
+    assert isinstance(made.journal, MemoryJournal)
+    # Version 3 is trained beside version 1; before that is written, somebody promotes version 2.
+    made.journal.before_add = lambda: made.promote("2")
+    made.train(reaches=True, beats=True, algorithm="a", features="x")
+    assert ledger_of(made).production == "2"
+    held = made.journal.events("walked")[-1]
+    assert (held.version, held.kind, [one.id for one in held.guards]) == ("3", "held", [COMPARED])
+    made.compare("3", "2", beats=True)
+    assert made.promote("3").ledger.production == "3"
+
+
+def test_a_canary_waits_when_the_champion_that_it_was_compared_with_is_rolled_back() -> None:
+    made = trained(Rollout())
+    made.rollout = CANARY
+    made.train(reaches=True, beats=True, algorithm="a", features="x")
+    made.roll_back("1")
+    made.pass_time(25)
+    well = made.facts()
+    judged = judge(ledger_of(made), CANARY, candidate=made.beside(ledger_of(made), "3", well), champion=well, now=made.now)
+    assert (judged.verdict, judged.version) == (Verdict.WAIT, "3")
+    assert "was not compared with version 1" in judged.reason
+    assert not made.watch(well, well).events
+    with pytest.raises(TransitionRefused, match="was not compared with version 1"):
+        made.promote("3")
+    made.compare("3", "1", beats=True)
+    assert kinds(made.watch(well, well).events) == [("3", "canary")]
+
+
+def test_of_a_registry_that_was_restored_only_what_it_lacks_is_forgotten() -> None:
+    made = trained(Rollout(), versions=3)
+    made.train(reaches=True, beats=False, algorithm="a", features="x")
+    made.lose({"4"})
+    made._post = lambda: (made.board.versions.setdefault("4", Posted("anew")) and "4", "anew")  # pyright: ignore
+    made.train(reaches=True, beats=False, algorithm="a", features="x")
+    assert ledger_of(made).line == ("1", "2", "3")
+    assert kinds(made.journal.events("walked"))[-6:] == [
+        ("4", "lost"),
+        *(("4", kind) for kind in ("drafted", "training", "registered", "validated", "held")),
+    ]
+    assert made.board.aliases("walked") == {"champion": "3", "challenger": "4"}
+
+
+def test_where_the_version_in_production_is_lost_the_newest_before_it_answers_until_another_beats_that() -> None:
+    made = trained(Rollout(), versions=3)
+    made.lose({"2", "3"})
+    made._post = lambda: (made.board.versions.setdefault("2", Posted("anew")) and "2", "anew")  # pyright: ignore
+    # It was compared with version 3, which was in production when the training began.
+    made.train(reaches=True, beats=True, algorithm="a", features="x")
+    assert ledger_of(made).production == "1"
+    assert made.board.aliases("walked") == {"champion": "1", "challenger": "2"}
+    made.compare("2", "1", beats=True)
+    assert made.promote(None).ledger.line == ("1", "2")

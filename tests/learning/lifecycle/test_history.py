@@ -284,6 +284,22 @@ def test_without_an_approval_nobody_answers_and_that_is_said(shared, lake) -> No
     assert predict_batch(shared, lake, careful, run="test", now=NOW).rows == 200
 
 
+def test_what_was_registered_is_concluded_though_another_home_registered_one_since(shared, lake, monkeypatch) -> None:
+    rows("served", lake)
+    register = Registry.register
+
+    def overtaken(self: Registry, name: str, *given: object) -> str:
+        made = register(self, name, *given)  # pyright: ignore[reportArgumentType]
+        other = self._client.create_run(self._client.get_experiment_by_name(name).experiment_id).info.run_id
+        self._client.create_model_version(name, source="elsewhere", run_id=other)
+        return made
+
+    monkeypatch.setattr(Registry, "register", overtaken)
+    assert learn(shared, lake, "served").version == "1"
+    assert set(DeltaJournal(lake).ledger("served").standings) == {"1"}
+    assert Registry(shared).aliases("served") == {"champion": "1"}
+
+
 class Fused:
     """A registry whose process can be killed at any step."""
 

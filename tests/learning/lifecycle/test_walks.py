@@ -2,6 +2,7 @@
 
 import os
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -34,11 +35,13 @@ class Life(RuleBasedStateMachine):
         self.board = MemoryBoard(self.fuse)
         self.journal = MemoryJournal(self.fuse)
         self.world = World(rollout, self.journal, self.board, self.post)
+        self.runs = 0
 
     def post(self) -> tuple[str, str]:
-        version = str(len(self.board.versions) + 1)
-        self.board.versions[version] = Posted(f"run {version}")
-        return version, f"run {version}"
+        self.runs += 1
+        version, run = str(len(self.board.versions) + 1), f"run {self.runs}"
+        self.board.versions[version] = Posted(run)
+        return version, run
 
     def attempt(self, what, kill: int | None) -> None:
         """Do something that may be refused, in a process that may be killed."""
@@ -83,6 +86,28 @@ class Life(RuleBasedStateMachine):
         self.attempt(lambda: self.world.promote(mine), None)
         self.journal.before_add = None
 
+    @precondition(lambda self: self.board.versions)
+    @rule(to=versions, is_rollback=st.booleans())
+    def read_while_another_decides(self, to: str | None, is_rollback: bool) -> None:
+        """Somebody decides, and shows it, between a reader's look at the history and its look at the registry."""
+        other = self.world.roll_back if is_rollback else self.world.promote
+        self.board.before_posted = lambda: self.attempt(lambda: other(to), None)
+        self.world.look()
+        self.board.before_posted = None
+        before = dict(self.board.shown)
+        self.world.require_shown()
+        assert self.board.shown == before
+
+    @rule(version=st.integers(1, 8).map(str), other=st.integers(1, 8).map(str), beats=st.booleans())
+    def compare(self, version: str, other: str, beats: bool) -> None:
+        self.world.compare(version, other, beats=beats)
+
+    @precondition(lambda self: self.world.pending is None and len(self.board.versions) > 1)
+    @rule(left=st.integers(0, 3))
+    def restore_the_registry(self, left: int) -> None:
+        """Numbers that were given are then given again, to versions that other runs make."""
+        self.world.lose({version for version in self.board.versions if int(version) > left})
+
     @rule(hours=st.sampled_from([1, 7, 30]))
     def pass_time(self, hours: int) -> None:
         self.world.pass_time(hours)
@@ -98,6 +123,8 @@ class Life(RuleBasedStateMachine):
 
 
 TestLife = Life.TestCase
+# Ten thousand walks take a quarter of an hour where the processors are shared.
+TestLife.pytestmark = [pytest.mark.timeout(3600 if MANY else 300)]
 TestLife.settings = settings(
     max_examples=10_000 if MANY else 60,
     stateful_step_count=20,

@@ -1,0 +1,77 @@
+"""What is held against a version: what was measured of it since it stands where it stands, and nothing from before it was there."""
+
+from datetime import UTC, datetime, timedelta
+
+from lakehouse.contracts import Comparison
+from lakehouse.learning.comparison import ModelComparison
+from lakehouse.learning.lifecycle import Author, Facts, Ledger, Made, Signature, Verdict, judge
+from lakehouse.learning.lifecycle.deciding import Decision, register, roll_back
+from lakehouse.learning.lifecycle.observing import PERFORMANCE, SERVICE, Answers, comparison_guard, facts_of, record_answers
+from lakehouse.learning.records import record_comparison
+from lakehouse.settings import Settings
+from lakehouse.tables import Lake
+from tests.learning.conftest import model, write
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+LEFT = model("left")
+
+
+def after(ledger: Ledger, decision: Decision) -> Ledger:
+    return ledger.after(ledger.numbered(decision.events))
+
+
+def registered(ledger: Ledger, version: str, at: datetime, *, run: str = "") -> Ledger:
+    signature = Signature.of(algorithm="a", problem="classification", target="t", features=["x"])
+    made = Made(version, f"{run} {version}", "digest", signature, 0)
+    posted = {one: f"{run} {one}" for one in [*ledger.standings, version]} if not run else {version: made.made_by}
+    return after(ledger, register(ledger, made, LEFT.rollout, lambda _: Facts(), Author("train", at), posted=posted))
+
+
+def measured(lake: Lake, at: datetime) -> None:
+    rows = [f"('left', '{version}', 500, 'accuracy', {value}::DOUBLE, TIMESTAMPTZ '{at}')" for version, value in [("1", 0.8), ("2", 0.2)]]
+    columns = "model, model_version, rows, metric, value, measured_at"
+    write(lake, PERFORMANCE, f"SELECT * FROM (VALUES {', '.join(rows)}) AS t({columns})")
+
+
+def test_a_version_that_a_person_restores_is_not_taken_back_by_what_was_measured_before(settings: Settings) -> None:
+    lake = Lake.from_settings(settings)
+    ledger = registered(registered(Ledger("left"), "1", NOW), "2", NOW)
+    measured(lake, NOW + HOUR)
+
+    def judged(at: datetime) -> Verdict:
+        return judge(ledger, LEFT.rollout, candidate=Facts(), champion=facts_of(lake, LEFT, ledger, "2"), now=at).verdict
+
+    assert judged(NOW + HOUR) is Verdict.ROLL_BACK
+    ledger = after(ledger, roll_back(ledger, "1", Author("watch", NOW + 2 * HOUR)))
+    month = NOW + timedelta(days=30)
+    ledger = after(ledger, roll_back(ledger, "2", Author("ann", month, "the labels were wrong")))
+    assert judged(month + HOUR) is Verdict.WAIT
+    measured(lake, month + 2 * HOUR)
+    assert judged(month + 2 * HOUR) is Verdict.ROLL_BACK
+
+
+def test_in_a_registry_that_was_made_anew_nothing_is_held_against_a_version_that_an_earlier_one_of_its_number_did(
+    settings: Settings,
+) -> None:
+    lake = Lake.from_settings(settings)
+    old = registered(registered(Ledger("left"), "1", NOW), "2", NOW)
+    measured(lake, NOW + HOUR)
+    record_answers(lake, [Answers("left", "2", 500, 400, NOW + HOUR, NOW + HOUR)], run="test")
+    compared = ModelComparison("1", "2", "accuracy", reason="it can't be loaded", free=True)
+    record_comparison(lake, "left", compared, run="test", now=NOW + HOUR)
+    asks = model("left", comparison=Comparison())
+    guard = comparison_guard(lake, asks, after(old, roll_back(old, "1", Author("ann", NOW))), None, version="2")
+    assert guard is not None
+    assert guard.passed
+
+    anew = NOW + timedelta(days=1)
+    ledger = registered(registered(old, "1", anew, run="anew"), "2", anew, run="anew")
+    ledger = after(ledger, roll_back(ledger, "1", Author("ann", anew)))
+    assert list(ledger.standings) == ["1", "2"]
+    facts = facts_of(lake, asks, ledger, "2")
+    assert (facts.observed.requests, facts.observed.labels) == (0, 0)
+    assert facts.comparison is not None
+    assert not facts.comparison.passed
+    assert "was not compared with version 1" in facts.comparison.detail
+    assert lake.exists(SERVICE)
