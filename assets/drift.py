@@ -83,16 +83,15 @@ def build_drift_asset(contracts: Contracts) -> dg.AssetsDefinition:
         for one in found:
             if isinstance(one, NotCompared):
                 context.log.info(f"{one.model} is not compared: {one.reason}")
-                yield _result(key, features_check(one.model), None, one.reason)
-                yield _result(key, predictions_check(one.model), None, one.reason)
+                for check in (features_check(one.model), predictions_check(one.model)):
+                    yield _not_compared(key, check, one.reason, is_expected=one.is_expected)
+                continue
+            yield _result(key, features_check(one.model), one.features, one.features_note)
+            check = predictions_check(one.model)
+            if one.predictions is None:
+                yield _not_compared(key, check, "it has not predicted yet", is_expected=True)
             else:
-                yield _result(key, features_check(one.model), one.features, one.features_note)
-                yield _result(
-                    key,
-                    predictions_check(one.model),
-                    one.predictions,
-                    one.predictions_note if one.predictions else "it has not predicted yet",
-                )
+                yield _result(key, check, one.predictions, one.predictions_note)
 
     return drift
 
@@ -110,10 +109,15 @@ def _specs(key: dg.AssetKey, model: ModelContract) -> Iterator[dg.AssetCheckSpec
     )
 
 
-def _result(key: dg.AssetKey, name: str, report: "DriftReport | None", note: str) -> dg.AssetCheckResult:
-    """The check; `note` says why there is nothing to compare, or what is to be known of what was found."""
-    if report is None:
-        return dg.AssetCheckResult(asset_key=key, check_name=name, passed=True, description=f"not compared: {note}")
+def _not_compared(key: dg.AssetKey, name: str, reason: str, *, is_expected: bool) -> dg.AssetCheckResult:
+    """A warning, unless there is nothing yet that could be compared."""
+    return dg.AssetCheckResult(
+        asset_key=key, check_name=name, passed=is_expected, severity=dg.AssetCheckSeverity.WARN, description=f"not compared: {reason}"
+    )
+
+
+def _result(key: dg.AssetKey, name: str, report: "DriftReport", note: str) -> dg.AssetCheckResult:
+    """The check; `note` is what is to be known of what was found."""
     verdict = str(report.verdict)
     return dg.AssetCheckResult(
         asset_key=key,

@@ -66,9 +66,10 @@ def decide(
             return dg.SkipReason(
                 f"{contract.name}: {due.reason}; {len(attempts)} runs brought no new version (last: {attempts[0].run_id}), the next at {again:%Y-%m-%d %H:%M}."
             )
-    # The key carries the attempt: Dagster never starts a second run for a key, not even after a failure.
+    # The key carries the run before: Dagster never starts a second run for a key, not even after a failure.
+    after = f", again after {attempts[0].run_id}" if attempts else ""
     return dg.RunRequest(
-        run_key=f"{contract.name} after {due.version}, attempt {len(attempts)}",
+        run_key=f"{contract.name} after {due.version}{after}",
         tags={MODEL_TAG: contract.name, VERSION_TAG: due.version, REASON_TAG: due.reason[:200]},
     )
 

@@ -15,9 +15,18 @@ NOT_ENDED = [
 
 
 def unfinished_run(instance: dg.DagsterInstance, asset: dg.AssetKey, *, tag: str, value: str) -> str | None:
-    """The id of a run that comes by an asset: one with this tag, the main job, or one that was started by hand or by `lakehouse run`."""
+    """The id of a run that comes by an asset: one with this tag, or any whose plan makes the asset, whoever started it."""
     for record in instance.get_run_records(dg.RunsFilter(statuses=NOT_ENDED)):
         run = record.dagster_run
-        if run.tags.get(tag) == value or run.job_name == MAIN_JOB or asset in (run.asset_selection or ()):
+        if run.tags.get(tag) == value or run.job_name == MAIN_JOB or asset in (run.asset_selection or _planned(instance, run)):
             return run.run_id
     return None
+
+
+def _planned(instance: dg.DagsterInstance, run: dg.DagsterRun) -> set[dg.AssetKey]:
+    """The assets of a run that names none: those of its whole job, such as what is downstream of a landing folder."""
+    if run.execution_plan_snapshot_id is None:
+        return set()
+    steps = instance.get_execution_plan_snapshot(run.execution_plan_snapshot_id).steps
+    outputs = (output.properties for step in steps for output in step.outputs)
+    return {one.asset_key for one in outputs if one is not None and one.asset_key is not None}

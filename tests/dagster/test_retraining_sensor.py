@@ -143,6 +143,28 @@ def test_runs_of_the_model_are_found_by_their_tags(instance: dg.DagsterInstance)
     assert unfinished_run(instance, model("others")) is None
 
 
+def test_a_run_for_new_files_that_trains_the_model_is_seen(instance: dg.DagsterInstance) -> None:
+    @dg.asset(key=dg.AssetKey(["models", "guests"]))
+    def guests() -> None: ...
+
+    job = dg.Definitions(assets=[guests], jobs=[dg.define_asset_job("landed", [guests])]).get_repository_def().get_job("landed")
+    landed = instance.create_run_for_job(job, tags={"lakehouse/dataset": "guests"}, status=dg.DagsterRunStatus.STARTED)
+    assert landed.asset_selection is None
+    assert unfinished_run(instance, CONTRACT) == landed.run_id
+    assert unfinished_run(instance, model("others")) is None
+
+
+def test_what_keeps_failing_is_tried_every_day_for_ever() -> None:
+    now, history, keys = NOW, list[Attempt](), list[str | None]()
+    for number in range(60):
+        now += timedelta(days=1)
+        answer = asked(history=history[:20], now=now)
+        assert isinstance(answer, dg.RunRequest)
+        keys.append(answer.run_key)
+        history.insert(0, Attempt(f"r{number}", "3", now))
+    assert len(set(keys)) == 60
+
+
 def test_only_contracts_that_say_when_have_a_sensor_and_a_schedule() -> None:
     contracts: list[ModelContract] = [CONTRACT, model("others"), model("untimed", retraining=Retraining(automatic=True))]
     sensors, schedules = build_retraining_sensors(contracts), build_retraining_schedules(contracts)

@@ -6,13 +6,15 @@ from typing import TYPE_CHECKING
 from lakehouse.errors import ModelError
 from lakehouse.features import FeatureSource, ModelRows, described, prediction_set, relation
 from lakehouse.learning.results import TrainReport
-from lakehouse.learning.schema import FeatureSchema
+from lakehouse.learning.schema import FeatureSchema, Kind
+from lakehouse.monitoring.drift.reference import Reference
 from lakehouse.sql import quote_identifier, quote_literal
 
 if TYPE_CHECKING:
     import duckdb
 
 _DROPPED = "dropped"
+_SAID = {Kind.NUMBER: "a number", Kind.BOOLEAN: "a boolean", Kind.STRING: "a text", Kind.TIME: "a time"}
 
 
 def asked_rows(
@@ -53,6 +55,22 @@ def used_features(rows: ModelRows, report: TrainReport) -> FeatureSchema:
             fix=f"Run `lakehouse train {report.model}`",
         )
     return FeatureSchema.of({name: rows.features[name] for name in used})
+
+
+def require_kinds(schema: FeatureSchema, reference: Reference, report: TrainReport) -> None:
+    """Numbers are compared with numbers, and texts with texts.
+
+    Raises:
+        ModelError: a feature is of another kind than in the reference.
+    """
+    then = {one.bins.column: one.bins.measure == "number" for one in reference.columns}
+    other = [one for one in schema.features if one.name in then and then[one.name] != (one.kind in {Kind.NUMBER, Kind.BOOLEAN})]
+    if other:
+        raise ModelError(
+            f"model {report.model}@{report.version}",
+            "; ".join(f"{one.name} was {'a number' if then[one.name] else 'a text'} and is {_SAID[one.kind]} now" for one in other),
+            fix=f"Run `lakehouse train {report.model}`, or give the column the type that it had",
+        )
 
 
 def latest_time(con: "duckdb.DuckDBPyConnection", relation: str, time: str | None) -> datetime | None:

@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 
 from lakehouse.contracts import ModelContract, load_contracts
-from lakehouse.errors import LakehouseError, ModelNotFound
+from lakehouse.errors import LakehouseError, ModelError, ModelNotFound
 from lakehouse.features import FeatureSource, described, feature_source, prediction_set
 from lakehouse.learning.lifecycle.operations import Lifecycle
 from lakehouse.learning.records import evaluated, newest_evaluated
@@ -22,7 +22,7 @@ from lakehouse.learning.results import TrainReport
 from lakehouse.learning.sources import declared_views, require_tables
 from lakehouse.monitoring.drift.answers import answers_drift, new_answers_drift
 from lakehouse.monitoring.drift.arriving import NEW_FEATURES, arriving_rows
-from lakehouse.monitoring.drift.asked import asked_rows, latest_time, used_features
+from lakehouse.monitoring.drift.asked import asked_rows, latest_time, require_kinds, used_features
 from lakehouse.monitoring.drift.judging import DriftLimits, DriftReport, measure_drift
 from lakehouse.monitoring.drift.reference import profile_reference
 from lakehouse.monitoring.drift.storing import Measurement, ReferenceKey, StoredReference, keep_reference, record_drift, stored_reference
@@ -72,10 +72,15 @@ class ModelDrift:
 
 @dataclass(frozen=True, slots=True)
 class NotCompared:
-    """A model without a version that could be compared, and why."""
+    """A model that was not compared, and why.
+
+    Attributes:
+        is_expected: no version is in production, so that there is nothing to compare; else something is in the way.
+    """
 
     model: str
     reason: str
+    is_expected: bool
 
 
 def measure_models(
@@ -87,7 +92,7 @@ def measure_models(
         try:
             found.append(measure_model_drift(settings, lake, contract, run=run, now=now))
         except LakehouseError as error:
-            found.append(NotCompared(contract.name, str(error)))
+            found.append(NotCompared(contract.name, str(error), is_expected=isinstance(error, ModelNotFound)))
     return found
 
 
@@ -118,13 +123,13 @@ def measure_model_drift(
 
     Raises:
         ModelNotFound: no version is in production, or there is no such version.
-        ModelError: the contract has changed since, so that the version's features are no longer there.
+        ModelError: the version's features are no longer there, or have other types; or its evaluation was not recorded.
         FeatureError: a feature view is missing or can't be joined.
         TableNotFound: a table of features, or the version of it that was learned from, is gone.
     """
+    report = trained_report(settings, lake, contract, version)
     source = feature_source(contract, declared_views(settings, contract))
     require_tables(lake, source)
-    report = trained_report(settings, lake, contract, version)
     limits = limits_of(contract)
     key = ReferenceKey(f"models.{contract.name}", report.version, FEATURES, report.model_digest)
     stored = stored_reference(lake, key) or _feature_reference(lake, source, report, key, run=run, now=now)
@@ -192,6 +197,7 @@ def measure_file_drift(
         read_file(con, settings, contracts.dataset(contract.dataset), contract, file, now=now)
         build_rows(con, lake, contracts, recipe, into="__asked")
         schema = used_features(prediction_set(described(recipe.source, con), newest_only=False), report)
+        require_kinds(schema, stored.reference, report)
         found = measure_drift(con, "__asked", schema, stored.reference, limits_of(contract))
     return ModelDrift(contract.name, report.version, found, None, None, now, _newest(lake, report).version)
 
@@ -201,6 +207,7 @@ def trained_report(settings: Settings, lake: Lake, contract: ModelContract, vers
 
     Raises:
         ModelNotFound: there is none.
+        ModelError: its evaluation was not recorded.
     """
     lifecycle = Lifecycle(Registry(settings), lake)
     ledger = lifecycle.recorded(contract.name)
@@ -209,7 +216,7 @@ def trained_report(settings: Settings, lake: Lake, contract: ModelContract, vers
         raise no_champion(contract.name)
     known = evaluated(lake, contract.name, wanted)
     if known is None:
-        raise ModelNotFound(
+        raise ModelError(
             f"model {contract.name}@{wanted}",
             "has no recorded evaluation",
             fix=f"Run `lakehouse train {contract.name}`, which completes it",
@@ -235,6 +242,8 @@ def _held(lake: Lake, source: FeatureSource, report: TrainReport, against: Seque
     since = against[0].stored.until
     with lake.connect(source.tables) as session:
         relation, schema = asked_rows(session.con, source, report, since=since)
+        for one in against:
+            require_kinds(schema, one.stored.reference, report)
         until = latest_time(session.con, relation, source.contract.event_timestamp) or since
         inputs = session.inputs(*source.tables)
         return [

@@ -20,7 +20,7 @@ _FEW_VALUES = 10
 _MOST_VALUES = 100
 # A value of fewer rows is no category: it says more about those rows than about the column, and chi-square needs as many.
 _LEAST_ROWS = 5
-# A text with more values is prose or a key: what can drift is how long it is.
+# A text with more values, or with none that is common, is prose or a key: what can drift is how long it is.
 _MOST_CATEGORIES = 1000
 
 
@@ -120,10 +120,11 @@ def _text_bins(con: "duckdb.DuckDBPyConnection", typed: str, features: Sequence[
         ]
     found = con.execute(f"SELECT {', '.join(items)} FROM {typed}").fetchone() or ()
     for place, one in enumerate(features):
-        if found[2 * place] > _MOST_CATEGORIES:
-            yield interval_bins(one.name, found[2 * place + 1], measure="length")
+        categories = _categories(con, typed, one.name) if found[2 * place] <= _MOST_CATEGORIES else ()
+        if categories or not found[2 * place]:
+            yield Bins(one.name, "text", values=categories)
         else:
-            yield Bins(one.name, "text", values=_categories(con, typed, one.name))
+            yield interval_bins(one.name, found[2 * place + 1], measure="length")
 
 
 def _categories(con: "duckdb.DuckDBPyConnection", typed: str, column: str) -> tuple[str, ...]:

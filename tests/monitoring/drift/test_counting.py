@@ -108,3 +108,12 @@ def test_times_are_left_out_with_the_reason(con: duckdb.DuckDBPyConnection) -> N
     reference = profile_reference(con, "timed", FeatureSchema.of({"size": "DOUBLE", "at": "TIMESTAMP"}))
     assert [one.bins.column for one in reference.columns] == ["size"]
     assert dict(reference.left_out) == {"at": "a time moves by itself"}
+
+
+def test_sentences_that_each_occur_once_are_compared_by_their_length(con: duckdb.DuckDBPyConnection) -> None:
+    con.execute("CREATE TABLE remarks AS SELECT 'remark ' || repeat('so ', n % 50) || n AS remark FROM range(900) rows(n)")
+    schema = FeatureSchema.of({"remark": "VARCHAR"})
+    then = profile_reference(con, "remarks", schema)
+    assert [one.bins.measure for one in then.columns] == ["length"]
+    longer = measure_drift(con, "(SELECT remark || repeat(' more', 60) AS remark FROM remarks)", schema, then, DriftLimits())
+    assert longer.drifted == ("remark",)

@@ -8,7 +8,7 @@ import pytest
 
 from assets.drift import build_drift_asset
 from lakehouse.contracts import Contracts, ModelContract
-from lakehouse.errors import ModelError, ModelNotFound, TableNotFound
+from lakehouse.errors import ModelError, ModelNotFound
 from lakehouse.learning import predict_batch, train
 from lakehouse.monitoring.drift import Verdict, measure_model_drift
 from lakehouse.monitoring.drift.page import write_drift_page
@@ -120,7 +120,32 @@ def test_the_asset_measures_every_model_and_its_checks_say_what_has_drifted(home
     assert loud.severity is dg.AssetCheckSeverity.ERROR
     assert "size (PSI" in (loud.description or "")
     assert str(loud.metadata["worst"].value).startswith("![size: share of the rows]")
-    assert "has not been built yet" in (results["strangers_features_have_not_drifted"].description or "")
+    assert "has no champion" in (results["strangers_features_have_not_drifted"].description or "")
+
+
+@pytest.mark.parametrize(
+    ("was", "has", "said"),
+    [
+        ("n % 40 + 0.5 AS size", "'big' AS size", "size was a number and is a text now"),
+        ("substr('abcd', 1 + n % 4, 1) AS kind", "n AS kind", "kind was a text and is a number now"),
+        (" AS kind", " AS sort", "features that are no longer there: kind"),
+    ],
+)
+def test_what_is_in_the_way_of_a_comparison_is_a_warning_and_no_obstacle_to_others(
+    was: str, has: str, said: str, home: tuple[Settings, Lake]
+) -> None:
+    settings, lake = home
+    write(lake, VISITS.label_table, visits(range(20)))
+    write(lake, MEMBERS.label_table, members().replace(was, has))
+    contracts = Contracts(models={one.name: one for one in (MEMBERS, VISITS)})
+    workspace = Workspace(settings)
+    workspace.__dict__["contracts"] = contracts
+    made = dg.materialize([build_drift_asset(contracts)], resources={RESOURCE_KEY: workspace})
+    results = {one.check_name: one for one in made.get_asset_check_evaluations()}
+    broken = results["members_features_have_not_drifted"]
+    assert (broken.passed, broken.severity) == (False, dg.AssetCheckSeverity.WARN)
+    assert said in (broken.description or "")
+    assert results["visits_features_have_not_drifted"].passed
 
 
 @pytest.mark.slow
@@ -139,7 +164,7 @@ def test_evidently_writes_its_page_from_both_sides(home: tuple[Settings, Lake], 
 
 
 def test_what_cannot_be_compared_says_why(home: tuple[Settings, Lake]) -> None:
-    with pytest.raises(TableNotFound, match="has not been built yet"):
+    with pytest.raises(ModelNotFound, match="has no champion"):
         measured(home, model("nothing"))
     with pytest.raises(ModelError, match="has no history"):
         measured(home, MEMBERS, version="9")
