@@ -4,6 +4,23 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from lakehouse.contracts.objects import Explain
 
+# Columns of a table of predictions beside the entity, the time, and PROBABILITY with each class.
+ANSWER_COLUMNS = frozenset(
+    {
+        "prediction",
+        "confidence",
+        "abstained",
+        "reasons",
+        "reasons_unit",
+        "reasons_method",
+        "model_name",
+        "model_version",
+        "feature_versions",
+        "predicted_at",
+    }
+)
+PROBABILITY = "probability_"
+
 
 class ExplainPart(BaseModel):
     """The section `explain` of a model contract."""

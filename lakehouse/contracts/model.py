@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from lakehouse.contracts import document as documents
-from lakehouse.contracts.answering import ExplainPart
+from lakehouse.contracts.answering import ANSWER_COLUMNS, PROBABILITY, ExplainPart
 from lakehouse.contracts.budget import BudgetPart
 from lakehouse.contracts.comparison import ComparisonPart
 from lakehouse.contracts.objects import FeatureWarning, ModelContract, Retraining, Split
@@ -179,6 +179,7 @@ def parse_model(text: str, *, path: Path) -> ModelContract:
         spec = _Document.model_validate(parsed)
     except ValidationError as error:
         raise _explained(error, parsed, text=text, path=path) from error
+    _refuse_taken_names(spec, path)
     binary = spec.positive_class is not None
     metric = spec.metric or {"regression": "r2"}.get(spec.problem, "roc_auc" if binary else "f1_macro")
     positive = spec.positive_class
@@ -221,6 +222,20 @@ def parse_model(text: str, *, path: Path) -> ModelContract:
         digest=documents.digest({key: value for key, value in parsed.items() if key not in _OF_NO_MODEL}),
         path=path,
     )
+
+
+def _refuse_taken_names(spec: _Document, path: Path) -> None:
+    """Predictions have the entity, the time, and columns of their own."""
+    kept = [*_names(spec.entity), *([spec.event_timestamp] if spec.event_timestamp else [])]
+    taken = [name for name in kept if name.lower() in ANSWER_COLUMNS or name.lower().startswith(PROBABILITY)]
+    if taken:
+        raise ContractError(
+            f"{path.name}: {'event_timestamp' if taken[0] == spec.event_timestamp else 'entity'}",
+            "has the name of a column that predictions have",
+            expected=f"none of {', '.join(sorted(ANSWER_COLUMNS))}, and none that begins with {PROBABILITY}",
+            found=taken[0],
+            fix=f"Give the column another name in the dataset contract, with physicalName: {documents.quoted(taken[0])}",
+        )
 
 
 def _names(value: Names) -> tuple[str, ...]:

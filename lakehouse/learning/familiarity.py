@@ -52,7 +52,7 @@ class DataWarning:
 
     Attributes:
         column: where it is; several are joined by commas.
-        kind: `unseen_value`, `out_of_range`, `missing_value` or `rule`.
+        kind: `unseen_value`, `out_of_range`, `missing_value`, `repeated_key` or `rule`.
         rows: their number.
         examples: some of the values.
         detail: what was expected.

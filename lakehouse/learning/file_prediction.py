@@ -1,6 +1,7 @@
 """Predictions for the rows of a file, without ingesting it."""
 
 import os
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -65,6 +66,7 @@ def predict_file(settings: Settings, lake: Lake, contract: ModelContract, file: 
         columns = score(con, "__rows", model, into="__scores")
         odd = unfamiliar(con, "__rows", model.spec.schema, model.spec.seen, names={one.name: one.source for one in dataset.columns})
         keys = _output_keys(dataset)
+        repeated = _repeated_keys(con, keys) if dataset.primary_key else []
         wanted = [column for column in columns if column != "confidence"]
         listed = [f"{FILE_ROWS}.{quote_identifier(column)} AS {quote_identifier(name)}" for column, name in keys.items()]
         listed += [f"__scores.{quote_identifier(column)}" for column in wanted]
@@ -93,14 +95,18 @@ def predict_file(settings: Settings, lake: Lake, contract: ModelContract, file: 
         rows_predicted=int(written[0]) if written else 0,
         columns=(*keys.values(), *wanted),
         rejected=tuple(read.rejected),
-        warnings=(*_broken_rules(read, dataset), *odd),
+        warnings=(*repeated, *_broken_rules(read, dataset), *odd),
     )
 
 
 def _require_rows(file: Path, read: ReadFile, con: "duckdb.DuckDBPyConnection") -> None:
-    """Nothing can be said of a file whose records are all invalid but why they are."""
+    """Nothing can be said of a file whose records are all invalid but why they are, and of one without any nothing at all."""
+    if not read.rows_read:
+        raise FileRefused(
+            file.name, "has no row that can be predicted", expected="one record or more", found="none", fix="Give a file with rows"
+        )
     kept = con.execute(f"SELECT count(*) FROM {FILE_ROWS}").fetchone()
-    if not read.rows_read or (kept and kept[0]):
+    if kept and kept[0]:
         return
     number, reason = min(read.rejected)
     raise FileRefused(
@@ -109,6 +115,20 @@ def _require_rows(file: Path, read: ReadFile, con: "duckdb.DuckDBPyConnection") 
         found=f"in record {number}: {reason}",
         fix="Correct the file, or the dataset's contract",
     )
+
+
+def _repeated_keys(con: "duckdb.DuckDBPyConnection", keys: Mapping[str, str]) -> list[DataWarning]:
+    """Each row gets its own answer; who joins them to the file by its key would get the answers of all rows with the same."""
+    listed = ", ".join(quote_identifier(column) for column in keys)
+    shown = " || ', ' || ".join(f"CAST({quote_identifier(column)} AS VARCHAR)" for column in keys)
+    found = con.execute(
+        f"SELECT sum(rows), list(shown)[:3] FROM (SELECT any_value({shown}) AS shown, count(*) AS rows, min(_row) AS first "
+        f"FROM {FILE_ROWS} GROUP BY {listed} HAVING count(*) > 1 ORDER BY first)"
+    ).fetchone()
+    if found is None or found[0] is None:
+        return []
+    detail = "the same key in several rows, each of which is predicted by itself"
+    return [DataWarning(", ".join(keys.values()), "repeated_key", int(found[0]), tuple(map(str, found[1])), detail)]
 
 
 def _broken_rules(read: ReadFile, dataset: DatasetContract) -> list[DataWarning]:

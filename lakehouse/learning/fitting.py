@@ -64,6 +64,7 @@ def learn(contract: ModelContract, data: TrainingRows, *, threads: int, trials: 
         candidates = with_blend(candidates, metric, data.train_labels, folds)
     best = best_candidate(candidates, metric)
     if metric not in best.metrics:
+        _refuse_rare_class(contract, data)
         raise ModelError(
             f"model {contract.name}",
             f"could not be judged by {metric} in cross-validation",
@@ -172,6 +173,25 @@ class _Selection:
             times=data.times,
             gap_s=contract.split.gap_days * 86_400,
         )
+
+
+def _refuse_rare_class(contract: ModelContract, data: TrainingRows) -> None:
+    """A class of which a fold has no row can't be judged there."""
+    import numpy as np
+
+    if contract.problem != "classification":
+        return
+    classes, counts = np.unique(data.train_labels, return_counts=True)
+    rarest = int(counts.argmin())
+    if counts[rarest] >= contract.folds:
+        return
+    raise ModelError(
+        f"model {contract.name}",
+        f"has too few rows of class {classes[rarest]!r} to be judged by",
+        expected=f"{contract.folds} or more to learn from, one for each fold",
+        found=f"{counts[rarest]} of {counts.sum():,}",
+        fix="Ingest more rows of that class, lower folds in the model contract, or name a target whose classes are less rare",
+    )
 
 
 def _told(tuned: Mapping[str, Tuned], budget: Budget) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from lakehouse.contracts.answering import PROBABILITY
 from lakehouse.errors import ModelError
 from lakehouse.learning.evaluation import Predictions, predict
 from lakehouse.learning.registry import LoadedModel
@@ -21,7 +22,7 @@ def probability_columns(classes: Sequence[str]) -> tuple[str, ...]:
     """`probability_<class>` for each class, without the characters that a Delta column name can't have."""
     names: list[str] = []
     for one in classes:
-        name = f"probability_{_UNFIT_FOR_A_NAME.sub('_', one)}"
+        name = f"{PROBABILITY}{_UNFIT_FOR_A_NAME.sub('_', one)}"
         while name.lower() in {taken.lower() for taken in names}:
             name += "_"
         names.append(name)

@@ -47,6 +47,14 @@ def parse(text: str) -> ModelContract:
     return parse_model(text, path=Path("churn.yaml"))
 
 
+@pytest.mark.parametrize("name", ["prediction", "Predicted_at", "probability_yes"])
+def test_what_a_row_is_about_can_not_have_the_name_of_an_answer(name: str) -> None:
+    with pytest.raises(ContractError, match=rf"churn\.yaml: entity: has the name of a column that predictions have.*{name}.*physicalName"):
+        parse(SMALL.replace("entity: person_id", f"entity: [shop, {name}]"))
+    with pytest.raises(ContractError, match=r"churn\.yaml: event_timestamp"):
+        parse(f"{SMALL}event_timestamp: {name}\n")
+
+
 def test_a_model_contract_becomes_an_object() -> None:
     contract = parse(SMALL)
 

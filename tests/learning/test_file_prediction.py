@@ -94,6 +94,7 @@ def test_rows_keep_their_order_and_number_whatever_the_file_is_like(survey, shar
     odd = {(one.column, one.kind): one for one in report.warnings}
     assert (odd["district", "unseen_value"].rows, odd["district", "unseen_value"].examples) == (1, ("Nowhere",))
     assert any(kind == "rule" for _, kind in odd)
+    assert (odd["interview_id", "repeated_key"].rows, odd["interview_id", "repeated_key"].examples) == (2, (again["interview_id"],))
     # The row that repeats a key has features of its own.
     first, second = (float(row["probability_true"]) for row in read(out) if row["interview_id"] == again["interview_id"])
     assert first != second
@@ -142,6 +143,11 @@ def test_a_file_without_one_valid_row_is_refused_with_the_first_reason(survey, s
     given = [{**row, "head_age": "old"} for row in read(newest_file(survey))[:5]]
     with pytest.raises(FileRefused, match=r"all 5 are invalid.*in record 1: head_age"):
         predict_file(shared, lake, vulnerability(shared), write(tmp_path / "bad.csv", given), tmp_path / "out.csv", now=NOW)
+    assert not (tmp_path / "out.csv").exists()
+    header = tmp_path / "header.csv"
+    header.write_text(",".join(given[0]) + "\n")
+    with pytest.raises(FileRefused, match=r"header\.csv: has no row that can be predicted"):
+        predict_file(shared, lake, vulnerability(shared), header, tmp_path / "out.csv", now=NOW)
     assert not (tmp_path / "out.csv").exists()
 
 

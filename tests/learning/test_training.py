@@ -406,3 +406,11 @@ def test_real_data_reach_their_goals_without_tuning(shared, lake, real_data, nam
     report = train(shared, lake, model(name, **changes), run="r", now=NOW)
     assert report.metrics[metric] >= goal
     assert report.interval is not None
+
+
+def test_a_class_too_rare_for_the_folds_is_named(shared: Settings, lake: Lake) -> None:
+    rows = "SELECT n AS id, n % 7 AS size, CASE WHEN n % 500 = 0 THEN 'yes' ELSE 'no' END AS label FROM range(1000) rows(n)"
+    contract = model("rare", algorithms=("decision_tree",), folds=5, metric="roc_auc")
+    write(lake, contract.label_table, rows)
+    with pytest.raises(ModelError, match=r"model rare: has too few rows of class 'yes'.*5 or more.*found [0-4] of 800"):
+        train(shared, lake, contract, run="r", now=NOW)

@@ -151,7 +151,7 @@ def _task(con: "duckdb.DuckDBPyConnection", wanted: Target, written: str) -> _Ta
             subject,
             "can't be predicted: it is free text",
             expected=f"at most {_MOST_CLASSES} classes that come again",
-            found=f"{len(classes)}",
+            found=f"{'more than ' if len(classes) >= _MOST_VALUES else ''}{len(classes):,}",
             fix="Name another column, or an expression that gives a class or a number",
         )
     return _classes(classes, total)
