@@ -93,12 +93,28 @@ def make_folds(
     return folds
 
 
-def dealt_anew(folds: "np.ndarray[Any, Any]", units: "np.ndarray[Any, Any]", *, seed: int) -> "np.ndarray[Any, Any]":
-    """Other folds, as many: units (entities or groups, which stay together) are dealt out in another order."""
+def dealt_anew(
+    folds: "np.ndarray[Any, Any]", units: "np.ndarray[Any, Any]", labels: "np.ndarray[Any, Any] | None", *, seed: int
+) -> "np.ndarray[Any, Any]":
+    """Other folds, as many: units (entities or groups, which stay together) are dealt out in another order.
+
+    Args:
+        folds: number of each row's fold.
+        units: number of each row's unit, from 0.
+        labels: of classes, which keep their shares in every fold; a unit counts for the first of its own. None for numbers.
+        seed: of the order.
+    """
     import numpy as np
 
-    count = int(units.max()) + 1
-    dealt = np.random.default_rng(seed).permutation(count) % (int(folds.max()) + 1)
+    order = np.random.default_rng(seed).permutation(int(units.max()) + 1)
+    if labels is not None:
+        # Rows by unit, and within it by label: the first row of each unit has the class that it counts for.
+        classes = np.unique(labels, return_inverse=True)[1]
+        rows = np.lexsort((classes, units))
+        stratum = classes[rows][np.unique(units[rows], return_index=True)[1]]
+        order = order[np.argsort(stratum[order], kind="stable")]
+    dealt = np.empty(len(order), dtype="int64")
+    dealt[order] = np.arange(len(order)) % (int(folds.max()) + 1)
     return dealt[units]
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import duckdb
 
 _ROWS = "__holdout"
-_ENTITY = "__entity"
+_UNIT = "__unit"
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,10 +109,16 @@ def compare_with(
     why = _incomparable(model, _signature(registry, contract.name, champion), contract, challenger.schema)
     if why is not None:
         return replace(told, reason=why, free=True)
-    other = Contestant(
-        champion, model.pipeline, model.spec.schema, model.spec.positive, known.report.training_set_version if known else None
-    )
+    positive = challenger.positive
+    if positive is not None and positive not in _classes(model.pipeline):
+        return replace(told, reason=f"it does not know the class {positive}, which probability is about now", free=True)
+    # Which of two classes is the rarer one may be another in the champion's training rows: both are asked about the same.
+    other = Contestant(champion, model.pipeline, model.spec.schema, positive, known.report.training_set_version if known else None)
     return _Holdout(lake, contract, other, challenger).compared(told)
+
+
+def _classes(pipeline: Any) -> tuple[str, ...]:
+    return tuple(str(one) for one in getattr(pipeline, "classes_", ()))
 
 
 def _signature(registry: Registry, name: str, version: str) -> Signature | None:
@@ -145,6 +151,7 @@ class _Holdout:
         self._champion, self._challenger = champion, challenger
         self._table = f"models.{contract.name}_training_set"
         self._notes: list[str] = []
+        self._group = [contract.split.column] if contract.split.strategy == "group" and contract.split.column else []
 
     def compared(self, told: ModelComparison) -> ModelComparison:
         """The comparison by these rows."""
@@ -154,7 +161,7 @@ class _Holdout:
             if found == 0:
                 return replace(told, reason="it has learned from every test row", notes=tuple(self._notes))
             kind = "VARCHAR" if self._contract.problem == "classification" else "DOUBLE"
-            extra = [f"CAST({quote_identifier(LABEL)} AS {kind}) AS __truth", _ENTITY]
+            extra = [f"CAST({quote_identifier(LABEL)} AS {kind}) AS __truth", _UNIT]
             frames = [one.schema.fetch(con, _ROWS, order_by=["__place"], extra=extra) for one in (self._champion, self._challenger)]
         finally:
             con.close()
@@ -163,8 +170,8 @@ class _Holdout:
             for one, frame in zip((self._champion, self._challenger), frames, strict=True)
         ]
         truth = frames[1]["__truth"].to_numpy(dtype=object if self._contract.problem == "classification" else "float64")
-        entities = frames[1][_ENTITY].to_numpy(dtype=object)
-        holdout = compare_on_rows(truth, said[0], said[1], metric=told.metric, entities=entities, seed=self._contract.seed)
+        units = frames[1][_UNIT].to_numpy(dtype=object)
+        holdout = compare_on_rows(truth, said[0], said[1], metric=told.metric, units=units, seed=self._contract.seed)
         if holdout is None:
             reason = f"{told.metric} can't be measured on the {found:,} test rows that it has not learned from"
             return replace(told, reason=reason, notes=tuple(self._notes))
@@ -177,10 +184,11 @@ class _Holdout:
         # A feature that the champion was given and does not use may be gone: it gets nothing for it.
         blank = "".join(f", NULL AS {quote_identifier(name)}" for name in missing)
         entity = [one for one in self._contract.entity if one in columns] or [ROW_KEY]
-        named = f"concat_ws(chr(31), {', '.join(_text(one) for one in entity)})"
+        # Rows of a group resemble each other as those of an entity do: they are drawn together.
+        named = f"concat_ws(chr(31), {', '.join(_text(one) for one in self._group or entity)})"
         is_test = f"{quote_identifier(SPLIT)} = {quote_literal(TEST)}"
-        kept = f"SELECT *{blank}, {named} AS {_ENTITY} FROM ({now}) AS this WHERE {is_test}{self._unseen(con, columns, entity)}"
-        con.execute(f"CREATE TEMP TABLE {_ROWS} AS SELECT *, row_number() OVER (ORDER BY {_ENTITY}) AS __place FROM ({kept})")
+        kept = f"SELECT *{blank}, {named} AS {_UNIT} FROM ({now}) AS this WHERE {is_test}{self._unseen(con, columns, entity)}"
+        con.execute(f"CREATE TEMP TABLE {_ROWS} AS SELECT *, row_number() OVER (ORDER BY {_UNIT}) AS __place FROM ({kept})")
         row = con.execute(f"SELECT count(*) FROM {_ROWS}").fetchone()
         return int(row[0]) if row else 0
 
@@ -191,9 +199,8 @@ class _Holdout:
         """
         contract = self._contract
         by_time = contract.split.strategy == "time"
-        group = contract.split.column if contract.split.strategy == "group" else None
         times = [one for one in (contract.event_timestamp, contract.split.column) if one] if by_time else []
-        unit = list(dict.fromkeys([group] if group else [*entity, *times]))
+        unit = list(dict.fromkeys(self._group or [*entity, *times]))
         try:
             before = (
                 self._lake.scan_sql(self._table, version=self._champion.training_set, con=con)
@@ -242,7 +249,7 @@ def _on_folds(champion: LoadedModel, contract: ModelContract, learned: Learned, 
     if model_digest(recipe) == model_digest(_uncalibrated(learned.pipeline)):
         return compare_on_folds(challenger, challenger, metric=metric, judged_share=share, same_recipe=True), ()
     try:
-        scores = [_score(recipe, learned, fold, names, champion.spec.positive, threads=threads).get(metric) for fold in folds]
+        scores = [_score(recipe, learned, fold, names, learned.tested.positive, threads=threads).get(metric) for fold in folds]
     except ValueError as error:
         # scikit-learn's way to say that the rows do not suit the estimator.
         return None, (f"the recipe of version {champion.version} can't be fitted to the folds: {str(error).splitlines()[0][:200]}",)

@@ -1,6 +1,6 @@
 """Two models judged by the same rows: whether one is better, by how much, and whether chance would explain it. Pure.
 
-On the hold-out: a paired bootstrap over entities (Efron and Tibshirani 1993, chapter 16), which holds for any metric. On the folds: the
+On the hold-out: a paired bootstrap over entities or groups (Efron and Tibshirani 1993, chapter 16), which holds for any metric. On the folds: the
 t-test for resampled scores of Nadeau and Bengio (2003), which allows for training sets that overlap. Effect: Cohen's d of the paired
 losses of the rows, and how often only one of the two was right (McNemar's pairs).
 """
@@ -26,7 +26,7 @@ class OnHoldout:
 
     Attributes:
         rows: number of those rows.
-        entities: what they are about; all rows of an entity are drawn together.
+        entities: what they are about, or the groups that the split is by; all rows of one are drawn together.
         gain: of the metric; a share of the champion's value where less is better.
         low: the lower end of where the gain lies with 95 % confidence; `high` the upper.
         p_value: how often chance alone would bring a difference as large, in either direction.
@@ -122,7 +122,7 @@ def compare_on_rows(
     challenger: Predictions,
     *,
     metric: str,
-    entities: "np.ndarray[Any, Any]",
+    units: "np.ndarray[Any, Any]",
     seed: int,
     resamples: int = RESAMPLES,
 ) -> OnHoldout | None:
@@ -133,7 +133,7 @@ def compare_on_rows(
         champion: what the one said.
         challenger: what the other said.
         metric: that judges.
-        entities: whom each row is about.
+        units: whom each row is about, or its group.
         seed: of the resamples.
         resamples: how many.
     """
@@ -143,11 +143,11 @@ def compare_on_rows(
     before, after = values
     if before is None or after is None:
         return None
-    _, units = np.unique(entities.astype(str), return_inverse=True)
+    _, drawn = np.unique(units.astype(str), return_inverse=True)
     gains = np.concatenate(
         [
             _gains(metric, weighted(truth, champion, metric, weights), weighted(truth, challenger, metric, weights))
-            for weights in drawn_weights(units, resamples=resamples, seed=seed)
+            for weights in drawn_weights(drawn, resamples=resamples, seed=seed)
         ]
     )
     gains = gains[~np.isnan(gains)]
@@ -160,7 +160,7 @@ def compare_on_rows(
     right = None if champion.probabilities is None else [one.predicted == truth for one in (champion, challenger)]
     return OnHoldout(
         rows=len(truth),
-        entities=int(units.max()) + 1,
+        entities=int(drawn.max()) + 1,
         champion=before,
         challenger=after,
         gain=gain_of(metric, before, after),

@@ -50,7 +50,7 @@ def _body(contract: ModelContract, comparison: ModelComparison) -> Iterator[str]
     if found is None:
         yield f"<h2>Why</h2>{paragraph(f'Version {comparison.champion} could not be asked about the same rows: {comparison.reason}.')}"
     else:
-        yield _values(comparison, found)
+        yield _values(contract, comparison, found)
         yield "<h2>Could it be chance?</h2>" + _chance(contract, metric, found)
         yield f'<h2>How large is the difference?</h2><div class="two">{"".join(_sizes(comparison, found))}</div>'
     if comparison.folds is not None:
@@ -59,14 +59,15 @@ def _body(contract: ModelContract, comparison: ModelComparison) -> Iterator[str]
         yield f"<h2>To be known</h2>{listed(comparison.notes)}"
 
 
-def _values(comparison: ModelComparison, found: OnHoldout) -> str:
+def _values(contract: ModelContract, comparison: ModelComparison, found: OnHoldout) -> str:
     metric = comparison.metric
     shown = [
         Bar(f"version {comparison.champion}", found.champion, f"{found.champion:.4f}", quiet=True),
         Bar(f"version {comparison.challenger}" if comparison.challenger else "new version", found.challenger, f"{found.challenger:.4f}"),
     ]
     meaning = f": {_MEANINGS[metric]}" if metric in _MEANINGS else ""
-    rows = f"Both answered the same {found.rows:,} test rows about {found.entities:,} entities; neither had learned from any of them."
+    about = f"of {found.entities:,} groups" if contract.split.strategy == "group" else f"about {found.entities:,} entities"
+    rows = f"Both answered the same {found.rows:,} test rows {about}; neither had learned from any of them."
     return (
         f"<h2>How good are both?</h2><div class=card>{paragraph(rows)}{bars(shown, label=f'{metric} of both versions')}"
         f"{paragraph(f'{metric}{meaning}.', soft=True)}</div>"

@@ -114,7 +114,8 @@ class _Selection:
         self._by_time = contract.split.strategy == "time"
         repeats = 1 if self._by_time else contract.budget.repeats
         self._dealt = [data.folds]
-        self._dealt += [dealt_anew(data.folds, data.train_units, seed=contract.seed + number) for number in range(1, repeats)]
+        classes = data.train_labels if contract.problem == "classification" else None
+        self._dealt += [dealt_anew(data.folds, data.train_units, classes, seed=contract.seed + number) for number in range(1, repeats)]
         self._parts = [self._made(dealt) for dealt in self._dealt]
 
     @property

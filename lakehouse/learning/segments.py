@@ -1,11 +1,12 @@
 """Where a model errs: the kinds of test rows whose error differs from that of all others by more than chance."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from lakehouse.learning.evaluation import Interval, Predictions, measure
 from lakehouse.learning.intervals import metric_intervals
+from lakehouse.learning.multiple_tests import holm
 from lakehouse.learning.schema import FeatureSchema, Kind
 
 if TYPE_CHECKING:
@@ -68,8 +69,8 @@ def find_segments(
     """The segments that differ, the worst first.
 
     Every value of a column with few values and every quarter of a number's range is asked about. The error of its rows is compared with
-    that of all others (Welch's t-test on the means of units, so that rows that resemble each other count once), and Holm's correction
-    keeps the chance of any false finding at 5 %.
+    that of all others (a z-test of the difference of both means whose standard error is robust to units: rows that resemble each other
+    count once), and Holm's correction keeps the chance of any false finding at 5 %.
     """
     import numpy as np
 
@@ -79,7 +80,8 @@ def find_segments(
         for value, rows in _parts(frame[feature.name], feature.kind):
             if min(rows.sum(), (~rows).sum()) >= _LEAST_ROWS:
                 asked.append((feature.name, value, rows, _p_value(wrong, rows, units)))
-    found = [asked[place] for place in _significant([one[3] for one in asked])]
+    adjusted = holm([one[3] for one in asked])
+    found = [one for one, p_value in zip(asked, adjusted, strict=True) if p_value <= _CHANCE]
     found.sort(key=lambda one: (-float(wrong[one[2]].mean()), one[0], one[1]))
     return tuple(
         Segment(
@@ -149,14 +151,3 @@ def _p_value(wrong: "np.ndarray[Any, Any]", rows: "np.ndarray[Any, Any]", units:
         spread += float((deviations**2).sum()) * count / (count - 1) / side.sum() ** 2
     difference = float(wrong[rows].mean() - wrong[~rows].mean())
     return float(2 * norm.sf(abs(difference) / spread**0.5)) if spread > 0 else 1.0
-
-
-def _significant(p_values: Sequence[float]) -> list[int]:
-    """Places of those that hold after Holm's correction."""
-    order = sorted(range(len(p_values)), key=lambda place: p_values[place])
-    kept: list[int] = []
-    for rank, place in enumerate(order):
-        if p_values[place] > _CHANCE / (len(p_values) - rank):
-            break
-        kept.append(place)
-    return kept

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -51,10 +52,15 @@ class TrialFile:
 
 
 def _read(path: Path) -> dict[str, Mapping[str, Any]]:
+    """What a file says; a line that a kill cut off is taken away, so that the next one does not become a part of it."""
     if not path.exists():
         return {}
     known: dict[str, Mapping[str, Any]] = {}
-    for line in path.read_text(encoding="utf-8").split("\n")[:-1]:
+    content = path.read_bytes()
+    whole = content[: content.rfind(b"\n") + 1]
+    if len(whole) < len(content):
+        os.truncate(path, len(whole))
+    for line in whole.splitlines():
         one = json.loads(line)
         known[one.pop("trial")] = one
     return known

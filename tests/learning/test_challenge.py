@@ -107,6 +107,27 @@ def test_a_champion_that_can_not_be_asked_any_more_gives_way_and_it_is_said_why(
     assert reason in guard.detail
 
 
+def test_both_are_asked_about_the_same_class_and_groups_are_drawn_together(shared, lake) -> None:
+    """Of two classes the rarer one is another in the second training; both trainings find the same rule."""
+    asked = {"metric": "f1", "split": Split("group", 0.25, "shop"), "include_features": ("x",)}
+    select = (
+        "SELECT range AS id, range // 10 AS shop, hash(range) % 10 AS x,"
+        " if((hash(range) % 10 > {}) <> (hash(range + 3) % 12 = 0), 'hi', 'lo') AS label FROM range({})"
+    )
+    write(lake, "staging.rarer", select.format(5, 400))
+    learn(shared, lake, "rarer", **asked)
+    more = "SELECT range + 400 AS id, 40 + range // 10 AS shop, 6 + range % 4 AS x, if(range % 12 = 0, 'lo', 'hi') AS label FROM range(400)"
+    write(lake, "staging.rarer", f"{select.format(5, 400)} UNION ALL {more}")
+    second = learn(shared, lake, "rarer", **asked)
+    assert second.comparison is not None
+    found = second.comparison.holdout
+    assert found is not None
+    assert (found.gain, found.only_champion, found.only_challenger) == (0.0, 0, 0)
+    assert found.rows == 10 * found.entities
+    assert second.comparison.folds is not None
+    assert second.comparison.folds.gain == 0
+
+
 @pytest.mark.slow
 def test_another_recipe_is_judged_on_the_folds_too_with_new_features_or_without(shared, lake) -> None:
     rows(lake, "recipes", 400)

@@ -105,8 +105,8 @@ def scores(count: int, seed: int, *, noise: tuple[float, float]) -> tuple[np.nda
 def test_the_better_model_is_found_and_swapping_both_swaps_the_sign(metric) -> None:
     truth, worse, better = scores(800, 3, noise=(3.0, 1.0))
     rows = np.arange(len(truth))
-    found = compare_on_rows(truth, worse, better, metric=metric, entities=rows, seed=1)
-    other = compare_on_rows(truth, better, worse, metric=metric, entities=rows, seed=1)
+    found = compare_on_rows(truth, worse, better, metric=metric, units=rows, seed=1)
+    other = compare_on_rows(truth, better, worse, metric=metric, units=rows, seed=1)
     assert found is not None
     assert other is not None
     assert found.gain > 0.02
@@ -117,7 +117,7 @@ def test_the_better_model_is_found_and_swapping_both_swaps_the_sign(metric) -> N
     assert other.gain < 0
     if metric not in LOWER_IS_BETTER:
         assert found.gain == pytest.approx(-other.gain)
-    same = compare_on_rows(truth, better, better, metric=metric, entities=rows, seed=1)
+    same = compare_on_rows(truth, better, better, metric=metric, units=rows, seed=1)
     assert same is not None
     assert (same.gain, same.p_value, same.effect) == (0.0, 1.0, 0.0)
 
@@ -125,8 +125,8 @@ def test_the_better_model_is_found_and_swapping_both_swaps_the_sign(metric) -> N
 def test_rows_of_the_same_entities_are_worth_less() -> None:
     truth, one, other = scores(120, 5, noise=(2.5, 1.5))
     many = np.tile(np.arange(len(truth)), 5)
-    alone = compare_on_rows(truth[many], one.take(many), other.take(many), metric="roc_auc", entities=np.arange(len(many)), seed=1)
-    together = compare_on_rows(truth[many], one.take(many), other.take(many), metric="roc_auc", entities=many, seed=1)
+    alone = compare_on_rows(truth[many], one.take(many), other.take(many), metric="roc_auc", units=np.arange(len(many)), seed=1)
+    together = compare_on_rows(truth[many], one.take(many), other.take(many), metric="roc_auc", units=many, seed=1)
     assert alone is not None
     assert together is not None
     assert (alone.entities, together.entities) == (600, 120)
@@ -155,7 +155,7 @@ def test_the_corrected_t_test_of_folds_is_the_published_one() -> None:
 
 def compared(*, noise: tuple[float, float] = (3.0, 1.0), count: int = 800) -> ModelComparison:
     truth, champion, challenger = scores(count, 3, noise=noise)
-    found = compare_on_rows(truth, champion, challenger, metric="roc_auc", entities=np.arange(count), seed=1)
+    found = compare_on_rows(truth, champion, challenger, metric="roc_auc", units=np.arange(count), seed=1)
     return ModelComparison("1", "2", "roc_auc", found)
 
 
@@ -223,7 +223,7 @@ def test_chance_takes_over_no_more_often_than_the_contract_says(metric, count) -
     trials, wins = 400, 0
     for trial in range(trials):
         truth, one, other = scores(count, 1000 + trial, noise=(1.5, 1.5))
-        found = compare_on_rows(truth, one, other, metric=metric, entities=np.arange(count), seed=trial, resamples=300)
+        found = compare_on_rows(truth, one, other, metric=metric, units=np.arange(count), seed=trial, resamples=300)
         wins += verdict(ModelComparison("1", "2", metric, found), Comparison(minimum_gain=0.0)).passed
     assert wins / trials <= 0.05
 

@@ -5,6 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lakehouse.contracts import Budget
 from lakehouse.learning import train
@@ -110,6 +112,19 @@ def test_a_search_that_was_killed_goes_on_where_it_stopped(tmp_path, monkeypatch
     assert once == again - 9
 
 
+def test_a_line_that_was_cut_off_spoils_no_later_one(tmp_path):
+    path = tmp_path / "trials.ndjson"
+    TrialFile(path).add("a", 0.5, seconds=1.0)
+    with path.open("a") as file:
+        file.write('{"trial": "b", "sco')
+    second = TrialFile(path)
+    assert (second.get("a"), second.get("b")) == (0.5, None)
+    second.add("b", 0.6, seconds=1.0)
+    second.add("c", float("nan"), seconds=1.0)
+    third = TrialFile(path)
+    assert (third.get("a"), third.get("b"), str(third.get("c")), third.seconds) == (0.5, 0.6, "nan", 3.0)
+
+
 def test_memory_limits_the_workers():
     from lakehouse.learning.tuning import _workers
 
@@ -122,10 +137,23 @@ def test_memory_limits_the_workers():
 def test_folds_that_are_dealt_anew_keep_units_together():
     units = np.repeat(np.arange(40), 3)
     folds = units % 5
-    other = dealt_anew(folds, units, seed=1)
+    other = dealt_anew(folds, units, None, seed=1)
     assert (other.reshape(40, 3) == other.reshape(40, 3)[:, :1]).all()
     assert sorted(np.bincount(other)) == [24] * 5
     assert (other != folds).any()
+
+
+@given(st.integers(0, 2**16), st.lists(st.integers(1, 3), min_size=12, max_size=60), st.data())
+def test_folds_that_are_dealt_anew_have_as_many_units_of_each_class(seed, sizes, data):
+    """However rare a class is, no fold has two units of it more than another: with as many units as folds, none goes without."""
+    units = np.repeat(np.arange(len(sizes)), sizes)
+    classes = np.asarray(data.draw(st.lists(st.sampled_from(["a", "b", "c"]), min_size=len(sizes), max_size=len(sizes))), dtype=object)
+    other = dealt_anew(units % 4, units, classes[units], seed=seed)
+    of_units = other[np.unique(units, return_index=True)[1]]
+    assert (of_units[units] == other).all()
+    for rows in (classes == one for one in (*set(classes), classes)):
+        counts = np.bincount(of_units[np.broadcast_to(rows, len(sizes))], minlength=4)
+        assert counts.max() - counts.min() <= 1
 
 
 def test_a_training_with_a_budget_is_recorded_repeated_and_leaves_no_trials(shared, lake, now):

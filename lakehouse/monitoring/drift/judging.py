@@ -5,10 +5,11 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from lakehouse.learning.multiple_tests import holm
 from lakehouse.learning.schema import FeatureSchema
 from lakehouse.monitoring.drift.bins import count
 from lakehouse.monitoring.drift.reference import ColumnProfile, Reference, typed_sql
-from lakehouse.monitoring.drift.statistics import chi_square, cramers_v, expected_psi, holm, jensen_shannon, kolmogorov_smirnov, psi
+from lakehouse.monitoring.drift.statistics import chi_square, cramers_v, expected_psi, jensen_shannon, kolmogorov_smirnov, psi
 
 if TYPE_CHECKING:
     import duckdb
@@ -101,11 +102,6 @@ class DriftReport:
     def drifted(self) -> tuple[str, ...]:
         """The columns that have drifted."""
         return tuple(one.column for one in self.columns if one.verdict is Verdict.DRIFTED)
-
-    @property
-    def largest_effect(self) -> float:
-        """PSI beyond chance of the column that has moved most, among those that have moved beyond chance."""
-        return max((one.effect for one in self.columns if one.verdict.rank > Verdict.STABLE.rank), default=0.0)
 
     def __str__(self) -> str:
         if self.verdict is Verdict.UNKNOWN:

@@ -79,15 +79,5 @@ def kolmogorov_smirnov(reference: Counts, current: Counts) -> tuple[float, float
     return distance, float(kolmogorov(math.sqrt(n * m / (n + m)) * distance))
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
-    """The p-values adjusted for their number, by Holm's method: each is compared with the level that all of them together have."""
-    adjusted = [1.0] * len(p_values)
-    highest = 0.0
-    for rank, place in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
-        highest = max(highest, min(1.0, p_values[place] * (len(p_values) - rank)))
-        adjusted[place] = highest
-    return adjusted
-
-
 def _filled(reference: Counts, current: Counts) -> int:
     return sum(1 for one, other in zip(reference, current, strict=True) if one or other)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
-from lakehouse.monitoring.drift.statistics import holm
+from lakehouse.learning.multiple_tests import holm
 
 # A segment is worse only if that is no chance, and its errors are more by this share.
 _LEVEL = 0.01

@@ -36,7 +36,7 @@ def test_what_has_not_drifted_is_quiet(reports: Reports) -> None:
     quiet = [one for one in reports if one[1] == "current_nodrift_random"]
     assert len(quiet) == 3
     for one in [*quiet, ("acs_ma", "current_2019")]:
-        assert (reports[one].verdict, reports[one].largest_effect) == (Verdict.STABLE, 0.0), one
+        assert reports[one].verdict is Verdict.STABLE, one
 
 
 @pytest.mark.parametrize("name", ["current_2008-11", "current_2009-05"])
@@ -45,7 +45,7 @@ def test_the_bank_after_the_crisis_alarms(reports: Reports, name: str) -> None:
     assert found.verdict is Verdict.DRIFTED
     assert {"euribor3m", "nr.employed", "contact", "poutcome"} <= set(found.drifted)
     assert not {"loan", "marital", "duration"} & set(found.drifted)
-    assert found.largest_effect > 1
+    assert max(one.effect for one in found.columns) > 1
 
 
 def test_a_decade_of_opinions_has_moved_less_than_the_limit(reports: Reports) -> None:

@@ -14,7 +14,6 @@ from lakehouse.monitoring.drift.statistics import (
     chi_square,
     cramers_v,
     expected_psi,
-    holm,
     jensen_shannon,
     kolmogorov_smirnov,
     psi,
@@ -84,15 +83,6 @@ def test_expected_psi_is_what_psi_comes_to_without_drift() -> None:
     shares = [0.1] * 10
     pairs = [(random.multinomial(2000, shares).tolist(), random.multinomial(500, shares).tolist()) for _ in range(400)]
     assert np.mean([psi(*pair) for pair in pairs]) == pytest.approx(expected_psi(*pairs[0]), rel=0.05)
-
-
-@given(st.lists(st.floats(0, 1), max_size=20))
-def test_holm_never_makes_a_p_value_smaller_and_keeps_their_order(p_values: list[float]) -> None:
-    adjusted = holm(p_values)
-    assert all(before <= after <= 1 for before, after in zip(p_values, adjusted, strict=True))
-    assert sorted(range(len(p_values)), key=lambda place: (p_values[place], adjusted[place])) == sorted(
-        range(len(p_values)), key=lambda place: (adjusted[place], p_values[place])
-    )
 
 
 def test_nothing_to_compare_is_no_drift() -> None:
