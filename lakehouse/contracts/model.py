@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -34,7 +35,27 @@ _METRICS = {
     ),
     "regression": ("r2", "rmse", "mae", "mape", "median_ae"),
 }
-_OF_NO_MODEL = frozenset({"comparison", "abstain", "explain", "intended_use", "limits", "rollout", "retraining"})
+# Measured, but nothing to choose an algorithm by: only two classes have it.
+_MINIMUMS_TOO = {"classification": ("brier",), "regression": ()}
+# What reaches no number of a model: texts, when it is trained, how its versions take over, what is kept beside its answers.
+_OF_NO_MODEL = frozenset(
+    {
+        "version",
+        "description",
+        "intended_use",
+        "limits",
+        "owner",
+        "warnings",
+        "comparison",
+        "rollout",
+        "retraining",
+        "explain",
+        "abstain",
+        "digest",
+        "path",
+    }
+)
+_OF_NO_SEARCH = frozenset({"workers", "memory_gb"})
 
 
 class _Part(BaseModel):
@@ -55,9 +76,11 @@ class _Split(_Part):
     )
 
     @model_validator(mode="after")
-    def _gap_in_time(self) -> "_Split":
+    def _of_the_strategy(self) -> "_Split":
         if self.gap_days and self.strategy != "time":
             raise ValueError("gap_days needs strategy: time")
+        if self.column is not None and self.strategy == "random":
+            raise ValueError("column needs strategy: time or group")
         return self
 
 
@@ -131,7 +154,9 @@ class _Document(_Part):
         return self
 
     @model_validator(mode="after")
-    def _confidence_of_classes(self) -> "_Document":
+    def _of_the_problem(self) -> "_Document":
+        if self.positive_class is not None and self.problem == "regression":
+            raise ValueError("positive_class needs problem: classification: numbers have no classes")
         if self.abstain is not None and self.problem == "regression":
             raise ValueError("abstain needs problem: classification: numbers have no confidence")
         return self
@@ -139,8 +164,10 @@ class _Document(_Part):
     @model_validator(mode="after")
     def _known_metrics(self) -> "_Document":
         known = _METRICS[self.problem]
-        unknown = next((name for name in (*([self.metric] if self.metric else []), *self.minimums) if name not in known), None)
+        asked = {name: (*known, *_MINIMUMS_TOO[self.problem]) for name in self.minimums} | ({self.metric: known} if self.metric else {})
+        unknown = next((name for name, allowed in asked.items() if name not in allowed), None)
         if unknown:
+            known = asked[unknown]
             close = get_close_matches(unknown, known, n=1)
             hint = f"; did you mean {close[0]}?" if close else ""
             raise ValueError(f"{unknown} is not a metric of {self.problem}: one of {', '.join(known)}{hint}")
@@ -183,7 +210,7 @@ def parse_model(text: str, *, path: Path) -> ModelContract:
     binary = spec.positive_class is not None
     metric = spec.metric or {"regression": "r2"}.get(spec.problem, "roc_auc" if binary else "f1_macro")
     positive = spec.positive_class
-    return ModelContract(
+    contract = ModelContract(
         name=spec.name,
         version=spec.version,
         problem=spec.problem,
@@ -218,10 +245,25 @@ def parse_model(text: str, *, path: Path) -> ModelContract:
         imbalance=spec.imbalance,
         budget=spec.budget.typed(),
         trusted_features=tuple(spec.trusted_features),
-        # When a version is trained and how it takes over say nothing about what it is: that trains nothing again.
-        digest=documents.digest({key: value for key, value in parsed.items() if key not in _OF_NO_MODEL}),
         path=path,
     )
+    return replace(contract, digest=_digest(contract))
+
+
+def _digest(contract: ModelContract) -> str:
+    """Of all that makes the model what it is: another one trains it again, whether a default is written out or not."""
+    told = {key: value for key, value in asdict(contract).items() if key not in _OF_NO_MODEL}
+    told["budget"] = {key: value for key, value in told["budget"].items() if key not in _OF_NO_SEARCH}
+    return documents.digest(_without_kinds_of_numbers(told))
+
+
+def _without_kinds_of_numbers(value: Any) -> Any:
+    """The same with 3 for 3.0: a default is what somebody would have written."""
+    if isinstance(value, Mapping):
+        return {key: _without_kinds_of_numbers(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_kinds_of_numbers(one) for one in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _refuse_taken_names(spec: _Document, path: Path) -> None:
@@ -250,6 +292,8 @@ def _part_at(parts: tuple[str | int, ...]) -> type[BaseModel]:
         return PreparedColumnPart
     sections = {
         "budget": BudgetPart,
+        "comparison": ComparisonPart,
+        "explain": ExplainPart,
         "split": _Split,
         "preparation": PreparationPart,
         "warnings": _Warning,

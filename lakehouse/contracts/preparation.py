@@ -99,6 +99,14 @@ class PreparationPart(_Part):
             raise ValueError("keep is a share below 1, or a whole number of columns")
         if self.outliers == "isolation_forest" and self.outlier_threshold is not None and self.outlier_threshold > 0.5:
             raise ValueError("outlier_threshold of isolation_forest is a share of the rows, at most 0.5")
+        if self.outlier_threshold is not None and self.outliers == "none":
+            raise ValueError("outlier_threshold needs outliers: z_score, iqr or isolation_forest")
+        if "keep" in self.model_fields_set and self.select == "none":
+            raise ValueError("keep needs select: statistical or model")
+        shared = self.outliers if self.outliers in {"z_score", "iqr"} else "none"
+        for name, column in self.columns.items():
+            if column.outlier_threshold is not None and (column.outliers or shared) == "none":
+                raise ValueError(f"columns.{name}.outlier_threshold needs outliers: z_score or iqr")
         return self
 
     def typed(self) -> PreparationSpec:

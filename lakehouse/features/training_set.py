@@ -252,17 +252,19 @@ def _selected(contract: ModelContract, features: Mapping[str, str], own_names: M
 
 
 def _require_known(source: FeatureSource) -> None:
-    """A misspelled exclusion would let in the very column that it is to keep out."""
+    """A misspelled exclusion would let in the very column that it is to keep out, and misspelled trust would trust nothing."""
     known = {column.lower() for columns in source.columns.values() for column in columns}
     known |= {f"{view.name}__{column}".lower() for view in source.views for column in source.columns[view.table]}
-    unknown = [name for name in source.contract.exclude_features if name.lower() not in known]
-    if unknown:
-        raise FeatureError(
-            f"model {source.contract.name}: exclude_features",
-            f"names {', '.join(unknown)}, which no table of the model has",
-            expected=", ".join(dict.fromkeys(column for columns in source.columns.values() for column in columns)),
-            fix="Correct the model contract",
-        )
+    contract = source.contract
+    for key, names in (("exclude_features", contract.exclude_features), ("trusted_features", contract.trusted_features)):
+        unknown = [name for name in names if name.lower() not in known]
+        if unknown:
+            raise FeatureError(
+                f"model {contract.name}: {key}",
+                f"names {', '.join(unknown)}, which no table of the model has",
+                expected=", ".join(dict.fromkeys(column for columns in source.columns.values() for column in columns)),
+                fix="Correct the model contract",
+            )
 
 
 def _key(contract: ModelContract, columns: Mapping[str, str]) -> tuple[str, ...]:

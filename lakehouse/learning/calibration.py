@@ -1,6 +1,7 @@
 """Probabilities that mean what they say, and the threshold that answers best: learned from what was predicted out of fold."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -106,7 +107,14 @@ def reliability(truth: "np.ndarray[Any, Any]", given: Predictions) -> Reliabilit
     )
 
 
-def calibrate(candidate: "Candidate", labels: "np.ndarray[Any, Any]", folds: "Sequence[Fold]", *, threshold_for: str | None) -> Calibration:
+def calibrate(
+    candidate: "Candidate",
+    labels: "np.ndarray[Any, Any]",
+    folds: "Sequence[Fold]",
+    *,
+    threshold_for: str | None,
+    is_weighted: bool = False,
+) -> Calibration:
     """What the candidate's own out-of-fold predictions say of its probabilities, kept only where it holds for the folds it was not fitted on.
 
     Args:
@@ -114,14 +122,21 @@ def calibrate(candidate: "Candidate", labels: "np.ndarray[Any, Any]", folds: "Se
         labels: of the training rows.
         folds: those that it was judged by.
         threshold_for: of two classes the metric that the threshold is chosen by; None leaves it at one half.
+        is_weighted: rare classes counted for more, so that probabilities of two classes have to be put back.
     """
     if not candidate.judged or any(said.probabilities is None for said in candidate.judged):
         return Calibration()
     parts = [_thinned(labels[fold.judge], said, _MOST_ROWS // len(folds)) for fold, said in zip(folds, candidate.judged, strict=True)]
     # A class that one fold did not know has no column there.
-    if len({said.classes for _, said in parts}) > 1 or len(parts) < 2 or sum(len(truth) for truth, _ in parts) < _LEAST_ROWS:
+    if len({said.classes for _, said in parts}) > 1:
         return Calibration()
-    found = _mapping(parts)
+    undone = _undone(parts) if is_weighted and len(parts[0][1].classes) == 2 else Calibration()
+    if len(parts) < 2 or sum(len(truth) for truth, _ in parts) < _LEAST_ROWS:
+        # Too few to choose a threshold by: the weighted model's own answers stay.
+        return replace(undone, threshold=round(1 / (1 + math.exp(-undone.intercept)), 4))
+    mapped = _mapping([_mapped(part, undone) for part in parts])
+    intercept = round(mapped.slope * undone.intercept + mapped.intercept, 4)
+    found = replace(mapped, intercept=intercept, notes=(*undone.notes, *mapped.notes))
     return _threshold(found, parts, threshold_for) if threshold_for is not None and len(parts[0][1].classes) == 2 else found
 
 
@@ -133,6 +148,43 @@ def _thinned(truth: "np.ndarray[Any, Any]", said: Predictions, most: int) -> "tu
         return truth, said
     rows = np.linspace(0, len(truth) - 1, most).astype(int)
     return truth[rows], said.take(rows)
+
+
+def _undone(parts: "list[tuple[np.ndarray[Any, Any], Predictions]]") -> Calibration:
+    """The intercept that takes back the weights of two classes: what is said is on average what came true.
+
+    It lies between nothing, for an algorithm that takes no weights, and the log of the classes' odds, which is what weights that make
+    them count the same have added (Elkan 2001, "The Foundations of Cost-Sensitive Learning").
+    """
+    import numpy as np
+    from scipy.optimize import brentq
+
+    from lakehouse.learning.calibrated import calibrated
+
+    said = np.concatenate([np.asarray(one.probabilities) for _, one in parts])
+    second = parts[0][1].classes[1]
+    share = float(np.concatenate([truth == second for truth, _ in parts]).mean())
+    if not 0 < share < 1:
+        return Calibration()
+    whole = math.log(share / (1 - share))
+
+    def excess(part: float) -> float:
+        return float(calibrated(said, 1.0, part * whole)[:, 1].mean()) - share
+
+    before, after = excess(0.0), excess(1.0)
+    if before * after < 0:
+        solve: Callable[..., Any] = brentq
+        part = float(solve(excess, 0.0, 1.0, xtol=1e-6))
+    else:
+        part = 0.0 if abs(before) <= abs(after) else 1.0
+    intercept = round(part * whole, 4)
+    if not intercept:
+        return Calibration()
+    note = (
+        f"the weights of rare classes are taken back from the probabilities: out of fold that of {second} is {before + share:.2f} on average "
+        f"with them, {share:.2f} of the rows have it"
+    )
+    return Calibration(intercept=intercept, notes=(note,))
 
 
 def _mapping(parts: "list[tuple[np.ndarray[Any, Any], Predictions]]") -> Calibration:

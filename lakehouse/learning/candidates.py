@@ -1,6 +1,7 @@
 """Choosing an algorithm fairly: every candidate on the same folds of the training rows; the test rows are never looked at."""
 
 import math
+import re
 import time
 import warnings
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+_RARE = re.compile(r"least populated class in y has only (\d+) members?, which is less than n_splits=(\d+)")
 # Relative gain in the metric that a second model has to bring.
 BLEND_GAIN = 0.01
 # Rows from which on threads are worth their waiting for each other in boosting.
@@ -219,4 +221,19 @@ def fit(pipeline: Any, frame: "pd.DataFrame", labels: "np.ndarray[Any, Any]", *,
         warnings.simplefilter("always")
         with joblib.parallel_config(backend="threading", n_jobs=threads):
             pipeline.fit(frame, labels)
-    return frozenset(str(one.message).splitlines()[0][:200] for one in caught)
+    return frozenset(warned(str(one.message), labels) for one in caught)
+
+
+def warned(message: str, labels: "np.ndarray[Any, Any]") -> str:
+    """A warning of scikit-learn's in a line, where it is known what it means in words that say so."""
+    import numpy as np
+
+    rare = _RARE.search(message)
+    if rare is None:
+        return message.splitlines()[0][:200]
+    classes, counts = np.unique(labels, return_counts=True)
+    rarest, count, parts = classes[counts.argmin()], rare[1], rare[2]
+    return (
+        f"class {rarest} has only {count} of the rows that one fit learns from, fewer than the {parts} parts that they are divided into for what "
+        "is learned out of fold (codes of categories, probabilities from margins): some parts know nothing of it"
+    )

@@ -6,9 +6,26 @@ from collections.abc import Mapping
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 _CODE = ("learning", "features")
+# Everything else of these packages is part of a model's code, a new module too. These only show, observe or decide about versions,
+_OF_NO_NUMBER = (
+    "features/online/",
+    "learning/ancestry.py",
+    "learning/card.py",
+    "learning/comparison_page.py",
+    "learning/file_columns.py",
+    "learning/file_prediction.py",
+    "learning/pages.py",
+    "learning/preview.py",
+    "learning/reproduction.py",
+    "learning/retraining/",
+    "learning/scratch.py",
+)
+# and these reach what a model says of new rows, not what it is.
+_OF_PREDICTIONS = ("learning/explaining.py", "learning/lifecycle/", "learning/prediction.py", "learning/scoring.py")
+Made = Literal["model", "predictions"]
 LIBRARIES = ("scikit-learn", "numpy", "scipy", "pandas", "duckdb", "skops")
 
 
@@ -19,17 +36,23 @@ def model_digest(pipeline: Any) -> str:
     return digest.hexdigest()
 
 
-@lru_cache(maxsize=1)
-def code_digest() -> str:
-    """Sha256 of the code that makes a model, and of the libraries it is made with."""
+@lru_cache(maxsize=2)
+def code_digest(of: Made = "model") -> str:
+    """Sha256 of the code that makes a model (or its predictions too), and of the libraries it is made with."""
     digest = hashlib.sha256()
-    root = Path(__file__).resolve().parent.parent
-    for package in _CODE:
-        for path in sorted((root / package).rglob("*.py")):
-            digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    for name, path in code_of(of).items():
+        digest.update(name.encode() + b"\0" + path.read_bytes() + b"\0")
     for library in LIBRARIES:
         digest.update(f"{library}=={version(library)}\n".encode())
     return digest.hexdigest()
+
+
+def code_of(made: Made) -> dict[str, Path]:
+    """The modules that reach a number of it, by their names in the package."""
+    root = Path(__file__).resolve().parent.parent
+    others = _OF_NO_NUMBER if made == "predictions" else (*_OF_NO_NUMBER, *_OF_PREDICTIONS)
+    every = {path.relative_to(root).as_posix(): path for package in _CODE for path in sorted((root / package).rglob("*.py"))}
+    return {name: path for name, path in every.items() if not name.startswith(others)}
 
 
 def _feed(digest: Any, value: Any, open_objects: set[int]) -> None:

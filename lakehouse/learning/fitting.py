@@ -74,7 +74,13 @@ def learn(contract: ModelContract, data: TrainingRows, *, threads: int, trials: 
     wanted = threshold_metric(metric, tuple(contract.minimums), contract.imbalance)
     # Of a repeated cross-validation the first: each row is to count once.
     once = len(selection.first)
-    calibration = calibrate(replace(best, judged=best.judged[:once]), data.train_labels, folds[:once], threshold_for=wanted)
+    calibration = calibrate(
+        replace(best, judged=best.judged[:once]),
+        data.train_labels,
+        folds[:once],
+        threshold_for=wanted,
+        is_weighted=task.class_weight is not None,
+    )
     pipeline = with_calibration(build_pipeline(best.members, preparation, task), calibration)
     try:
         notes = fit(pipeline, data.train, data.train_labels, threads=threads)

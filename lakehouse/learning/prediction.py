@@ -61,7 +61,7 @@ def predict_batch(
                 asset=f"models.{contract.name}_predictions",
                 run=run,
                 inputs=session.inputs(*source.tables),
-                code=code_digest(),
+                code=code_digest("predictions"),
                 source=_made_by(contract, champion, candidate, traffic),
             )
             made = made_already(lake, stamp)

@@ -1,5 +1,6 @@
 """What each column would become, before anything is trained: by the very Pipeline that training would fit, and without writing."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -8,10 +9,12 @@ from lakehouse.contracts import ModelContract
 from lakehouse.errors import ModelError
 from lakehouse.features import described, feature_source
 from lakehouse.learning.algorithms import BASELINE, Algorithm, Task, build_pipeline, choose_candidates
+from lakehouse.learning.candidates import warned
 from lakehouse.learning.origins import PreparedColumn, prepared_columns
 from lakehouse.learning.preparation import Preparation, Style, plan_columns
 from lakehouse.learning.sources import declared_views, require_tables
 from lakehouse.learning.training_rows import TrainingRows, rebuild_training_rows
+from lakehouse.learning.tuning import sampled_parameters, trials_of
 from lakehouse.settings import Settings
 from lakehouse.tables import Lake
 
@@ -45,7 +48,7 @@ class CandidatePreview:
 
     Attributes:
         columns: how many it would see.
-        seconds: what its cross-validation and last fit may take on one core, in order of magnitude; a search for settings comes on top.
+        seconds: what its cross-validation, its share of the search for settings and its last fit may take on one core, in order of magnitude.
         notes: what its preparation warned of, or why it can't be prepared.
     """
 
@@ -120,7 +123,7 @@ def preview_rows(
     """The preview of rows in memory; see `preview_model`."""
     preparation = plan_columns(data.train, data.schema, contract.preparation)
     classes = len(set(data.train_labels)) if contract.problem == "classification" else 0
-    task = Task(contract.problem, classes, len(data.train), preparation.has_text, contract.seed)
+    task = Task(contract.problem, classes, len(data.train), preparation.has_text, contract.seed, contract.imbalance)
     choice = choose_candidates(contract.algorithms, task)
     candidates = [one for one in choice.algorithms if one.name != BASELINE]
     shown = _shown(contract, candidates, algorithm)
@@ -130,6 +133,8 @@ def preview_rows(
         if one.style not in prepared:
             prepared[one.style] = _prepare(one, preparation, task, data, threads=threads)
     seen = prepared[shown.style]
+    fits = {one.name: _fit_s(one, prepared[one.style], task) for one in candidates}
+    searches = _search_s(candidates, task, contract, fits)
     return Preview(
         model=contract.name,
         shown=shown.name,
@@ -137,7 +142,15 @@ def preview_rows(
         rows_test=len(data.test),
         columns=_columns(contract, data, preparation, seen),
         row_columns=tuple(one.name for one in seen.columns if one.feature is None),
-        candidates=tuple(_candidate(one, prepared[one.style], task, contract) for one in candidates),
+        candidates=tuple(
+            CandidatePreview(
+                one.name,
+                len(prepared[one.style].columns),
+                fits[one.name] * (_folds(contract) + 1) + searches[one.name],
+                prepared[one.style].notes,
+            )
+            for one in candidates
+        ),
         rows=_samples(data, seen, rows),
         notes=(*choice.notes, *(str(one) for one in (*data.leaks, *data.remembered) if one.subject not in data.schema.names)),
         inputs=inputs,
@@ -192,7 +205,7 @@ def _prepare(algorithm: Algorithm, preparation: Preparation, task: Task, data: T
     if "select" in steps.named_steps:
         columns = [columns[place] for place in steps.named_steps["select"].get_support(indices=True)]
     filled = values.nnz / max(values.shape[0], 1) if hasattr(values, "nnz") else float(np.shape(values)[1])
-    return _Prepared(columns, values, filled, tuple(sorted({str(one.message).splitlines()[0][:200] for one in caught})))
+    return _Prepared(columns, values, filled, tuple(sorted({warned(str(one.message), data.train_labels) for one in caught})))
 
 
 def _columns(contract: ModelContract, data: TrainingRows, preparation: Preparation, seen: _Prepared) -> tuple[ColumnPreview, ...]:
@@ -217,10 +230,28 @@ def _columns(contract: ModelContract, data: TrainingRows, preparation: Preparati
     )
 
 
-def _candidate(algorithm: Algorithm, prepared: _Prepared, task: Task, contract: ModelContract) -> CandidatePreview:
-    fit_s = algorithm.cost[task.problem].estimate_s(task.rows, max(1, round(prepared.width)), task.classes)
-    repeats = 1 if contract.split.strategy == "time" else contract.budget.repeats
-    return CandidatePreview(algorithm.name, len(prepared.columns), fit_s * (contract.folds * repeats + 1), prepared.notes)
+def _fit_s(algorithm: Algorithm, prepared: _Prepared, task: Task) -> float:
+    return algorithm.cost[task.problem].estimate_s(task.rows, max(1, round(prepared.width)), task.classes)
+
+
+def _folds(contract: ModelContract) -> int:
+    """Of all repeats."""
+    return contract.folds * (1 if contract.split.strategy == "time" else contract.budget.repeats)
+
+
+def _search_s(candidates: Sequence[Algorithm], task: Task, contract: ModelContract, fits: Mapping[str, float]) -> dict[str, float]:
+    """What the search for each algorithm's settings may take; all together no more than the budget."""
+    budget = contract.budget
+    if not budget.trials:
+        return dict.fromkeys(fits, 0.0)
+    # One search with all rows, and one without each fold.
+    folds = [contract.folds, *[contract.folds - 1] * _folds(contract)]
+    spaces = [sampled_parameters(one, task, budget.trials, seed=contract.seed) for one in candidates]
+    dealt = [one for place in range(budget.trials) for one, space in zip(candidates, spaces, strict=True) if place < len(space)]
+    tried = Counter(one.name for one in dealt[: budget.trials])
+    found = {name: fit_s * trials_of(tried[name] + 1, folds) for name, fit_s in fits.items()}
+    share = min(1.0, budget.seconds * budget.workers / max(sum(found.values()), 1e-9))
+    return {name: share * seconds for name, seconds in found.items()}
 
 
 def _samples(data: TrainingRows, seen: _Prepared, wanted: int) -> tuple[SampleRow, ...]:

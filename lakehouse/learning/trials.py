@@ -36,6 +36,11 @@ class TrialFile:
             return None
         return math.nan if found["score"] is None else float(found["score"])
 
+    def took(self, name: str) -> float | None:
+        """The seconds of a trial, if it was made before."""
+        found = self._known.get(name)
+        return None if found is None else float(found["seconds"])
+
     def add(self, name: str, score: float, *, seconds: float) -> None:
         """Keep a trial's score."""
         self._known[name] = {"score": None if math.isnan(score) else score, "seconds": round(seconds, 3)}

@@ -7,9 +7,11 @@ judged by one fold, the best third by all others as well, the best mean wins. Th
 
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from lakehouse.contracts import Budget
@@ -28,6 +30,8 @@ Parameters = Mapping[str, Any]
 _WORKER_GB = 0.4
 _COPIES = 8
 _KEPT = 3
+# Time that is set aside for the best settings' other folds, by what their trials seem to take: the last ones may take longer.
+_MARGIN = 1.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +112,14 @@ def sampled_parameters(algorithm: Algorithm, task: Task, count: int, *, seed: in
 
 
 def tune(
-    algorithms: Sequence[Algorithm], material: Material, scopes: Sequence[Scope], budget: Budget, trials: TrialFile, *, seed: int
+    algorithms: Sequence[Algorithm],
+    material: Material,
+    scopes: Sequence[Scope],
+    budget: Budget,
+    trials: TrialFile,
+    *,
+    seed: int,
+    clock: Callable[[], float] = time.monotonic,
 ) -> dict[str, Tuned]:
     """Search settings for every algorithm but the baseline, first for all rows (the first scope), then without each outer fold.
 
@@ -116,9 +127,11 @@ def tune(
         algorithms: the candidates.
         material: of every trial.
         scopes: the first has all training rows, the others leave out one outer fold each, in their order.
-        budget: trials, time, memory and processes. Time ends the search between two trials, so that as many trials repeat it.
+        budget: trials, time, memory and processes. No trial is begun after the time: a setting is tried only if there seems to be time to
+            judge the best by all folds too, and settings that there was no time to judge count as not tried, so that as many repeat it.
         trials: what an earlier start of this training has tried already.
         seed: of the settings' order.
+        clock: seconds that only grow.
     """
     real = [algorithm for algorithm in algorithms if algorithm.name != BASELINE]
     settings: dict[str, list[Parameters]] = {
@@ -126,52 +139,121 @@ def tune(
     }
     # In turn, an algorithm's own settings first: whenever the time ends, as many trials as were made would have been the same ones.
     turns = [(place, one) for place in range(budget.trials + 1) for one in real if place < len(settings[one.name])]
-    bench = _Bench(material, budget, trials)
-    tried = dict.fromkeys(settings, 0)
-    for place, algorithm in turns[: len(real) + budget.trials]:
-        # Its own settings are always tried: there is something to choose from, however short the time.
-        if place and bench.is_over:
+    turns = turns[: len(real) + budget.trials]
+    bench = _Bench(material, budget, trials, clock)
+
+    def searches(count: int) -> list[_Search]:
+        """After so many turns."""
+        tried = Counter(one.name for _, one in turns[:count])
+        return [_Search(one, settings[one.name][: tried[one.name]], scopes) for one in real]
+
+    count = 0
+    for _, algorithm in turns:
+        after = searches(count + 1)
+        first = next(one for one in after if one.algorithm is algorithm).newest
+        later = {one.algorithm.name: one.later for one in after}
+        if bench.missing(first) and not bench.has_time({**later, algorithm.name: later[algorithm.name] + len(first)}):
             break
-        given = settings[algorithm.name][place]
-        bench.run([_Trial(algorithm, given, scope.name, 0, scope.folds[0]) for scope in scopes if scope.folds])
-        tried[algorithm.name] = place + 1
-    found: dict[str, Tuned] = {}
-    for algorithm in real:
-        listed = settings[algorithm.name][: tried[algorithm.name]]
-        best = [_best(bench, algorithm, listed, scope) for scope in scopes]
-        per_fold = tuple(with_parameters(algorithm, one) for one in best[1:])
-        found[algorithm.name] = Tuned(with_parameters(algorithm, best[0]), per_fold, best[0], len(listed) - 1)
-    return found
+        bench.run(first)
+        if bench.missing(first):
+            break
+        count += 1
+    for search in searches(count):
+        bench.run(search.second(bench))
+    # It took longer than it seemed: what was judged by all folds is what as many trials would have found.
+    while any(bench.missing(search.second(bench)) for search in searches(count)):
+        count -= 1
+    return {search.algorithm.name: search.found(bench) for search in searches(count)}
 
 
-def _best(bench: "_Bench", algorithm: Algorithm, settings: Sequence[Parameters], scope: Scope) -> Parameters:
-    """The settings with the best mean over the scope's folds, of those that the first fold left over."""
-    if not scope.folds or len(settings) < 2:
-        return {}
+def trials_of(settings: int, folds: Sequence[int]) -> int:
+    """How many trials a search of so many settings, the algorithm's own among them, makes at most; `folds` are those of each scope."""
+    if settings < 2:
+        return 0
+    return settings * len(folds) + sum(_most_kept(settings) * (count - 1) for count in folds)
 
-    def trial(place: int, number: int) -> _Trial:
-        return _Trial(algorithm, settings[place], scope.name, number, scope.folds[number])
 
-    order = sorted(range(len(settings)), key=lambda place: -bench.score(trial(place, 0)))
-    kept = sorted({0, *order[: math.ceil(len(order) / _KEPT)]})
-    bench.run([trial(place, number) for place in kept for number in range(1, len(scope.folds))])
-    means = {place: sum(bench.score(trial(place, number)) for number in range(len(scope.folds))) for place in kept}
-    # On a tie the one that comes first: the algorithm's own settings before all others.
-    return settings[max(kept, key=lambda place: (means[place], -place))]
+def _most_kept(settings: int) -> int:
+    """Those that the first fold leaves over; the algorithm's own settings always are."""
+    return min(settings, math.ceil(settings / _KEPT) + 1)
+
+
+@dataclass(frozen=True, slots=True)
+class _Search:
+    """The search of one algorithm after some turns: its settings, its own first, in every scope that has folds."""
+
+    algorithm: Algorithm
+    settings: Sequence[Parameters]
+    scopes: Sequence[Scope]
+
+    @property
+    def newest(self) -> list[_Trial]:
+        """Trials that judge the last setting by the first fold of each scope."""
+        return [self._trial(len(self.settings) - 1, 0, scope) for scope in self.scopes if scope.folds]
+
+    @property
+    def later(self) -> int:
+        """How many trials judge what the first folds leave over, at most."""
+        folds = [len(scope.folds) for scope in self.scopes if scope.folds]
+        return max(0, trials_of(len(self.settings), folds) - len(self.settings) * len(folds))
+
+    def second(self, bench: "_Bench") -> list[_Trial]:
+        """These trials."""
+        if len(self.settings) < 2:
+            return []
+        return [
+            self._trial(place, number, scope)
+            for scope in self.scopes
+            if scope.folds
+            for place in self._kept(bench, scope)
+            for number in range(1, len(scope.folds))
+        ]
+
+    def found(self, bench: "_Bench") -> Tuned:
+        """What all trials say."""
+        best = [self._best(bench, scope) for scope in self.scopes]
+        per_fold = tuple(with_parameters(self.algorithm, one) for one in best[1:])
+        return Tuned(with_parameters(self.algorithm, best[0]), per_fold, best[0], max(0, len(self.settings) - 1))
+
+    def _trial(self, place: int, number: int, scope: Scope) -> _Trial:
+        return _Trial(self.algorithm, self.settings[place], scope.name, number, scope.folds[number])
+
+    def _kept(self, bench: "_Bench", scope: Scope) -> list[int]:
+        order = sorted(range(len(self.settings)), key=lambda place: -bench.score(self._trial(place, 0, scope)))
+        return sorted({0, *order[: math.ceil(len(order) / _KEPT)]})
+
+    def _best(self, bench: "_Bench", scope: Scope) -> Parameters:
+        """The settings with the best mean over the scope's folds, of those that the first fold left over."""
+        if not scope.folds or len(self.settings) < 2:
+            return {}
+        kept = self._kept(bench, scope)
+        means = {place: sum(bench.score(self._trial(place, number, scope)) for number in range(len(scope.folds))) for place in kept}
+        # On a tie the one that comes first: the algorithm's own settings before all others.
+        return self.settings[max(kept, key=lambda place: (means[place], -place))]
 
 
 class _Bench:
     """Where trials are made, each once, on as many processes as the budget allows."""
 
-    def __init__(self, material: Material, budget: Budget, trials: TrialFile) -> None:
-        self._material, self._trials = material, trials
+    def __init__(self, material: Material, budget: Budget, trials: TrialFile, clock: Callable[[], float]) -> None:
+        self._material, self._trials, self._clock = material, trials, clock
         self._workers = _workers(material, budget)
-        self._ends = time.monotonic() + budget.seconds - trials.seconds / self._workers
+        # What earlier starts took counts.
+        self._ends = clock() + budget.seconds - trials.seconds / self._workers
+        self._took: dict[str, list[float]] = {}
 
     @property
-    def is_over(self) -> bool:
-        """Whether the time is up; what earlier starts took counts."""
-        return time.monotonic() >= self._ends
+    def _is_over(self) -> bool:
+        return self._clock() >= self._ends
+
+    def has_time(self, counts: Mapping[str, int]) -> bool:
+        """Whether so many trials of each algorithm can be made in what is left of the time, as long as they took until now."""
+        seconds = sum(count * fmean(self._took[name]) for name, count in counts.items() if name in self._took)
+        return not self._is_over and self._clock() + _MARGIN * seconds / self._workers <= self._ends
+
+    def missing(self, trials: Sequence[_Trial]) -> bool:
+        """Whether one of them has not been made."""
+        return any(self._trials.get(trial.name) is None for trial in trials)
 
     def score(self, trial: _Trial) -> float:
         """More is better; what could not be judged is worse than anything."""
@@ -181,20 +263,32 @@ class _Bench:
         return -found if self._material.metric in LOWER_IS_BETTER else found
 
     def run(self, trials: Sequence[_Trial]) -> None:
-        """Make those that have not been made."""
+        """Make those that have not been made, as long as there is time to begin one."""
         waiting = [trial for trial in trials if self._trials.get(trial.name) is None]
-        for trial, (score, seconds) in zip(waiting, self._results(waiting), strict=True):
+        # Where the time ends them, the first ones have been made.
+        for trial, (score, seconds) in zip(waiting, self._results(waiting), strict=False):
             self._trials.add(trial.name, score, seconds=seconds)
+        for trial in trials:
+            seconds = self._trials.took(trial.name)
+            if seconds is not None:
+                self._took.setdefault(trial.algorithm.name, []).append(seconds)
 
     def _results(self, waiting: Sequence[_Trial]) -> Iterator[tuple[float, float]]:
         if self._workers == 1 or len(waiting) < 2:
-            yield from (_judge(trial, self._material) for trial in waiting)
+            yield from (_judge(trial, self._material) for trial in self._begun(waiting))
             return
         from joblib import Parallel, delayed
 
         judge: Callable[..., Any] = delayed(_judge)
         # In order, each as soon as it is there: a kill loses what is under way and no more.
-        yield from Parallel(n_jobs=self._workers, return_as="generator")(judge(trial, self._material) for trial in waiting)  # pyright: ignore[reportReturnType]
+        made = Parallel(n_jobs=self._workers, pre_dispatch="n_jobs", return_as="generator")
+        yield from made(judge(trial, self._material) for trial in self._begun(waiting))  # pyright: ignore[reportReturnType]
+
+    def _begun(self, waiting: Sequence[_Trial]) -> Iterator[_Trial]:
+        for trial in waiting:
+            if self._is_over:
+                return
+            yield trial
 
 
 def _workers(material: Material, budget: Budget) -> int:

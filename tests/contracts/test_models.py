@@ -22,8 +22,9 @@ from lakehouse.contracts import (
     model_json_schema,
     parse_model,
 )
+from lakehouse.contracts import document as documents
 from lakehouse.contracts.inference.target import parse_target
-from lakehouse.contracts.model import model_json_schema_text
+from lakehouse.contracts.model import _Document, model_json_schema_text
 from lakehouse.errors import ContractError
 from lakehouse.settings import Settings
 
@@ -107,6 +108,22 @@ def test_a_model_contract_becomes_an_object() -> None:
         ),
         ("name: churn", "name: churn\npreparation: {impute: guess}", "preparation.impute: is not valid here"),
         ("name: churn", "name: churn\npreparation: {keep: 2.5}", "a share below 1, or a whole number"),
+        ("name: churn", "name: churn\npreparation: {keep: 5}", "keep needs select: statistical or model"),
+        ("name: churn", "name: churn\npreparation: {outlier_threshold: 3}", "outlier_threshold needs outliers: z_score, iqr"),
+        (
+            "name: churn",
+            "name: churn\npreparation: {outliers: isolation_forest, columns: {age: {outlier_threshold: 3}}}",
+            "columns.age.outlier_threshold needs outliers",
+        ),
+        ("strategy: time", "strategy: random", "column needs strategy: time or group"),
+        ("problem: classification", "problem: regression", "positive_class needs problem: classification"),
+        (
+            "name: churn",
+            "name: churn\ncomparison: {min_gain: 0.02}",
+            "comparison.min_gain: is not a key of a model contract. Did you mean minimum_gain?",
+        ),
+        ("name: churn", "name: churn\nexplain: {topp: 3}", "explain.topp: is not a key of a model contract. Did you mean top?"),
+        ("name: churn", "name: churn\nexplain: {x: 3}", "(expected one of top, seconds)"),
         ("name: churn", "name: churn\npreparation: {outliers: isolation_forest, outlier_threshold: 3}", "at most 0.5"),
         (
             "name: churn",
@@ -163,6 +180,49 @@ def test_a_preparation_is_what_was_said_and_otherwise_left_to_the_columns() -> N
     )
     # Another preparation is another model.
     assert parse(f"{SMALL}preparation: {{impute: knn}}\n").digest != parse(SMALL).digest
+
+
+def test_texts_and_defaults_that_are_written_out_train_nothing_again() -> None:
+    before = parse(SMALL).digest
+    spec = _Document.model_validate(documents.parse(SMALL, path=Path())).model_dump(mode="json")
+    # They do nothing without `select`, and are refused.
+    del spec["preparation"]["keep"]
+    assert parse(json.dumps(spec)).digest == before
+    other = {
+        "version": "2.0.0",
+        "description": "other words",
+        "owner": "team:churn",
+        "intended_use": "letters",
+        "limits": ["new shops"],
+        "warnings": [{"feature": "age", "reason": "looks ahead"}],
+        "abstain": 0.6,
+        "budget": {"workers": 4, "memory_gb": 3},
+    }
+    assert parse(json.dumps({**documents.parse(SMALL, path=Path()), **other})).digest == before
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "folds: 4",
+        "seed: 8",
+        "budget: {trials: 3}",
+        "budget: {repeats: 2}",
+        "minimums: {accuracy: 0.5}",
+        "exclude_features: [age]",
+        "max_rows: 99",
+    ],
+)
+def test_what_reaches_a_number_trains_again(said: str) -> None:
+    document = {**documents.parse(SMALL, path=Path()), **documents.parse(said, path=Path())}
+    assert parse(json.dumps(document)).digest != parse(SMALL).digest
+
+
+def test_brier_can_be_asked_of_a_version_and_chooses_none() -> None:
+    document = documents.parse(SMALL, path=Path())
+    assert parse(json.dumps({**document, "minimums": {"brier": 0.2}})).minimums == {"brier": 0.2}
+    with pytest.raises(ContractError, match="brier is not a metric of classification"):
+        parse(json.dumps({**document, "metric": "brier"}))
 
 
 def test_the_published_schema_is_the_one_in_use() -> None:

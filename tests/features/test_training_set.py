@@ -48,9 +48,10 @@ def test_what_is_excluded_stays_out_under_every_name(con, excluded, left):
     assert list(prediction_set(source).features) == left
 
 
-def test_an_exclusion_that_excludes_nothing_is_refused(con):
-    source = described(FeatureSource(replace(CONTRACT, exclude_features=("aeg",)), VIEWS), con)
-    with pytest.raises(FeatureError, match="names aeg, which no table of the model has"):
+@pytest.mark.parametrize("key", ["exclude_features", "trusted_features"])
+def test_an_exclusion_or_trust_that_is_about_nothing_is_refused(con, key):
+    source = described(FeatureSource(replace(CONTRACT, **{key: ("aeg",)}), VIEWS), con)
+    with pytest.raises(FeatureError, match=f"{key}: names aeg, which no table of the model has"):
         training_set(source)
 
 

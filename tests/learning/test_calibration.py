@@ -12,7 +12,7 @@ from lakehouse.learning.algorithms import ALGORITHMS
 from lakehouse.learning.calibrated import Calibrated, calibrated
 from lakehouse.learning.calibration import Reliability, calibrate, reliability, threshold_metric
 from lakehouse.learning.candidates import Candidate, Fold
-from lakehouse.learning.evaluation import Predictions
+from lakehouse.learning.evaluation import Predictions, predict
 from tests.learning.conftest import model, write
 
 ROWS = 3000
@@ -42,6 +42,46 @@ def test_a_model_that_is_too_sure_too_shy_or_off_is_put_right(slope, intercept):
 def test_a_model_that_is_right_is_left_alone():
     changed = [calibrate(*judged(1.0, 0.0, seed=seed), threshold_for=None).changes for seed in range(10)]
     assert sum(changed) <= 1
+
+
+@pytest.mark.parametrize("count", [60, 90, 120, 400])
+def test_weights_of_a_rare_class_are_taken_back_however_few_rows_there_are(count):
+    from sklearn.linear_model import LogisticRegression
+
+    errors: list[float] = []
+    for seed in range(10):
+        random = np.random.default_rng(seed)
+        rare = np.arange(count) % 4 == 0
+        values = random.normal(size=(count, 3)) + rare[:, None] * [1.0, 0, 0]
+        labels = np.where(rare, "yes", "no").astype(object)
+        dealt = (np.arange(count) // 4) % 5
+        folds = [Fold(np.flatnonzero(dealt != one), np.flatnonzero(dealt == one)) for one in range(5)]
+        models = [LogisticRegression(class_weight="balanced").fit(values[one.fit], labels[one.fit]) for one in folds]
+        said = tuple(predict(one, values[fold.judge], positive="yes") for one, fold in zip(models, folds, strict=True))
+        candidate = Candidate((ALGORITHMS["logistic_regression"],), said, {}, (), 0.0)
+        found = calibrate(candidate, labels, folds, threshold_for="f1", is_weighted=True)
+        weighted = np.concatenate([one.probabilities for one in said])
+        assert weighted[:, 1].mean() > 0.35
+        mapped = calibrated(weighted, found.slope, found.intercept)
+        errors.append(float(mapped[:, 1].mean()) - 0.25)
+        assert "weights of rare classes" in found.notes[0]
+        if count < 100:
+            # The answers are those of the weighted model.
+            assert ((mapped[:, 1] >= found.threshold) == (weighted[:, 1] >= 0.5)).mean() > 0.99
+    assert np.abs(errors).max() < 0.03
+
+
+def test_nothing_is_taken_back_where_the_algorithm_took_no_weights_or_the_classes_are_even():
+    candidate, labels, folds = judged(1.0, 0.0)
+    found = calibrate(candidate, labels, folds, threshold_for=None, is_weighted=True)
+    assert abs(found.intercept) < 0.15
+    even = [np.flatnonzero(labels == one)[:500] for one in ("no", "yes")]
+    rows = np.sort(np.concatenate(even))
+    said = Predictions(np.full(1000, "no", dtype=object), np.full((1000, 2), 0.5), ("no", "yes"), "yes")
+    halves = [Fold(np.arange(0), np.arange(start, 1000, 2)) for start in range(2)]
+    parts = tuple(said.take(fold.judge) for fold in halves)
+    alike = Candidate((ALGORITHMS["logistic_regression"],), parts, {}, (), 0.0)
+    assert not calibrate(alike, labels[rows], halves, threshold_for=None, is_weighted=True).changes
 
 
 def test_of_more_than_two_classes_the_answers_stay():
@@ -100,7 +140,7 @@ def test_a_calibrated_model_is_stored_answers_at_its_threshold_and_is_the_same_e
     plain = train(shared, lake, replace(contract, imbalance="none", digest="plain"), run="r", now=now)
     assert report.reliability is not None
     assert report.reliability.error < 0.05
-    assert any("probabilities are calibrated" in note for note in report.notes)
+    assert any("weights of rare classes are taken back" in note for note in report.notes)
     assert any("answers yes from a probability" in note for note in report.notes)
     assert report.metrics["f1"] > plain.metrics["f1"] + 0.1
     assert report.metrics["roc_auc"] == pytest.approx(plain.metrics["roc_auc"], abs=0.02)

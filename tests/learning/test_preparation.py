@@ -263,3 +263,15 @@ def test_a_choice_reaches_the_model(frame: pd.DataFrame, labels: np.ndarray) -> 
     assert list(pipeline.named_steps) == ["prepare", "select", "estimate"]
     assert pipeline.named_steps["estimate"].n_features_in_ == 8
     assert len(predict(pipeline, strange(), positive="yes").predicted) == 2
+
+
+def test_the_warning_about_a_class_that_is_too_rare_says_which_and_what_it_means() -> None:
+    from sklearn.dummy import DummyClassifier
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import TargetEncoder
+
+    labels = np.asarray(["often"] * 40 + ["seldom"] * 3, dtype=object)
+    values = pd.DataFrame({"x": ["a", "b"] * 21 + ["a"]})
+    told = fit(make_pipeline(TargetEncoder(random_state=0), DummyClassifier()), values, labels)
+    assert any(one.startswith("class seldom has only 3 of the rows that one fit learns from, fewer than the 5 parts") for one in told), told
+    assert not any("least populated" in one for one in told)

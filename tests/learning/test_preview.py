@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lakehouse.contracts import ColumnPreparation, FeatureWarning, PreparationSpec
+from lakehouse.contracts import Budget, ColumnPreparation, FeatureWarning, PreparationSpec
 from lakehouse.errors import ModelError, TableNotFound
 from lakehouse.features import described, feature_source
 from lakehouse.learning.algorithms import ALGORITHMS, Task, build_pipeline
@@ -80,6 +80,20 @@ def test_another_candidate_is_shown_by_name_and_selection_leaves_columns_out(sha
         preview_model(shared, lake, contract, algorithm="knn")
     with pytest.raises(TableNotFound, match=r"lakehouse run nowhere"):
         preview_model(shared, lake, model("nowhere"))
+
+
+def test_the_time_that_is_foretold_has_the_search_in_it_and_no_more_than_its_budget(shared: Settings, lake: Lake) -> None:
+    write(lake, "staging.searched", TABLE)
+
+    def seconds(budget: Budget) -> list[float]:
+        contract = model("searched", algorithms=("logistic_regression", "decision_tree"), budget=budget)
+        return [one.seconds for one in preview_model(shared, lake, contract, rows=0).candidates]
+
+    plain, searched = seconds(Budget()), seconds(Budget(trials=6))
+    # Four settings each, its own among them: by the first folds of six scopes, three of them by all others.
+    fits = 4 * 6 + 3 * (4 + 5 * 3)
+    assert searched == pytest.approx([one / 6 * (6 + fits) for one in plain])
+    assert sum(seconds(Budget(trials=6, seconds=1e-3))) == pytest.approx(sum(plain) + 1e-3)
 
 
 @pytest.mark.parametrize("style", Style)

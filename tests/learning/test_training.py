@@ -259,7 +259,7 @@ def test_changed_code_makes_new_predictions(shared, lake, monkeypatch):
         assert not lake.compact(table, stamp=Stamp("maintenance", "m"), cluster_by=["id"]).skipped
     assert train(shared, lake, contract, run="r", now=NOW).skipped
     assert predict_batch(shared, lake, contract, run="r", now=NOW).skipped
-    monkeypatch.setattr("lakehouse.learning.prediction.code_digest", lambda: "changed")
+    monkeypatch.setattr("lakehouse.learning.prediction.code_digest", lambda _: "changed")
     again = predict_batch(shared, lake, contract, run="r", now=NOW)
     assert (again.skipped, again.version) == (False, first.version + 2)
 

@@ -1,6 +1,9 @@
 """The search for settings: within its budget, the same every time, never judged by what it was made with, and not begun twice."""
 
+import time
+from collections.abc import Callable
 from dataclasses import replace
+from zlib import crc32
 
 import numpy as np
 import pandas as pd
@@ -9,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lakehouse.contracts import Budget
-from lakehouse.learning import train
+from lakehouse.learning import train, tuning
 from lakehouse.learning.algorithms import ALGORITHMS, Task
 from lakehouse.learning.candidates import dealt_anew, make_folds
 from lakehouse.learning.preparation import plan_columns
@@ -41,9 +44,27 @@ def scopes(given: Material, count: int = 3) -> list[Scope]:
     return found
 
 
-def searched(budget: Budget, trials: TrialFile | None = None) -> Tuned:
+def searched(budget: Budget, trials: TrialFile | None = None, clock: Callable[[], float] = time.monotonic) -> Tuned:
     given = material()
-    return tune([ALGORITHMS["baseline"], ALGORITHM], given, scopes(given), budget, trials or TrialFile(), seed=7)["decision_tree"]
+    listed = [ALGORITHMS["baseline"], ALGORITHM]
+    return tune(listed, given, scopes(given), budget, trials or TrialFile(), seed=7, clock=clock)["decision_tree"]
+
+
+class Slow:
+    """Trials that take as long as they are said to, by a clock of their own; which settings are good follows from their names."""
+
+    def __init__(self, first_s: float, later_s: float) -> None:
+        self.now, self.begun = 0.0, list[float]()
+        self._first_s, self._later_s = first_s, later_s
+
+    def clock(self) -> float:
+        return self.now
+
+    def judge(self, trial: tuning._Trial, _: Material) -> tuple[float, float]:
+        self.begun.append(self.now)
+        took = self._later_s if trial.number else self._first_s
+        self.now += took
+        return crc32(trial.name.encode()) % 1000 / 1000, took
 
 
 def test_no_search_sees_the_rows_of_the_fold_that_judges_it():
@@ -68,11 +89,34 @@ def test_a_search_is_the_same_on_one_process_and_on_two():
     assert (alone.parameters, alone.trials) == (together.parameters, together.trials) == (together.parameters, 4)
 
 
-def test_time_ends_the_search_between_trials_and_as_many_trials_repeat_it():
-    short = searched(Budget(trials=8, seconds=1e-9))
-    assert (short.trials, dict(short.parameters)) == (0, {})
-    part = searched(Budget(trials=8, seconds=0.35))
-    assert searched(Budget(trials=part.trials)).parameters == part.parameters
+@pytest.mark.parametrize("later_s", [0.2, 1.0, 5.0])
+@pytest.mark.parametrize("seconds", [0.5, 7.0, 30.0, 45.0, 60.0, 1000.0])
+def test_no_trial_is_begun_after_the_time_and_as_many_trials_repeat_the_search(monkeypatch, seconds, later_s):
+    part = Slow(1.0, later_s)
+    monkeypatch.setattr(tuning, "_judge", part.judge)
+    found = searched(Budget(trials=8, seconds=seconds), clock=part.clock)
+    assert all(begun < seconds for begun in part.begun)
+    whole = Slow(1.0, 0.0)
+    monkeypatch.setattr(tuning, "_judge", whole.judge)
+    same = searched(Budget(trials=found.trials), clock=whole.clock)
+    assert (same.parameters, [str(one.build(TASK)) for one in same.per_fold]) == (
+        found.parameters,
+        [str(one.build(TASK)) for one in found.per_fold],
+    )
+    # Time for the best settings' other folds is set aside: they are judged where they take no longer than the first.
+    if seconds >= 30 and later_s <= 1:
+        assert found.trials > 0
+    assert found.trials == 8 or seconds < 1000
+
+
+def test_a_search_that_time_ended_finds_the_same_when_it_is_begun_again(monkeypatch, tmp_path):
+    part = Slow(1.0, 1.0)
+    monkeypatch.setattr(tuning, "_judge", part.judge)
+    trials = TrialFile(tmp_path / "trials.ndjson")
+    found = searched(Budget(trials=8, seconds=45), trials, clock=part.clock)
+    made = len(part.begun)
+    again = searched(Budget(trials=8, seconds=45), TrialFile(tmp_path / "trials.ndjson"), clock=part.clock)
+    assert (again.parameters, again.trials, len(part.begun)) == (found.parameters, found.trials, made)
 
 
 def test_a_search_that_was_killed_goes_on_where_it_stopped(tmp_path, monkeypatch):
@@ -86,8 +130,6 @@ def test_a_search_that_was_killed_goes_on_where_it_stopped(tmp_path, monkeypatch
         if made > 9:
             raise KeyboardInterrupt
         return real(*_)
-
-    from lakehouse.learning import tuning
 
     real = tuning._judge
     monkeypatch.setattr(tuning, "_judge", killed)
