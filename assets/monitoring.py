@@ -41,8 +41,15 @@ _PERFORMANCE_COLUMNS = {
     "model": ("VARCHAR", "The model."),
     "model_version": ("VARCHAR", "The version that made the predictions; empty before a label has arrived."),
     "rows": ("BIGINT", "Predictions whose label has arrived and was not learned from."),
-    "metric": ("VARCHAR", "accuracy for classes, r2 for numbers."),
+    "metric": ("VARCHAR", "The contract's; and accuracy for classes, r2 for numbers."),
     "value": ("DOUBLE", "The metric over those rows."),
+    "standard_error": ("DOUBLE", "Of the value; where two versions are compared, of their difference."),
+    "beside": (
+        "VARCHAR",
+        "The version that it is compared with, on labels that neither has learned from; empty where it stands for itself.",
+    ),
+    "other_rows": ("BIGINT", "Labels of that version."),
+    "other_value": ("DOUBLE", "The metric of that version."),
     "measured_at": ("TIMESTAMP WITH TIME ZONE", "When this was measured."),
 }
 _STORAGE_COLUMNS = {
@@ -94,7 +101,7 @@ def _model_performance(contracts: Contracts) -> dg.AssetsDefinition:
         tags={"layer": "monitoring"},
         pool=PERFORMANCE_TABLE,
         metadata={"dagster/table_name": PERFORMANCE_TABLE, "dagster/column_schema": described_columns(_PERFORMANCE_COLUMNS)},
-        description="One row per model and measurement: how its predictions turned out on labels that arrived after it was trained.",
+        description="How each version's predictions turned out on labels that it had not learned from, by itself and beside the version that it is to replace.",
     )
     def model_performance(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
         from lakehouse.monitoring import measure_performance

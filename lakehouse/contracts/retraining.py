@@ -20,7 +20,7 @@ class RetrainingPart(BaseModel):
         default=0.05,
         gt=0,
         lt=1,
-        description="Train again when the metric on new labels is less than on the test rows by more than this share.",
+        description="Train again when the metric on new labels is worse than on the test rows by more than this share, and beyond chance.",
     )
     max_age_days: float | None = Field(default=14, gt=0, le=3650, description="Train again after so many days, if anything is new.")
     schedule: str | None = Field(default=None, description="Cron in UTC: train again then, if anything is new.")

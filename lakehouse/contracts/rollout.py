@@ -38,7 +38,7 @@ class RolloutPart(BaseModel):
         default=0.05,
         ge=0,
         le=1,
-        description="A version that is worse than the champion on new labels by more than this share is rolled back.",
+        description="A version that is worse than the champion on new labels by more than this share, and beyond chance, is rolled back.",
     )
     min_rows: int = Field(default=100, ge=1, description="Of fewer requests or labels nothing is concluded.")
 

@@ -1,11 +1,15 @@
 """How predictions turned out once the labels came: measured on rows that the model that predicted them had not learned from."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
 from lakehouse.contracts import ModelContract
-from lakehouse.monitoring.judged import JUDGED, judged_rows
-from lakehouse.sql import quote_literal
+from lakehouse.learning.evaluation import Predictions
+from lakehouse.learning.judging import Said, judged_metric, standard_error, usual_metric, value_of
+from lakehouse.learning.scoring import probability_columns
+from lakehouse.monitoring.judged import JUDGED, Judged, judged_rows
+from lakehouse.sql import quote_identifier, quote_literal
 from lakehouse.tables import Lake, Stamp
 
 TABLE = "monitoring.model_performance"
@@ -13,11 +17,15 @@ TABLE = "monitoring.model_performance"
 
 @dataclass(frozen=True, slots=True)
 class Performance:
-    """One model's predictions against the labels that arrived after it was trained.
+    """One version's predictions against the labels that arrived after it was trained.
 
     Attributes:
-        metric: accuracy for classes, r2 for numbers.
-        value: None when no label has arrived, or when they are all the same number.
+        metric: the contract's; beside it, accuracy of classes or r2 of numbers.
+        value: None when no label has arrived.
+        standard_error: of the value; of the difference where two versions are compared. None where it can't be told.
+        beside: the version that it is compared with, both on labels that neither has learned from; None where it stands for itself.
+        other_rows: labels of that version.
+        other_value: of that version.
     """
 
     model: str
@@ -26,41 +34,114 @@ class Performance:
     metric: str
     value: float | None
     measured_at: datetime
-
-
-_METRIC_SQL = {
-    metric: f"SELECT model_version, count(*), {sql} FROM {JUDGED} GROUP BY model_version ORDER BY count(*) DESC, model_version"
-    for metric, sql in {
-        "accuracy": "avg((prediction = label)::INTEGER)",
-        "r2": "1 - sum((label - prediction) ** 2) / nullif(var_pop(label) * count(*), 0)",
-    }.items()
-}
+    standard_error: float | None = None
+    beside: str | None = None
+    other_rows: int | None = None
+    other_value: float | None = None
 
 
 def measure_performance(lake: Lake, contract: ModelContract, *, run: str, now: datetime) -> Performance | None:
-    """Judge the newest predictions whose labels have arrived since, and record it, each version that answered by itself.
+    """Judge what was predicted by the labels that have arrived since, and record it: each version by itself, and those that a rollout compares.
 
     Returns:
-        That of the version with the most labels; None if the model has no predictions yet.
+        That of the version in production by the contract's metric, or before it has labels of the one with the most; None if the model
+        has no predictions yet.
     """
-    metric = "accuracy" if contract.problem == "classification" else "r2"
     with judged_rows(lake, contract) as found:
         if found is None:
             return None
-        rows = found.con.execute(_METRIC_SQL[metric]).fetchall() if found.rows else []
-        inputs = found.inputs
-    measured = [Performance(contract.name, version, counted, metric, value, now) for version, counted, value in rows]
+        measured = [*_each(found, contract, now), *_compared(found, contract, now)]
+        inputs, production = found.inputs, found.ledger.production
+    metric = judged_metric(contract)
     measured = measured or [Performance(contract.name, None, 0, metric, None, now)]
-    stamp = Stamp(asset=TABLE, run=run, inputs=inputs, code="performance-1")
+    stamp = Stamp(asset=TABLE, run=run, inputs=inputs, code="performance-2")
     with lake.connect(()) as session:
         lake.append(session.con, TABLE, " UNION ALL ".join(_row(one) for one in measured), stamp=stamp)
-    return measured[0]
+    return max(measured, key=lambda one: (one.beside is None, one.model_version == production, one.rows, one.metric == metric))
+
+
+def _each(found: Judged, contract: ModelContract, now: datetime) -> Iterator[Performance]:
+    """Each version by itself, by the contract's metric and the usual one, where they have a meaning."""
+    versions = found.con.execute(f"SELECT model_version FROM {JUDGED} GROUP BY 1 ORDER BY count(*) DESC, 1").fetchall()
+    for (version,) in versions:
+        said = _said(found, contract, f"model_version = {quote_literal(version)}")
+        for metric in dict.fromkeys([judged_metric(contract), usual_metric(contract)]):
+            value = value_of(said, metric)
+            if value is not None:
+                yield Performance(contract.name, version, len(said), metric, value, now, standard_error(metric, said))
+
+
+def _compared(found: Judged, contract: ModelContract, now: datetime) -> Iterator[Performance]:
+    """The version that is rolled out beside the one in production, and that beside the one before, on labels that neither learned from.
+
+    Counted is what both said since the first of them began to answer; and where the other answers no more, rows that both were asked for.
+    """
+    staged, line = found.ledger.staged, found.ledger.line
+    pairs = [(staged.version, line[-1])] if staged is not None and line else []
+    pairs += [(line[-1], line[-2])] if len(line) > 1 else []
+    metric = judged_metric(contract)
+    for version, other in pairs:
+        if version not in found.began or other not in found.ended:
+            continue
+        one, beside = (
+            f"model_version = {quote_literal(mine)} AND NOT list_contains(learned_by, {quote_literal(others)})"
+            for mine, others in ((version, other), (other, version))
+        )
+        is_paired = f"row IN (SELECT row FROM {JUDGED} WHERE {one})"
+        if found.ended[other] >= found.began[version]:
+            since = quote_literal(found.began[version])
+            sides = one, f"{beside} AND (said_at >= {since} OR {is_paired})"
+        else:
+            sides = f"{one} AND row IN (SELECT row FROM {JUDGED} WHERE {beside})", f"{beside} AND {is_paired}"
+        said, told = (_said(found, contract, side) for side in sides)
+        values = value_of(said, metric), value_of(told, metric)
+        if None not in values:
+            error = standard_error(metric, said, told)
+            yield Performance(contract.name, version, len(said), metric, values[0], now, error, other, len(told), values[1])
+
+
+def _said(found: Judged, contract: ModelContract, where: str) -> Said:
+    """Some of the judged rows, in memory."""
+    import numpy as np
+
+    is_number = contract.problem == "regression"
+    names = [name for name in found.columns if name.startswith("probability_")]
+    listed = ", ".join(["label", "prediction", "unit", *(quote_identifier(name) for name in names)])
+    finite = "isfinite(label) AND isfinite(prediction)" if is_number else "true"
+    rows = found.con.execute(f"SELECT {listed} FROM {JUDGED} WHERE {where} AND {finite} ORDER BY row, label, prediction").fetchnumpy()
+    label, prediction, unit = (np.asarray(rows[name]) for name in ("label", "prediction", "unit"))
+    units = unit.astype("int64")
+    if is_number:
+        return Said(label, Predictions(prediction), units)
+    # A class that the version does not know has no probability in any row.
+    columns = {name: np.ma.filled(rows[name], np.nan) for name in names}
+    known = [name for name, values in columns.items() if not np.isnan(values).any()]
+    if known and len(label):
+        classes, probabilities = _classes(found, known), np.column_stack([columns[name] for name in known])
+    else:
+        classes = tuple(sorted(set(prediction)))
+        probabilities = np.column_stack([prediction == one for one in classes]).astype("float64") if classes else np.zeros((0, 0))
+    return Said(label, Predictions(prediction, probabilities, classes, contract.positive_class), units, bool(known))
+
+
+def _classes(found: Judged, columns: list[str]) -> tuple[str, ...]:
+    """What the columns are the probabilities of: a column's name may lack characters of the class's."""
+    rows = found.con.execute(f"SELECT label FROM {JUDGED} UNION SELECT prediction FROM {JUDGED} ORDER BY 1").fetchall()
+    named = {probability_columns([str(one)])[0].lower(): str(one) for (one,) in rows}
+    return tuple(named.get(column.lower(), column.removeprefix("probability_")) for column in columns)
 
 
 def _row(measured: Performance) -> str:
-    version = "NULL" if measured.model_version is None else quote_literal(measured.model_version)
-    value = "NULL" if measured.value is None else quote_literal(repr(measured.value))
-    return (
-        f"SELECT {quote_literal(measured.model)} AS model, {version}::VARCHAR AS model_version, {measured.rows}::BIGINT AS rows, "
-        f"{quote_literal(measured.metric)} AS metric, {value}::DOUBLE AS value, {quote_literal(measured.measured_at.isoformat())}::TIMESTAMPTZ AS measured_at"
-    )
+    values = {
+        "model": (measured.model, "VARCHAR"),
+        "model_version": (measured.model_version, "VARCHAR"),
+        "rows": (measured.rows, "BIGINT"),
+        "metric": (measured.metric, "VARCHAR"),
+        "value": (measured.value, "DOUBLE"),
+        "measured_at": (measured.measured_at, "TIMESTAMPTZ"),
+        "standard_error": (measured.standard_error, "DOUBLE"),
+        "beside": (measured.beside, "VARCHAR"),
+        "other_rows": (measured.other_rows, "BIGINT"),
+        "other_value": (measured.other_value, "DOUBLE"),
+    }
+    return "SELECT " + ", ".join(f"CAST({quote_literal(value)} AS {kind}) AS {name}" for name, (value, kind) in values.items())

@@ -20,7 +20,7 @@ from tests.learning.conftest import model, write
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 POLICY = Retraining(automatic=True)
 KNOWN = RetrainingFacts("3", NOW - timedelta(days=2), data_changed=True)
-HELD = Held("accuracy", 0.9, 0.9, 400, is_share=True)
+HELD = Held("accuracy", 0.9, 0.9, 400, standard_error=0.02)
 
 
 @pytest.mark.parametrize(
@@ -42,8 +42,12 @@ HELD = Held("accuracy", 0.9, 0.9, 400, is_share=True)
         ({"held": replace(HELD, value=0.85)}, (Trigger.PERFORMANCE,)),
         ({"held": replace(HELD, value=0.84, labels=99)}, ()),
         # Of a hundred labels as much may be chance.
-        ({"held": replace(HELD, value=0.853, labels=100)}, ()),
-        ({"held": Held("r2", 0.5, 0.6, 100, is_share=False)}, (Trigger.PERFORMANCE,)),
+        ({"held": replace(HELD, value=0.83, labels=100, standard_error=0.034)}, ()),
+        ({"held": replace(HELD, value=0.5, standard_error=None)}, ()),
+        ({"held": Held("r2", 0.5, 0.6, 100, standard_error=0.02)}, (Trigger.PERFORMANCE,)),
+        ({"held": Held("r2", 0.5, 0.6, 100, standard_error=0.2)}, ()),
+        ({"held": Held("rmse", 6.0, 5.0, 100, 0.2, lower_is_better=True)}, (Trigger.PERFORMANCE,)),
+        ({"held": Held("rmse", 4.0, 5.0, 100, 0.2, lower_is_better=True)}, ()),
         ({"new_rows": 80, "psi": 1.0}, (Trigger.NEW_ROWS, Trigger.DRIFT)),
     ],
 )
@@ -69,7 +73,7 @@ FACTS = st.builds(
     data_changed=st.booleans(),
     new_rows=st.integers(0, 200),
     psi=st.floats(0, 1),
-    held=st.none() | st.builds(Held, st.just("accuracy"), st.floats(0, 1), st.floats(0, 1), st.integers(0, 500), st.just(True)),
+    held=st.none() | st.builds(Held, st.just("accuracy"), st.floats(0, 1), st.floats(0, 1), st.integers(0, 500), st.floats(0, 0.1)),
 )
 
 
@@ -142,7 +146,8 @@ def test_drift_and_performance_of_the_version_in_production_are_reasons(shared: 
     add(
         lake,
         "monitoring.model_performance",
-        f"SELECT {stamp}, 'stays' AS model, '1' AS model_version, 400 AS rows, 'accuracy' AS metric, {worse!r}::DOUBLE AS value",
+        f"SELECT {stamp}, 'stays' AS model, '1' AS model_version, 400 AS rows, 'accuracy' AS metric, "
+        f"{worse!r}::DOUBLE AS value, 0.01::DOUBLE AS standard_error, NULL::VARCHAR AS beside",
     )
     assert retraining_due(lake, contract, now=later).triggers == (Trigger.DRIFT, Trigger.PERFORMANCE)
     # What was measured before the newest training says nothing about what comes after it.

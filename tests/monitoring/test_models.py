@@ -1,12 +1,15 @@
 """Performance on labels that arrived later, the spread of predictions, and the recorded answers of checks."""
 
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import pytest
 
 from lakehouse.contracts import Level, ModelContract, Severity
+from lakehouse.learning.lifecycle import Event, State
+from lakehouse.learning.lifecycle.journal import DeltaJournal
 from lakehouse.monitoring import measure_performance, newest_checks, prediction_spread
+from lakehouse.monitoring.performance import TABLE
 from lakehouse.quality import CHECKS_TABLE, CheckResult, results_sql
 from lakehouse.settings import Settings
 from lakehouse.tables import Lake, Stamp
@@ -55,9 +58,117 @@ def test_labels_learned_meanwhile_are_judged_by_what_the_earlier_model_said(lake
     write(lake, "models.churn_predictions", 'id, "at", prediction, model_version', "(1, 1, 'yes', '1'), (2, 1, 'no', '1')")
     write(lake, "models.churn_training_set", 'id, "at", _label', "(1, 1, 'yes'), (2, 1, 'no')")
     write(lake, "models.churn_predictions", 'id, "at", prediction, model_version', "(1, 1, 'yes', '2'), (2, 1, 'yes', '2')")
+    has_happened(lake, now, ("1", 0, "promoted"), ("2", 1, "promoted"))
     measured = measure_performance(lake, CLASSES, run="r", now=now)
     assert measured is not None
     assert (measured.rows, measured.value, measured.model_version) == (1, 1.0, "1")
+
+
+def has_happened(lake: Lake, now: datetime, *versions: tuple[str, int, str]) -> None:
+    """Write a history: each version with its training set, in production or staged in the end."""
+    journal = DeltaJournal(lake)
+    for version, training_set, last in versions:
+        ledger = journal.ledger("churn")
+        states = [None, *State][: 7 if last == "promoted" else 6]
+        kinds = ("drafted", "training", "registered", "validated", "staged", "promoted")
+        events = [
+            Event("churn", version, kind, before, after, now, "test", training_set=training_set if kind == "registered" else None)
+            for kind, before, after in zip(kinds, states, states[1:], strict=False)
+        ]
+        if last == "promoted" and ledger.production is not None:
+            events.append(replace(events[-1], version=ledger.production, kind="archived", before=State.PRODUCTION, after=State.ARCHIVED))
+        assert journal.add(ledger.numbered(events))
+
+
+def said(lake: Lake, version: str, ids: range, right: str, table: str = "models.churn_predictions") -> None:
+    """A batch; answers are right where `right`, of the id n, says so."""
+    with lake.connect(()) as session:
+        sql = f"SELECT n AS id, 1 AS at, CASE WHEN ({right}) THEN {TRUTH} ELSE {OTHER} END AS prediction, '{version}' AS model_version"
+        lake.overwrite(session.con, table, f"{sql} FROM range({ids.start}, {ids.stop}) t(n)", stamp=Stamp(asset=table, run="r"))
+
+
+TRUTH, OTHER = "CASE WHEN n % 2 = 0 THEN 'yes' ELSE 'no' END", "CASE WHEN n % 2 = 0 THEN 'no' ELSE 'yes' END"
+
+
+def labelled(lake: Lake, table: str, column: str, ids: range) -> None:
+    with lake.connect(()) as session:
+        sql = f"SELECT n AS id, 1 AS at, {TRUTH} AS {column} FROM range({ids.start}, {ids.stop}) t(n)"
+        lake.overwrite(session.con, table, sql, stamp=Stamp(asset=table, run="r"))
+
+
+def measured_rows(lake: Lake, which: str) -> list[tuple]:
+    with lake.connect([TABLE]) as session:
+        return session.con.execute(
+            f"SELECT rows, value, other_rows, other_value FROM {TABLE} WHERE {which} ORDER BY measured_at"
+        ).fetchall()
+
+
+def test_labels_that_come_between_trainings_add_up(lake: Lake, now: datetime) -> None:
+    labelled(lake, "staging.people", '"left"', range(40))
+    labelled(lake, "models.churn_training_set", "_label", range(40))
+    said(lake, "1", range(400), "n % 10 > 0")
+    has_happened(lake, now, ("1", 0, "promoted"))
+    rows = []
+    for run in range(1, 5):
+        # Each run brings forty labels, and another version that learns them and goes no further.
+        labelled(lake, "staging.people", '"left"', range(40 + 40 * run))
+        labelled(lake, "models.churn_training_set", "_label", range(40 + 40 * run))
+        said(lake, "1", range(400), "n % 10 > 0")
+        measured = measure_performance(lake, CLASSES, run="r", now=now + timedelta(days=run))
+        assert measured is not None
+        rows.append((measured.model_version, measured.rows, measured.value))
+    assert rows == [("1", 40, 0.9), ("1", 80, 0.9), ("1", 120, 0.9), ("1", 160, 0.9)]
+
+
+def test_a_shadow_is_judged_beside_the_champion_row_by_row(lake: Lake, now: datetime) -> None:
+    labelled(lake, "models.churn_training_set", "_label", range(100))
+    labelled(lake, "models.churn_training_set", "_label", range(200))
+    has_happened(lake, now, ("1", 0, "promoted"), ("2", 1, "staged"))
+    said(lake, "1", range(1000), "n % 10 > 0")
+    said(lake, "2", range(1000), "n % 10 > 1", "models.churn_shadow_predictions")
+    said(lake, "1", range(1000), "n % 10 > 0")
+    labelled(lake, "staging.people", '"left"', range(600))
+    measure_performance(lake, CLASSES, run="r", now=now)
+    assert measured_rows(lake, "beside = '1' AND model_version = '2'") == [(400, 0.8, 400, 0.9)]
+    assert measured_rows(lake, "beside IS NULL AND model_version = '1'") == [(500, 0.9, None, None)]
+    with lake.connect([TABLE]) as session:
+        [(error,)] = session.con.execute(f"SELECT standard_error FROM {TABLE} WHERE beside = '1'").fetchall()
+    # Both err on the same tenth of the rows: only the other tenth is chance, not the whole of both.
+    assert error == pytest.approx((0.1 * 0.9 / 400) ** 0.5, rel=0.15)
+
+
+def test_a_version_that_took_over_is_compared_on_rows_that_both_were_asked_for(lake: Lake, now: datetime) -> None:
+    labelled(lake, "models.churn_training_set", "_label", range(100))
+    labelled(lake, "models.churn_training_set", "_label", range(200))
+    has_happened(lake, now, ("1", 0, "promoted"), ("2", 1, "promoted"))
+    said(lake, "1", range(500), "n % 10 > 0")
+    said(lake, "2", range(300, 800), "n % 10 > 1")
+    labelled(lake, "staging.people", '"left"', range(800))
+    measured = measure_performance(lake, CLASSES, run="r", now=now)
+    assert measured is not None
+    assert (measured.model_version, measured.rows) == ("2", 500)
+    assert measured_rows(lake, "beside = '1' AND model_version = '2'") == [(200, 0.8, 200, 0.9)]
+
+
+def test_the_metric_of_the_contract_is_measured_on_later_labels(lake: Lake, now: datetime) -> None:
+    rare = replace(CLASSES, positive_class="yes", metric="roc_auc")
+    labelled(lake, "models.churn_training_set", "_label", range(-1, 0))
+    with lake.connect(()) as session:
+        for table, sql in {
+            "staging.people": "SELECT n AS id, 1 AS at, CASE WHEN n % 33 = 0 THEN 'yes' ELSE 'no' END AS \"left\"",
+            "models.churn_predictions": "SELECT n AS id, 1 AS at, 'no' AS prediction, 0.03 AS probability_yes, 0.97 AS probability_no, '1' AS model_version",
+        }.items():
+            lake.overwrite(session.con, table, f"{sql} FROM range(1000) t(n)", stamp=Stamp(asset=table, run="r"))
+    measured = measure_performance(lake, rare, run="r", now=now)
+    assert measured is not None
+    # It has become blind, and its accuracy does not show that.
+    assert (measured.metric, measured.value) == ("roc_auc", 0.5)
+    assert measured_rows(lake, "metric = 'accuracy'") == [(1000, pytest.approx(0.969), None, None)]
+    # Of few rows of a class nothing is said about it.
+    write(lake, "staging.people", 'id, "at", "left"', ", ".join(f"({33 * n}, 1, 'yes')" for n in range(9)))
+    measured = measure_performance(lake, rare, run="r", now=now)
+    assert measured is not None
+    assert measured.metric == "accuracy"
 
 
 @pytest.mark.parametrize(

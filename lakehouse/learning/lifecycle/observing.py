@@ -8,6 +8,7 @@ from typing import Any
 from lakehouse.contracts import ModelContract
 from lakehouse.learning.comparison import ModelComparison, verdict
 from lakehouse.learning.evaluation import LOWER_IS_BETTER, check_minimums
+from lakehouse.learning.judging import judged_metric
 from lakehouse.learning.lifecycle.rollout import COMPARED, MINIMUMS, Facts, Observed
 from lakehouse.learning.lifecycle.states import Guard, Ledger
 from lakehouse.learning.records import evaluated, last_comparison
@@ -117,8 +118,12 @@ def facts_of(lake: Lake, contract: ModelContract, ledger: Ledger, version: str) 
     seen = _answers(lake, contract, version, since)
     if reference is None:
         return Facts(minimums, compared, observed=seen)
-    own, other = _measured(lake, contract, version, reference, since)
-    return Facts(minimums, compared, observed=replace(seen, **own), reference=replace(_answers(lake, contract, reference, since), **other))
+    compared_on_labels = _measured(lake, contract, version, reference, since=since)
+    seen_beside = _answers(lake, contract, reference, since)
+    if compared_on_labels is None:
+        return Facts(minimums, compared, observed=seen, reference=seen_beside)
+    own, other, error = compared_on_labels
+    return Facts(minimums, compared, replace(seen, **own), replace(seen_beside, **other), error)
 
 
 def _answers(lake: Lake, contract: ModelContract, version: str, since: datetime) -> Observed:
@@ -133,23 +138,25 @@ def _answers(lake: Lake, contract: ModelContract, version: str, since: datetime)
     return Observed(int(requests or 0), int(errors or 0), latency_ms)
 
 
-def _measured(lake: Lake, contract: ModelContract, version: str, reference: str, since: datetime) -> tuple[dict[str, Any], dict[str, Any]]:
-    """How both held on new labels, as they were last measured together: measured apart, it would be days that are compared."""
-    which = (
-        f"SELECT * FROM {PERFORMANCE} WHERE model = {quote_literal(contract.name)} AND value IS NOT NULL "
-        f"AND measured_at >= {quote_literal(since)} AND model_version"
-    )
+def _measured(
+    lake: Lake, contract: ModelContract, version: str, reference: str, *, since: datetime
+) -> tuple[dict[str, Any], dict[str, Any], float | None] | None:
+    """How both held on new labels, as they were last measured beside each other: measured apart, it would be days that are compared."""
+    # A table from before versions were compared has no such rows.
+    if not lake.exists(PERFORMANCE) or "beside" not in lake.schema(PERFORMANCE):
+        return None
+    wanted = {"model": contract.name, "model_version": version, "beside": reference, "metric": judged_metric(contract)}
+    which = " AND ".join(f"{name} = {quote_literal(value)}" for name, value in wanted.items())
     row = _row(
         lake,
         PERFORMANCE,
-        f"SELECT one.metric, one.value, one.rows, other.value, other.rows FROM ({which} = {quote_literal(version)}) AS one "
-        f"JOIN ({which} = {quote_literal(reference)}) AS other USING (measured_at, metric) ORDER BY measured_at DESC LIMIT 1",
+        f"SELECT value, rows, other_value, other_rows, standard_error FROM {PERFORMANCE} WHERE {which} AND measured_at >= {quote_literal(since)} "
+        "ORDER BY measured_at DESC LIMIT 1",
     )
     if row is None:
-        return {}, {}
-    metric, value, labels, other_value, other_labels = row
-    lower = {"lower_is_better": metric in LOWER_IS_BETTER}
-    return {"metric": value, "labels": int(labels), **lower}, {"metric": other_value, "labels": int(other_labels), **lower}
+        return None
+    lower = {"lower_is_better": judged_metric(contract) in LOWER_IS_BETTER}
+    return {"metric": row[0], "labels": int(row[1]), **lower}, {"metric": row[2], "labels": int(row[3]), **lower}, row[4]
 
 
 def _row(lake: Lake, table: str, sql: str) -> tuple[Any, ...] | None:

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from lakehouse.contracts import Rollout
+from lakehouse.learning.judging import BEYOND_CHANCE
 from lakehouse.learning.lifecycle.states import COMPARED, Guard, Ledger, Standing, State
 
 MINIMUMS = "metrics_reach_their_minimums"
@@ -16,6 +17,8 @@ ERRORS = "errors_are_rare"
 LATENCY = "answers_are_fast"
 METRIC = "holds_on_new_labels"
 STEPS = "rollout_is_over"
+# Of a normal distribution one-sided, 5 %: an A/B test ends once.
+_SURELY = 1.645
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +51,27 @@ class Facts:
         comparison: whether it beats the version in production; None where they were not compared.
         observed: what was measured of it.
         reference: what was measured of the version that it is judged by.
+        standard_error: of the difference of both metrics; None where chance can't be told.
     """
 
     minimums: tuple[Guard, ...] = ()
     comparison: Guard | None = None
     observed: Observed = Observed()
     reference: Observed = Observed()
+    standard_error: float | None = None
+
+    @property
+    def worse(self) -> float | None:
+        """By how much the metric is worse than the reference's; None where they were not measured."""
+        seen, beside = self.observed.metric, self.reference.metric
+        if seen is None or beside is None:
+            return None
+        return seen - beside if self.observed.lower_is_better else beside - seen
+
+    @property
+    def labels(self) -> int:
+        """How many labels there are of the one that has fewer."""
+        return min(self.observed.labels, self.reference.labels)
 
 
 class Verdict(StrEnum):
@@ -76,7 +94,7 @@ class Judgement:
 
 def health(rollout: Rollout, facts: Facts) -> tuple[Guard, ...]:
     """Whether a version that answers is well: errors, latency, and its metric beside the reference's."""
-    seen, beside = facts.observed, facts.reference
+    seen = facts.observed
     rate = seen.errors / seen.requests if seen.requests else 0.0
     enough = seen.requests >= rollout.min_rows or (seen.requests > 0 and seen.errors == seen.requests)
     few = f"{seen.requests:,} answers, of fewer than {rollout.min_rows:,} nothing is concluded"
@@ -86,18 +104,34 @@ def health(rollout: Rollout, facts: Facts) -> tuple[Guard, ...]:
         slow = seen.latency_ms is not None and seen.requests >= rollout.min_rows and seen.latency_ms > rollout.max_latency_ms
         shown = "not measured" if seen.latency_ms is None else f"{seen.latency_ms:.1f} ms"
         found.append(Guard(LATENCY, not slow, f"an answer takes {shown}, {rollout.max_latency_ms:g} ms are allowed"))
-    found.append(_metric_holds(rollout, seen, beside))
+    found.append(_metric_holds(rollout, facts))
     return tuple(found)
 
 
-def _metric_holds(rollout: Rollout, seen: Observed, beside: Observed) -> Guard:
-    if seen.metric is None or beside.metric is None or min(seen.labels, beside.labels) < rollout.min_rows:
+def _metric_holds(rollout: Rollout, facts: Facts) -> Guard:
+    """A version is worse if it is so by more than is allowed, and by more than chance brings."""
+    seen, beside, worse = facts.observed, facts.reference, facts.worse
+    if worse is None or facts.standard_error is None or facts.labels < rollout.min_rows:
         labels = f"{seen.labels:,} and {beside.labels:,} new labels, of fewer than {rollout.min_rows:,} nothing is concluded"
         return Guard(METRIC, passed=True, detail=labels, waits=True)
-    worse = seen.metric - beside.metric if seen.lower_is_better else beside.metric - seen.metric
-    allowed = rollout.max_metric_drop * abs(beside.metric)
-    said = f"{seen.metric:.4f} on {seen.labels:,} new labels, beside {beside.metric:.4f}: {rollout.max_metric_drop:.0%} less is allowed"
-    return Guard(METRIC, worse <= allowed, said)
+    chance = BEYOND_CHANCE * facts.standard_error
+    holds = worse <= _allowed(rollout, beside) or worse <= chance
+    said = f"{seen.metric:.4f} on {seen.labels:,} new labels, beside {beside.metric:.4f} on {beside.labels:,}: "
+    return Guard(METRIC, holds, f"{said}{rollout.max_metric_drop:.0%} less is allowed, {chance:.4f} may be chance")
+
+
+def _have_decided(rollout: Rollout, facts: Facts) -> Guard:
+    """Labels have decided when they say, beyond chance, that a version is not worse by more than is allowed."""
+    found, worse = "new_labels_have_decided", facts.worse
+    if worse is None or facts.standard_error is None or facts.labels < rollout.min_rows:
+        return Guard(found, passed=False, detail=f"{facts.labels:,} of {rollout.min_rows:,} labels", waits=True)
+    most, allowed = worse + _SURELY * facts.standard_error, _allowed(rollout, facts.reference)
+    said = f"on {facts.labels:,} labels it may be worse by {max(most, 0.0):.4f}, {allowed:.4f} is allowed"
+    return Guard(found, most <= allowed, said, waits=most > allowed)
+
+
+def _allowed(rollout: Rollout, beside: Observed) -> float:
+    return rollout.max_metric_drop * abs(beside.metric or 0.0)
 
 
 def before_validation(facts: Facts) -> tuple[Guard, ...]:
@@ -152,11 +186,7 @@ def step_is_over(ledger: Ledger, standing: Standing, rollout: Rollout, facts: Fa
         return ()
     found = [_long_enough(STEPS, standing.share_since, rollout.step_hours, now)]
     if rollout.strategy == "ab":
-        seen, beside = facts.observed, facts.reference
-        known = seen.metric is not None and beside.metric is not None and min(seen.labels, beside.labels) >= rollout.min_rows
-        found.append(
-            Guard("new_labels_have_decided", known, f"{min(seen.labels, beside.labels):,} of {rollout.min_rows:,} labels", not known)
-        )
+        found.append(_have_decided(rollout, facts))
     return tuple(found)
 
 

@@ -1,14 +1,11 @@
 """Whether a model is to be trained again, and why: a decision over facts, without a look at the world."""
 
-import math
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
 from lakehouse.contracts import Retraining
-
-# Of a share on few labels a drop may be chance: one-sided, 5 %.
-_Z = 1.645
+from lakehouse.learning.judging import BEYOND_CHANCE
 
 
 class Trigger(StrEnum):
@@ -28,14 +25,16 @@ class Held:
 
     Attributes:
         expected: the same metric on the test rows.
-        is_share: the metric is the share of right answers, so that chance can be told from a drop.
+        standard_error: of the difference of both, by chance; None where it can't be told.
+        lower_is_better: of the metric.
     """
 
     metric: str
     value: float
     expected: float
     labels: int
-    is_share: bool
+    standard_error: float | None
+    lower_is_better: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,10 +129,8 @@ def _reasons(policy: Retraining, facts: RetrainingFacts, now: datetime) -> list[
 
 
 def _has_dropped(held: Held, share: float, min_labels: int) -> bool:
-    drop = held.expected - held.value
-    if held.labels < min_labels or drop <= share * abs(held.expected):
+    """Whether it is worse than on the test rows by more than the share, and by more than chance brings on these and on those rows."""
+    drop = held.value - held.expected if held.lower_is_better else held.expected - held.value
+    if held.labels < min_labels or held.standard_error is None:
         return False
-    if not held.is_share:
-        return True
-    expected = min(max(held.expected, 0.0), 1.0)
-    return drop > _Z * math.sqrt(expected * (1 - expected) / held.labels)
+    return drop > max(share * abs(held.expected), BEYOND_CHANCE * held.standard_error)

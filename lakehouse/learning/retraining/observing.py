@@ -1,19 +1,24 @@
 """What is known of a model before it is decided whether to train it again. Read from tables; nothing is loaded."""
 
+import math
 from datetime import datetime
 from typing import Any
 
 from lakehouse.contracts import ModelContract
+from lakehouse.learning.evaluation import LOWER_IS_BETTER
 from lakehouse.learning.fingerprint import code_digest
+from lakehouse.learning.judging import judged_metric
 from lakehouse.learning.lifecycle.journal import DeltaJournal
 from lakehouse.learning.lifecycle.observing import PERFORMANCE
 from lakehouse.learning.records import Evaluated, evaluated, newest_evaluated
+from lakehouse.learning.results import TrainReport
 from lakehouse.learning.retraining.deciding import Held, RetrainingDue, RetrainingFacts, decide_retraining
 from lakehouse.sql import quote_identifier, quote_literal
 from lakehouse.tables import Lake
 
 DRIFT = "monitoring.drift"
 _ACCURACY = "accuracy"
+_NORMAL_95 = 1.96
 
 
 def retraining_due(lake: Lake, contract: ModelContract, *, now: datetime) -> RetrainingDue:
@@ -46,7 +51,7 @@ def retraining_facts(lake: Lake, contract: ModelContract) -> RetrainingFacts:
         new_rows=_new_rows(lake, contract, known) if changed else 0,
         psi=max((psi for _, psi in drifted), default=0.0),
         drifted=tuple(column for column, _ in drifted),
-        held=_held(lake, name, production, trained_at),
+        held=_held(lake, contract, production, trained_at),
         min_labels=contract.rollout.min_rows,
     )
 
@@ -89,20 +94,44 @@ def _drifted(lake: Lake, model: str, production: str | None, newest: str, since:
     return [(str(column), float(psi)) for column, psi in rows]
 
 
-def _held(lake: Lake, model: str, production: str | None, since: datetime) -> Held | None:
-    if production is None:
+def _held(lake: Lake, contract: ModelContract, production: str | None, since: datetime) -> Held | None:
+    """How the version in production holds by itself, beside its test rows."""
+    # A table from before chance was measured has no such rows.
+    if production is None or not lake.exists(PERFORMANCE) or "standard_error" not in lake.schema(PERFORMANCE):
         return None
+    mine = _is(model=contract.name, model_version=production, metric=judged_metric(contract))
     row = _row(
         lake,
         PERFORMANCE,
-        f"SELECT metric, value, rows FROM {PERFORMANCE} WHERE {_is(model=model, model_version=production)} AND value IS NOT NULL "
+        f"SELECT metric, value, rows, standard_error FROM {PERFORMANCE} WHERE {mine} AND beside IS NULL AND value IS NOT NULL "
         f"AND measured_at > {quote_literal(since)} ORDER BY measured_at DESC LIMIT 1",
     )
-    known = evaluated(lake, model, production) if row is not None else None
+    known = evaluated(lake, contract.name, production) if row is not None else None
     if row is None or known is None or row[0] not in known.report.metrics:
         return None
-    metric, value, labels = row
-    return Held(str(metric), float(value), known.report.metrics[metric], int(labels), is_share=metric == _ACCURACY)
+    metric, value, labels, error = row
+    return Held(
+        metric=str(metric),
+        value=float(value),
+        expected=known.report.metrics[metric],
+        labels=int(labels),
+        standard_error=_standard_error(known.report, str(metric), float(value), int(labels), error),
+        lower_is_better=metric in LOWER_IS_BETTER,
+    )
+
+
+def _standard_error(report: TrainReport, metric: str, value: float, labels: int, of_labels: float | None) -> float | None:
+    """Of the difference between later labels and test rows: chance is in both."""
+    if metric == _ACCURACY:
+        rows = labels + report.rows_test
+        right = (value * labels + report.metrics[metric] * report.rows_test) / rows
+        return math.sqrt(right * (1 - right) * (1 / labels + 1 / max(report.rows_test, 1)))
+    interval = report.intervals.get(metric)
+    if interval is None or of_labels is None:
+        return None
+    # It holds the value on as many new rows, so that the test rows' own error is the square root of two less.
+    of_test = (interval.high - interval.low) / (2 * _NORMAL_95 * math.sqrt(2))
+    return math.hypot(of_labels, of_test)
 
 
 def _is(**wanted: str) -> str:

@@ -80,9 +80,16 @@ def test_a_canary_goes_step_by_step_and_the_first_version_straight() -> None:
         (Facts(observed=Observed(requests=100, errors=6)), "errors_are_rare"),
         (Facts(observed=Observed(requests=3, errors=3)), "errors_are_rare"),
         (Facts(observed=Observed(requests=100, latency_ms=200.5)), "answers_are_fast"),
-        (Facts(observed=Observed(metric=0.84, labels=100), reference=Observed(metric=0.9, labels=100)), "holds_on_new_labels"),
         (
-            Facts(observed=Observed(metric=10.6, labels=100, lower_is_better=True), reference=Observed(metric=10, labels=100)),
+            Facts(observed=Observed(metric=0.84, labels=100), reference=Observed(metric=0.9, labels=100), standard_error=0.02),
+            "holds_on_new_labels",
+        ),
+        (
+            Facts(
+                observed=Observed(metric=10.6, labels=100, lower_is_better=True),
+                reference=Observed(metric=10, labels=100),
+                standard_error=0.2,
+            ),
             "holds_on_new_labels",
         ),
     ],
@@ -102,8 +109,11 @@ def test_a_canary_that_is_not_well_is_taken_back_and_kept(facts, named) -> None:
     [
         Facts(observed=Observed(requests=100, errors=5)),
         Facts(observed=Observed(requests=99, errors=50)),
-        Facts(observed=Observed(metric=0.1, labels=99), reference=Observed(metric=0.9, labels=100)),
-        Facts(observed=Observed(metric=0.86, labels=100), reference=Observed(metric=0.9, labels=100)),
+        Facts(observed=Observed(metric=0.1, labels=99), reference=Observed(metric=0.9, labels=100), standard_error=0.04),
+        Facts(observed=Observed(metric=0.86, labels=100), reference=Observed(metric=0.9, labels=100), standard_error=0.001),
+        # More than is allowed, and no more than chance brings; or nobody knows what chance brings.
+        Facts(observed=Observed(metric=0.76, labels=100), reference=Observed(metric=0.8, labels=1900), standard_error=0.041),
+        Facts(observed=Observed(metric=0.76, labels=100), reference=Observed(metric=0.9, labels=100)),
     ],
 )
 def test_of_little_or_of_what_is_allowed_nothing_is_concluded(facts) -> None:
@@ -111,9 +121,26 @@ def test_of_little_or_of_what_is_allowed_nothing_is_concluded(facts) -> None:
     assert judge(ledger_of(made), CANARY, candidate=facts, champion=Facts(), now=START).verdict is Verdict.WAIT
 
 
+@pytest.mark.parametrize(
+    ("metric", "error", "verdict"),
+    [
+        (0.9, 0.02, Verdict.GO_ON),
+        (0.9, 0.05, Verdict.WAIT),
+        (0.88, 0.01, Verdict.GO_ON),
+        (0.88, 0.03, Verdict.WAIT),
+        (0.8, 0.03, Verdict.ROLL_BACK),
+    ],
+)
+def test_an_ab_test_ends_when_labels_say_beyond_chance_that_the_new_version_is_no_worse(metric, error, verdict) -> None:
+    made = trained(Rollout("ab", steps=(50.0,)))
+    measured = Facts(observed=Observed(metric=metric, labels=300), reference=Observed(metric=0.9, labels=300), standard_error=error)
+    later = START + timedelta(hours=25)
+    assert judge(ledger_of(made), made.rollout, candidate=measured, champion=Facts(), now=later).verdict is verdict
+
+
 def test_a_version_in_production_goes_back_for_errors_at_any_time_and_for_its_metric_on_probation() -> None:
     made = trained(Rollout())
-    worse = Facts(observed=Observed(metric=0.5, labels=200), reference=Observed(metric=0.9, labels=200))
+    worse = Facts(observed=Observed(metric=0.5, labels=200), reference=Observed(metric=0.9, labels=200), standard_error=0.04)
     later = START + timedelta(days=2)
     assert judge(ledger_of(made), made.rollout, candidate=Facts(), champion=worse, now=START).verdict is Verdict.ROLL_BACK
     assert judge(ledger_of(made), made.rollout, candidate=Facts(), champion=worse, now=later).verdict is Verdict.WAIT

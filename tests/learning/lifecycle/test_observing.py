@@ -29,9 +29,9 @@ def registered(ledger: Ledger, version: str, at: datetime, *, run: str = "") -> 
 
 
 def measured(lake: Lake, at: datetime) -> None:
-    rows = [f"('left', '{version}', 500, 'accuracy', {value}::DOUBLE, TIMESTAMPTZ '{at}')" for version, value in [("1", 0.8), ("2", 0.2)]]
-    columns = "model, model_version, rows, metric, value, measured_at"
-    write(lake, PERFORMANCE, f"SELECT * FROM (VALUES {', '.join(rows)}) AS t({columns})")
+    said = "'left' AS model, '2' AS model_version, 500 AS rows, 'accuracy' AS metric, 0.2::DOUBLE AS value"
+    said += ", 0.03::DOUBLE AS standard_error, '1' AS beside, 500 AS other_rows, 0.8::DOUBLE AS other_value"
+    write(lake, PERFORMANCE, f"SELECT {said}, TIMESTAMPTZ '{at}' AS measured_at")
 
 
 def test_a_version_that_a_person_restores_is_not_taken_back_by_what_was_measured_before(settings: Settings) -> None:

@@ -154,7 +154,7 @@ class World:
     def facts(self, *, reaches: bool = True, errors: int = 0, metric: float = 0.9) -> Facts:
         """What is measured of a version, whichever is in production."""
         seen = Observed(requests=200, errors=errors, metric=metric, labels=200)
-        return Facts((Guard(MINIMUMS, reaches, "measured"),), None, seen, Observed(metric=0.9, labels=200))
+        return Facts((Guard(MINIMUMS, reaches, "measured"),), None, seen, Observed(metric=0.9, labels=200), standard_error=0.01)
 
     def beside(self, ledger: Ledger, version: str, known: Facts) -> Facts:
         """The same, and whether it beats the version that is in production by this ledger."""
