@@ -83,7 +83,7 @@ def _specs(key: dg.AssetKey, model: ModelContract) -> Iterator[dg.AssetCheckSpec
 
 
 def _results(key: dg.AssetKey, name: str, one: "Outcomes | None") -> Iterator[dg.AssetCheckResult]:
-    """Both claims about the version with the most labels; without labels nothing speaks against them."""
+    """Both claims about the version in production, before it has labels about the one with the most; without any nothing speaks against them."""
     checks = (calibration_check(name), segments_check(name))
     if one is None:
         for check in checks:

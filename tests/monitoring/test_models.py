@@ -6,13 +6,12 @@ from datetime import datetime, timedelta
 import pytest
 
 from lakehouse.contracts import Level, ModelContract, Severity
-from lakehouse.learning.lifecycle import Event, State
-from lakehouse.learning.lifecycle.journal import DeltaJournal
 from lakehouse.monitoring import measure_performance, newest_checks, prediction_spread
 from lakehouse.monitoring.performance import TABLE
 from lakehouse.quality import CHECKS_TABLE, CheckResult, results_sql
 from lakehouse.settings import Settings
 from lakehouse.tables import Lake, Stamp
+from tests.monitoring.histories import has_happened
 
 CLASSES = ModelContract(
     name="churn",
@@ -62,22 +61,6 @@ def test_labels_learned_meanwhile_are_judged_by_what_the_earlier_model_said(lake
     measured = measure_performance(lake, CLASSES, run="r", now=now)
     assert measured is not None
     assert (measured.rows, measured.value, measured.model_version) == (1, 1.0, "1")
-
-
-def has_happened(lake: Lake, now: datetime, *versions: tuple[str, int, str]) -> None:
-    """Write a history: each version with its training set, in production or staged in the end."""
-    journal = DeltaJournal(lake)
-    for version, training_set, last in versions:
-        ledger = journal.ledger("churn")
-        states = [None, *State][: 7 if last == "promoted" else 6]
-        kinds = ("drafted", "training", "registered", "validated", "staged", "promoted")
-        events = [
-            Event("churn", version, kind, before, after, now, "test", training_set=training_set if kind == "registered" else None)
-            for kind, before, after in zip(kinds, states, states[1:], strict=False)
-        ]
-        if last == "promoted" and ledger.production is not None:
-            events.append(replace(events[-1], version=ledger.production, kind="archived", before=State.PRODUCTION, after=State.ARCHIVED))
-        assert journal.add(ledger.numbered(events))
 
 
 def said(lake: Lake, version: str, ids: range, right: str, table: str = "models.churn_predictions") -> None:

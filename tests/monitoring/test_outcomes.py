@@ -18,6 +18,7 @@ from lakehouse.pipeline.workspace import Workspace
 from lakehouse.settings import Settings
 from lakehouse.tables import Lake, Stamp
 from resources.workspace import RESOURCE_KEY
+from tests.monitoring.histories import has_happened
 
 CLASSES = ModelContract(
     name="leaving",
@@ -147,3 +148,41 @@ def test_the_asset_warns_of_segments_and_of_probabilities(lake: Lake, settings: 
     assert all(one.severity is dg.AssetCheckSeverity.WARN for one in results.values() if not one.passed)
     assert "region = south" in (results["leaving_errs_alike_in_all_segments"].description or "")
     assert {"calibration", "confidence", "threshold"} <= set(results["leaving_probabilities_are_right"].metadata)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (0.4, 0.4), (6, 6), (1, 4)])
+@pytest.mark.parametrize("labels", [100, 300])
+def test_a_threshold_that_is_right_is_hardly_ever_said_to_be_wrong(shape: tuple[float, float], labels: int) -> None:
+    random, alarms, runs = np.random.default_rng(7), 0, 400
+    for _ in range(runs):
+        # One half is optimal for balanced accuracy: the odds of the classes in a row are those of its probability, weighted by their share.
+        said = random.beta(*shape, labels)
+        share = shape[0] / sum(shape)
+        is_so = random.uniform(size=labels) < said
+        balanced = said * (1 - share) / (said * (1 - share) + (1 - said) * share)
+        places = np.minimum((balanced * 100).astype(int), 99)
+        found = best_threshold(*(np.bincount(places[side], minlength=100).tolist() for side in (is_so, ~is_so)))
+        alarms += found is not None and found.is_worth_it
+    assert alarms <= 0.05 * runs
+
+
+def test_a_threshold_that_is_far_off_is_found() -> None:
+    random = np.random.default_rng(7)
+    said = random.beta(1, 1, 1000)
+    is_so = random.uniform(size=1000) < said
+    places = np.minimum((said**2 * 100).astype(int), 99)
+    found = best_threshold(*(np.bincount(places[side], minlength=100).tolist() for side in (is_so, ~is_so)))
+    assert found is not None
+    assert found.is_worth_it
+    assert found.value == pytest.approx(0.25, abs=0.1)
+
+
+def test_the_version_in_production_comes_first_though_another_has_more_labels(lake: Lake, now: datetime) -> None:
+    table = "models.leaving_predictions"
+    with lake.connect([table]) as session:
+        for version, most in (("3", 600), ("4", 200)):
+            sql = f"SELECT * REPLACE ('{version}' AS model_version) FROM {table} WHERE id < {most}"
+            lake.overwrite(session.con, table, sql, stamp=Stamp(asset=table, run="r"))
+    assert [one.model_version for one in measure_outcomes(lake, CLASSES, run="r", now=now)] == ["3", "4"]
+    has_happened(lake, now, ("4", 0, "promoted"), model="leaving")
+    assert [one.model_version for one in measure_outcomes(lake, CLASSES, run="r", now=now)] == ["4", "3"]

@@ -13,8 +13,9 @@ _MUCH_WORSE = 1.25
 _LEAST_ROWS = 20
 # A calibration error that is no chance, and matters.
 _MISCALIBRATED = 0.05
-# Less is no reason to move a threshold.
+# Less is no reason to move a threshold; nor is what chance brings where the best of many is chosen and judged by the same labels.
 _LEAST_GAIN = 0.02
+_STANDARD_ERRORS = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,16 +96,42 @@ class Threshold:
     Attributes:
         balanced_accuracy: with it, on the labels that came.
         now: the same with the threshold that is used now.
+        standard_error: of the gain, from the rows that would be answered otherwise.
     """
 
     value: float
     balanced_accuracy: float
     now: float
+    standard_error: float
 
     @property
     def is_worth_it(self) -> bool:
-        """Whether it is better by more than a little."""
-        return self.balanced_accuracy - self.now >= _LEAST_GAIN
+        """Whether it is better by more than a little, and more than chance."""
+        gain = self.balanced_accuracy - self.now
+        return gain >= _LEAST_GAIN and gain > _STANDARD_ERRORS * self.standard_error
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """Rows of a class that another threshold would answer rightly, and no more so, out of all."""
+
+    rows: int
+    won: int
+    lost: int
+
+    @property
+    def variance(self) -> float:
+        """Of their mean, where a row that is won counts one and one that is lost minus one.
+
+        One more of each is counted: that none of a few rows moved does not say that none would.
+        """
+        rows, won, lost = self.rows + 2, self.won + 1, self.lost + 1
+        return ((won + lost) / rows - ((won - lost) / rows) ** 2) / rows
+
+
+def error_of_gain(positives: Moved, negatives: Moved) -> float:
+    """The standard error of the difference of two balanced accuracies on the same rows."""
+    return math.sqrt(positives.variance + negatives.variance) / 2
 
 
 def calibration(bins: Sequence[Bin], *, squared: float) -> Calibration | None:
@@ -159,4 +186,11 @@ def best_threshold(positives: Sequence[int], negatives: Sequence[int]) -> Thresh
             kept += negatives[place]
     middle = size // 2
     best = max(reached, key=lambda place: (round(reached[place], 12), -abs(place - middle)))
-    return Threshold(best / size, reached[best], reached[middle])
+    low, high = sorted((best, middle))
+    between_yes, between_no = sum(positives[low:high]), sum(negatives[low:high])
+    more = best < middle
+    moved = (
+        Moved(yes, between_yes if more else 0, 0 if more else between_yes),
+        Moved(no, 0 if more else between_no, between_no if more else 0),
+    )
+    return Threshold(best / size, reached[best], reached[middle], error_of_gain(*moved))

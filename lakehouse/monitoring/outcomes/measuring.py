@@ -12,11 +12,13 @@ from lakehouse.monitoring.judged import JUDGED, Judged, judged_rows
 from lakehouse.monitoring.outcomes.measures import (
     Bin,
     Calibration,
+    Moved,
     Segment,
     SegmentSums,
     Threshold,
     best_threshold,
     calibration,
+    error_of_gain,
     segments,
 )
 from lakehouse.sql import quote_identifier, quote_literal
@@ -55,15 +57,17 @@ class Outcomes:
 
 
 def measure_outcomes(lake: Lake, contract: ModelContract, *, run: str, now: datetime) -> tuple[Outcomes, ...]:
-    """Look closer at the predictions whose labels have come, of each version that answered, the one with the most labels first; record it.
+    """Look closer at the predictions whose labels have come, of each version that answered; record it.
 
-    Of fewer labels than the contract's `rollout.min_rows` nothing is concluded: they give nothing.
+    The version in production comes first if it has enough labels, then the one with the most. Of fewer labels than the contract's
+    `rollout.min_rows` nothing is concluded: they give nothing.
     """
     with judged_rows(lake, contract) as found:
         if found is None or not found.rows:
             return ()
         versions = found.con.execute(
-            f"SELECT model_version FROM {JUDGED} GROUP BY 1 HAVING count(*) >= {contract.rollout.min_rows} ORDER BY count(*) DESC, 1"
+            f"SELECT model_version FROM {JUDGED} GROUP BY 1 HAVING count(*) >= {contract.rollout.min_rows} "
+            f"ORDER BY model_version IS NOT DISTINCT FROM {quote_literal(found.ledger.production)} DESC, count(*) DESC, 1"
         ).fetchall()
         outcomes = tuple(_measured(found, contract, str(version), now) for (version,) in versions)
         inputs = found.inputs
@@ -123,12 +127,16 @@ def _threshold(con: duckdb.DuckDBPyConnection, is_so: str) -> Threshold | None:
     counts = {place: (int(yes), int(no)) for place, yes, no in rows}
     pairs = [counts.get(place, (0, 0)) for place in range(_THRESHOLDS)]
     found = best_threshold([yes for yes, _ in pairs], [no for _, no in pairs])
+    if found is None:
+        return None
     # What was said may have gone by another threshold than one half.
-    said = con.execute(
-        f"SELECT (avg((prediction = label)::INTEGER) FILTER ({is_so}) + avg((prediction = label)::INTEGER) FILTER (NOT ({is_so}))) / 2 "
-        "FROM __of_version"
-    ).fetchone()
-    return found if found is None or said is None or said[0] is None else replace(found, now=float(said[0]))
+    is_right, would_be = "prediction = label", f"({_bin('probability', _THRESHOLDS)} >= {round(found.value * _THRESHOLDS)}) = ({is_so})"
+    rows = con.execute(
+        f"SELECT count(*), count(*) FILTER (({would_be}) AND NOT ({is_right})), count(*) FILTER (NOT ({would_be}) AND ({is_right})), "
+        f"avg(({is_right})::INTEGER) FROM __of_version WHERE probability IS NOT NULL GROUP BY ({is_so})"
+    ).fetchall()
+    moved = [Moved(int(count), int(won), int(lost)) for count, won, lost, _ in rows]
+    return replace(found, now=sum(float(right) for *_, right in rows) / len(rows), standard_error=error_of_gain(*moved))
 
 
 def _segments(con: duckdb.DuckDBPyConnection, columns: Mapping[str, str], error: str) -> tuple[Segment, ...]:
