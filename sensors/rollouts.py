@@ -6,19 +6,15 @@ from datetime import UTC, datetime
 import dagster as dg
 
 from assets.naming import asset_key
-from lakehouse.contracts import ModelContract, Rollout
+from lakehouse.contracts import ModelContract
 from lakehouse.pipeline.workspace import Workspace
 
 _INTERVAL_S = 60
 
 
 def build_rollout_sensors(models: Iterable[ModelContract]) -> list[dg.SensorDefinition]:
-    """One sensor per model that does not take over at once: what takes over at once does so in the run that trains it."""
-    return [_rollout_sensor(contract) for contract in models if _waits(contract.rollout)]
-
-
-def _waits(rollout: Rollout) -> bool:
-    return rollout.strategy != "direct" or rollout.staged_hours > 0 or rollout.approval
+    """One sensor per model: also a version that took over at once is taken back if it is not well."""
+    return [_rollout_sensor(contract) for contract in models]
 
 
 def _rollout_sensor(contract: ModelContract) -> dg.SensorDefinition:
@@ -29,8 +25,8 @@ def _rollout_sensor(contract: ModelContract) -> dg.SensorDefinition:
         target=dg.AssetSelection.assets(asset_key(table)),
         minimum_interval_seconds=_INTERVAL_S,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description=f"A version of {contract.name} that is rolled out ({contract.rollout.strategy}) has waited long enough for its next step, or is "
-        "not well: a run takes it further or back, and predicts anew. Stopping it stops no rollback by hand: lakehouse model rollback.",
+        description=f"A version of {contract.name} that is rolled out ({contract.rollout.strategy}) has waited long enough for its next step, or it or the one "
+        "in production is not well: a run takes it further or back, and predicts anew. Stopping it stops no rollback by hand: lakehouse model rollback.",
     )
     def rollout_is_due(workspace: dg.ResourceParam[Workspace]) -> dg.RunRequest | dg.SkipReason:
         from lakehouse.learning import rollout_due

@@ -33,7 +33,9 @@ class RolloutPart(BaseModel):
     staged_hours: float = Field(default=0, ge=0, le=24 * 365, description="Least time that a version is staged before it goes further.")
     approval: bool = Field(default=False, description="Somebody has to approve a version: lakehouse model approve.")
     max_error_rate: float = Field(default=0.05, ge=0, le=1, description="Above this share of failed requests a version is rolled back.")
-    max_latency_ms: float | None = Field(default=None, gt=0, description="Above this time of an answer a version is rolled back.")
+    max_latency_ms: float | None = Field(
+        default=None, gt=0, description="Above this time of an answer, in a batch per row, a version is rolled back."
+    )
     max_metric_drop: float = Field(
         default=0.05,
         ge=0,

@@ -1,6 +1,7 @@
 """Predictions of every entity as a table, each with the model and the table versions it came from."""
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import datetime
@@ -23,6 +24,8 @@ from lakehouse.sql import quote_identifier, quote_literal
 from lakehouse.tables import Commit, Lake, Session, Stamp, Transaction
 
 _VERSION = "__version"
+# The first is ours: features that are gone. The second is scikit-learn's, for values that it can't take.
+_FAILS = (ModelError, ValueError)
 
 
 def predict_batch(
@@ -113,21 +116,21 @@ class _Batch:
         self._contract = contract
         self._lake, self._con, self._rows = lake, session.con, rows
         self._stamp, self._traffic, self._now = stamp, traffic, now
+        self._took_s: dict[str, float] = {}
         select = rows.query.run(self._con)
         self._con.execute(
             f"CREATE OR REPLACE TEMP TABLE __rows AS SELECT *, {assigned_sql(traffic, rows.key)} AS {_VERSION} FROM ({select})"
         )
 
     def divided(self, champion: LoadedModel, candidate: LoadedModel | None) -> str:
-        """The SELECT of the predictions, each by the version that answers for the row; how they went is recorded if there are two."""
+        """The SELECT of the predictions, each by the version that answers for the row; how they went is recorded."""
         if candidate is None or not self._traffic.is_divided:
-            return self._ordered([self._said(champion, f"{_VERSION} = {quote_literal(champion.version)}")])
+            return self._ordered([self._answered(champion, "true")])
         its_own = f"{_VERSION} = {quote_literal(candidate.version)}"
         answered, said = self._try(candidate, its_own)
         parts = [said] if said is not None else []
         # Where the candidate can't answer, nobody is left without an answer.
-        parts.append(self._said(champion, f"NOT ({its_own})" if said is not None else "true"))
-        self._record(answered, replace(answered, version=champion.version, requests=self._count(f"NOT ({its_own})"), errors=0))
+        parts.append(self._answered(champion, f"NOT ({its_own})" if said is not None else "true", answered))
         return self._ordered(parts)
 
     def shadowed(self, champion: LoadedModel, candidate: LoadedModel) -> str:
@@ -137,17 +140,30 @@ class _Batch:
             table = self._stamp.asset.replace("_predictions", "_shadow_predictions")
             source = {"model": f"models.{candidate.name}@{candidate.version}", "model_digest": candidate.spec.digest}
             self._lake.overwrite(self._con, table, self._ordered([said]), stamp=replace(self._stamp, asset=table, source=source))
-        self._record(answered)
-        return self._ordered([self._said(champion, "true")])
+        return self._ordered([self._answered(champion, "true", answered)])
+
+    def _answered(self, champion: LoadedModel, which: str, *others: Answers) -> str:
+        """What the champion says; how it went is recorded, also where it fails and with it the batch: a rollout takes it back for that."""
+        answers = Answers(champion.name, champion.version, self._count(which), 0, self._now, self._now)
+        try:
+            rows = self._said(champion, which)
+        except _FAILS:
+            record_answers(self._lake, [*others, replace(answers, errors=answers.requests)], run=self._stamp.run)
+            raise
+        self._record(*others, replace(answers, latency_ms=self._latency_ms(champion, answers.requests)))
+        return rows
 
     def _try(self, model: LoadedModel, which: str) -> tuple[Answers, str | None]:
         rows = self._count(which)
         answers = Answers(model.name, model.version, rows, 0, self._now, self._now)
         try:
-            return answers, self._said(model, which)
-        except (ModelError, ValueError):
-            # The first is ours: features that are gone. The second is scikit-learn's, for values that it can't take.
+            said = self._said(model, which)
+        except _FAILS:
             return replace(answers, errors=rows), None
+        return replace(answers, latency_ms=self._latency_ms(model, rows)), said
+
+    def _latency_ms(self, model: LoadedModel, rows: int) -> float | None:
+        return self._took_s[model.version] * 1000 / rows if rows else None
 
     def _said(self, model: LoadedModel, which: str) -> str:
         """Score rows; the SELECT of their predictions."""
@@ -155,7 +171,9 @@ class _Batch:
         self._con.execute(
             f"CREATE OR REPLACE TEMP TABLE {rows} AS SELECT row_number() OVER () - 1 AS {NUMBER}, * EXCLUDE ({_VERSION}) FROM __rows WHERE {which}"
         )
+        began = time.perf_counter()
         columns = score(self._con, rows, model, into=scores)
+        self._took_s[model.version] = time.perf_counter() - began
         listed = [f"{rows}.{quote_identifier(column)}" for column in self._kept]
         listed += [f"{scores}.{quote_identifier(column)}" for column in columns]
         origin = {

@@ -26,7 +26,7 @@ class Answers:
     Attributes:
         requests: answers it was asked for: rows of a batch, or requests.
         errors: those it could not give.
-        latency_ms: of one answer, so that 95 % are faster; None where nobody measured it.
+        latency_ms: of one answer; of a batch the time it took to score it, by its rows. None where nobody measured it.
         source: who asked: `batch`, or the name of a server.
     """
 

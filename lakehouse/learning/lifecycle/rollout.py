@@ -28,7 +28,7 @@ class Observed:
     Attributes:
         requests: answers that were asked of it.
         errors: those it could not give.
-        latency_ms: of an answer, so that 95 % are faster.
+        latency_ms: of an answer, on average.
         metric: its value on labels that arrived after it was trained.
         labels: how many those were.
         lower_is_better: of the metric.

@@ -15,7 +15,7 @@ import pytest
 
 from lakehouse.contracts import Rollout
 from lakehouse.crashpoints import VARIABLE
-from lakehouse.errors import ModelNotFound
+from lakehouse.errors import ModelError, ModelNotFound
 from lakehouse.learning import CHAMPION, Registry, predict_batch, train, watch_rollout
 from lakehouse.learning.boards import ClientBoard, SqliteBoard, has_known_tables
 from lakehouse.learning.lifecycle import Author, Event, Ledger, State, Traffic, TransitionRefused, assigned
@@ -256,6 +256,24 @@ def test_where_the_new_version_fails_the_champion_answers_and_it_counts(shared, 
         (300, "1", "1")
     ]
     assert [one.kind for one in watch_rollout(shared, lake, rolled, run="test", now=NOW).events] == ["rolled_back"]
+
+
+def test_a_version_that_took_over_at_once_is_taken_back_for_answers_that_fail_or_are_slow(shared, lake) -> None:
+    rows("direct", lake)
+    for _ in range(3):
+        learn(shared, lake, "direct")
+    predict_batch(shared, lake, contract("direct"), run="test", now=NOW)
+    (told,) = asked(lake, SERVICE, "SELECT version, requests, errors, latency_ms FROM {table} WHERE model = 'direct'")
+    assert told[:3] == ("3", 200, 0)
+    assert 0 < told[3] < 1000
+    assert not watch_rollout(shared, lake, contract("direct", rollout=Rollout(max_latency_ms=1000.0)), run="test", now=NOW).events
+    slow = watch_rollout(shared, lake, contract("direct", rollout=Rollout(max_latency_ms=told[3] / 2)), run="test", now=NOW)
+    assert [(one.version, one.kind) for one in slow.events] == [("3", "rolled_back"), ("2", "restored")]
+    write(lake, "staging.direct", "SELECT range AS id, range % 5 AS y, if(range % 2 = 0, 'hi', 'lo') AS label FROM range(300)")
+    with pytest.raises(ModelError, match="features that are gone"):
+        predict_batch(shared, lake, contract("direct"), run="test", now=NOW + timedelta(hours=1))
+    failed = watch_rollout(shared, lake, contract("direct"), run="test", now=NOW + timedelta(hours=1))
+    assert [(one.version, one.kind) for one in failed.events] == [("2", "rolled_back"), ("1", "restored")]
 
 
 def test_a_shadow_is_recorded_and_answers_for_nobody(shared, lake) -> None:
