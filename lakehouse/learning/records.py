@@ -9,7 +9,7 @@ from typing import Any
 from lakehouse.learning.comparison import ModelComparison
 from lakehouse.learning.results import TrainReport
 from lakehouse.sql import quote_literal
-from lakehouse.tables import Commit, Lake, Stamp, TableName
+from lakehouse.tables import Commit, Lake, Stamp, TableName, Transaction
 
 EVALUATIONS = "models.evaluations"
 COMPARISONS = "models.comparisons"
@@ -40,10 +40,18 @@ class Evaluated:
 
 @dataclass(frozen=True, slots=True)
 class Newest:
-    """The newest evaluation of a model, and when it was made."""
+    """The newest evaluation of a model.
+
+    Attributes:
+        trained_at: when it was made.
+        run: that made it.
+        before: the version that was evaluated before it.
+    """
 
     known: Evaluated
     trained_at: datetime
+    run: str
+    before: str | None = None
 
 
 def made_already(lake: Lake, stamp: Stamp) -> Commit | None:
@@ -79,15 +87,27 @@ def newest_evaluated(lake: Lake, model: str) -> Newest | None:
     if not lake.exists(EVALUATIONS):
         return None
     with lake.connect([EVALUATIONS]) as session:
-        row = session.con.execute(
-            f"SELECT version, evaluated_at FROM {EVALUATIONS} WHERE model = {quote_literal(model)} ORDER BY evaluated_at DESC LIMIT 1"
-        ).fetchone()
-    known = evaluated(lake, model, str(row[0])) if row is not None else None
-    return Newest(known, row[1]) if known is not None and row is not None else None
+        rows = session.con.execute(
+            f"SELECT version, evaluated_at, run FROM {EVALUATIONS} WHERE model = {quote_literal(model)} "
+            "ORDER BY evaluated_at DESC, CAST(version AS BIGINT) DESC LIMIT 2"
+        ).fetchall()
+    known = evaluated(lake, model, str(rows[0][0])) if rows else None
+    if known is None:
+        return None
+    return Newest(known, rows[0][1], run=rows[0][2], before=rows[1][0] if len(rows) > 1 else None)
 
 
-def remember(lake: Lake, report: TrainReport, origin: Origin, *, run: str, now: datetime) -> None:
-    """Add the evaluation: a training counts as done when it is there."""
+def remember(lake: Lake, report: TrainReport, origin: Origin, *, made_by: str, run: str, now: datetime) -> None:
+    """Add the evaluation of a version, once however often it is tried.
+
+    Args:
+        lake: the tables.
+        report: of the version.
+        origin: what it was made of.
+        made_by: the MLflow run that made it.
+        run: that evaluated it.
+        now: the time.
+    """
     inputs = {f"models.{report.model}_training_set": report.training_set_version}
     evaluation: dict[str, Any] = {
         "evaluated_at": now,
@@ -102,7 +122,6 @@ def remember(lake: Lake, report: TrainReport, origin: Origin, *, run: str, now: 
         "baseline": report.baseline.get(report.metric),
         "metrics": json.dumps(dict(report.metrics), sort_keys=True),
         "passed": report.passed,
-        "alias": report.alias,
         "rows_train": report.rows_train,
         "rows_test": report.rows_test,
         "training_set_version": report.training_set_version,
@@ -115,7 +134,8 @@ def remember(lake: Lake, report: TrainReport, origin: Origin, *, run: str, now: 
     }
     con = lake.open_connection()
     try:
-        lake.append(con, EVALUATIONS, _select(evaluation), stamp=Stamp(EVALUATIONS, run, inputs, origin.code))
+        once = Transaction(f"evaluation.{report.model}.{made_by}", 0)
+        lake.append(con, EVALUATIONS, _select(evaluation), stamp=Stamp(EVALUATIONS, run, inputs, origin.code), transaction=once)
     finally:
         con.close()
 

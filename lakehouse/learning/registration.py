@@ -45,6 +45,7 @@ def register_model(
     recipe: Recipe,
     origin: Origin,
     reason: str,
+    triggers: tuple[str, ...],
     run: str,
     now: datetime,
 ) -> TrainReport:
@@ -84,6 +85,7 @@ def register_model(
         training_set=rows.commit,
         comparison=comparison,
         reason=reason,
+        triggers=triggers,
     )
     registry.end_interrupted(contract.name)
     previous = registry.version(contract.name, CHAMPION)
@@ -160,21 +162,28 @@ def _conclude(
         return Facts(minimums, comparison_guard(lake, contract, ledger, report.comparison, version=newest.version))
 
     inputs = {f"models.{report.model}_training_set": report.training_set_version}
-    outcome = lifecycle.register(contract, made, facts, Author("train", now, run=run), inputs=inputs)
-    report = standing_of(report, outcome.ledger)
     registry.attach(newest.run, dict(_pages(contract, report, registry, lifecycle)))
     reached(Point.BEFORE_TRAINING_RECORD)
-    remember(lake, report, origin, run=run, now=now)
+    # Before the decision: by its evaluation a version in production is watched for drift, and trained again.
+    remember(lake, report, origin, made_by=newest.run, run=run, now=now)
+    outcome = lifecycle.register(contract, made, facts, Author("train", now, run=run), inputs=inputs)
+    report = standing_of(report, outcome.ledger)
+    # Once more, now that its history says what became of it.
+    registry.attach(newest.run, dict(_card(contract, report, registry, lifecycle)))
     return report
 
 
 def _pages(contract: ModelContract, report: TrainReport, registry: Registry, lifecycle: Lifecycle) -> Iterator[tuple[str, bytes]]:
     """What people read of a version, by the names of the files; as of its registration."""
+    yield from _card(contract, report, registry, lifecycle)
+    if report.comparison is not None:
+        yield "comparison.html", comparison_page(contract, report.comparison).encode()
+
+
+def _card(contract: ModelContract, report: TrainReport, registry: Registry, lifecycle: Lifecycle) -> Iterator[tuple[str, bytes]]:
     shown = model_card(contract, report, recipe_of(registry, report.model, report.version), lifecycle.history(report.model))
     yield "card.html", shown.as_html().encode()
     yield "card.md", shown.as_markdown().encode()
-    if report.comparison is not None:
-        yield "comparison.html", comparison_page(contract, report.comparison).encode()
 
 
 def _signature(contract: ModelContract, report: TrainReport) -> Signature:

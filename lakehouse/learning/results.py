@@ -70,6 +70,7 @@ class TrainReport:
         semantic_version: what changed since the version before: architecture or target, features, or only the data.
         comparison: with the version in production when it was trained; None if there was none.
         reason: why it was trained; empty where something had changed and the contract asks for no reason.
+        triggers: the contract's limits that were passed, by their names in `retraining`.
         tested: what it said of its test rows; None in a report from before this was kept.
         training_set: the commit of its training set; None where a recorded report is returned.
         skipped: nothing was trained: inputs, contract and code are those of this version.
@@ -104,6 +105,7 @@ class TrainReport:
     reliability: Reliability | None = None
     comparison: ModelComparison | None = None
     reason: str = ""
+    triggers: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -146,6 +148,7 @@ class TrainReport:
                 "comparison": self.comparison.as_dict() if self.comparison else None,
                 "left_out": [asdict(one) for one in self.left_out],
                 "reason": self.reason,
+                "triggers": list(self.triggers),
                 "alias": self.alias,
                 "state": self.state,
                 "semantic_version": self.semantic_version,
@@ -167,7 +170,7 @@ class TrainReport:
             CandidateReport(one["algorithm"], one["metrics"], one["std"], one["seconds"], tuple(one["notes"]), one.get("parameters", {}))
             for one in recorded.pop("candidates")
         )
-        notes = tuple(recorded.pop("notes"))
+        notes, triggers = tuple(recorded.pop("notes")), tuple(recorded.pop("triggers", ()))
         intervals = {name: Interval(*ends) for name, ends in recorded.pop("intervals", {}).items()}
         segments = tuple(segment_from(one) for one in recorded.pop("segments", ()))
         left_out = tuple(LeftOut(**one) for one in recorded.pop("left_out", ()))
@@ -176,6 +179,7 @@ class TrainReport:
             checks=checks,
             candidates=candidates,
             notes=notes,
+            triggers=triggers,
             intervals=intervals,
             segments=segments,
             reliability=Reliability.from_dict(recorded.pop("reliability", None)),

@@ -30,6 +30,7 @@ def train(
     now: datetime,
     force: bool = False,
     reason: str = "",
+    triggers: tuple[str, ...] = (),
     waiting: Callable[[str], None] = unheard,
 ) -> TrainReport:
     """Train a model on its features as they are, register it, and let it go as far towards production as its contract's guards allow.
@@ -48,6 +49,7 @@ def train(
         now: the time of training.
         force: train although nothing changed.
         reason: why, for the history of the version.
+        triggers: the contract's limits that were passed, for its report.
         waiting: told, in one line, that another process is training this model.
 
     Raises:
@@ -61,7 +63,9 @@ def train(
     registry = Registry(settings)
     with registry.turn("training", contract.name, waiting=waiting) as still_ours:
         with job(settings, lake, "train", contract.name, run=run):
-            return _train(settings, lake, registry, source, run=run, now=now, force=force, reason=reason, still_ours=still_ours)
+            return _train(
+                settings, lake, registry, source, run=run, now=now, force=force, reason=reason, triggers=triggers, still_ours=still_ours
+            )
 
 
 def _train(
@@ -74,6 +78,7 @@ def _train(
     now: datetime,
     force: bool,
     reason: str,
+    triggers: tuple[str, ...],
     still_ours: Callable[[], None],
 ) -> TrainReport:
     """Decide, train and register, undisturbed."""
@@ -99,6 +104,18 @@ def _train(
     recipe = Recipe(contract, source.views, data, predictions_digest(learned.tested), environment_of(settings.threads))
     # Learning takes long enough for a turn to be lost, and a registry has nothing that refuses the second of two.
     still_ours()
-    report = register_model(lake, registry, contract, learned, comparison, recipe=recipe, origin=origin, reason=reason, run=run, now=now)
+    report = register_model(
+        lake,
+        registry,
+        contract,
+        learned,
+        comparison,
+        recipe=recipe,
+        origin=origin,
+        reason=reason,
+        triggers=triggers,
+        run=run,
+        now=now,
+    )
     trials.forget()
     return report

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from lakehouse.contracts import Comparison, ModelContract, Retraining
 from lakehouse.learning import predict_batch, train
 from lakehouse.learning.lifecycle.journal import DeltaJournal
+from lakehouse.learning.records import newest_evaluated
 from lakehouse.learning.retraining import Held, RetrainingFacts, Trigger, decide_retraining, retraining_due, train_when_due
 from lakehouse.learning.retraining.training import TABLE
 from lakehouse.monitoring.drift import ModelDrift, measure_model_drift
@@ -221,3 +222,53 @@ def test_a_world_that_changes_trains_once_for_each_change(shared: Settings, lake
 def add(lake: Lake, table: str, sql: str) -> None:
     with lake.connect(()) as session:
         lake.append(session.con, table, sql, stamp=Stamp(asset=table, run="test"))
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+def killed(*_given: object, **_more: object) -> None:
+    raise Killed
+
+
+@pytest.mark.parametrize(
+    ("instant", "left"),
+    [
+        # The model is in the registry, and nothing of it in a table: what was due is due again, and is completed.
+        ("lakehouse.learning.registration.remember", (0, 0, 0)),
+        # Nothing is due any more, and it has no history yet.
+        ("lakehouse.learning.lifecycle.operations.Lifecycle.register", (1, 0, 0)),
+        ("lakehouse.learning.retraining.training._record", (1, 6, 0)),
+    ],
+)
+def test_what_a_killed_retraining_left_is_completed_by_the_next_run(instant, left, shared: Settings, lake: Lake, monkeypatch) -> None:
+    name = f"half_{instant.rpartition('.')[2].strip('_')}"
+    contract = model(name, algorithms=("decision_tree",), folds=2, retraining=POLICY)
+    write(lake, f"staging.{name}", bookings(200))
+
+    def written() -> tuple[int, ...]:
+        return tuple(count(lake, table, name) for table in ("models.evaluations", "models.registry_events", TABLE))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(instant, killed)
+        with pytest.raises(Killed):
+            train_when_due(shared, lake, contract, run="killed", now=NOW)
+    assert written() == left
+    for run in ("next", "after"):
+        train_when_due(shared, lake, contract, run=run, now=NOW + timedelta(hours=2))
+        assert written() == (1, 6, 1)
+    known = newest_evaluated(lake, name)
+    assert known is not None
+    assert DeltaJournal(lake).ledger(name).production == known.known.report.version == "1"
+    with lake.connect([TABLE]) as session:
+        rows = session.con.execute(f"SELECT before, version, trained, triggers, reason, state FROM {TABLE} WHERE model = '{name}'")
+        assert rows.fetchall() == [(None, "1", True, "first", "it was never trained", "production")]
+
+
+def count(lake: Lake, table: str, name: str) -> int:
+    if not lake.exists(table):
+        return 0
+    with lake.connect([table]) as session:
+        row = session.con.execute(f"SELECT count(*) FROM {table} WHERE model = '{name}'").fetchone()
+    return row[0] if row else 0

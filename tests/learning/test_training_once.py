@@ -30,10 +30,10 @@ INSTANTS = [
     f"{CLIENT}set_terminated",
     f"{CLIENT}create_registered_model",
     f"{CLIENT}create_model_version",
+    f"{LAKE}append@evaluations",
     f"{LAKE}append@registry_events",
     f"{CLIENT}set_registered_model_alias",
     f"{CLIENT}set_model_version_tag",
-    f"{LAKE}append@evaluations",
 ]
 TELLING = {f"{CLIENT}create_model_version"}
 

@@ -1,21 +1,20 @@
 """Training when it is due: what every run does that comes by a model, and what is asked for by hand."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from lakehouse.contracts import ModelContract
 from lakehouse.learning.lifecycle.journal import DeltaJournal
-from lakehouse.learning.records import evaluated
+from lakehouse.learning.records import Newest, newest_evaluated
 from lakehouse.learning.registration import standing_of
 from lakehouse.learning.registry import unheard
 from lakehouse.learning.results import TrainReport
-from lakehouse.learning.retraining.deciding import RetrainingDue
 from lakehouse.learning.retraining.observing import retraining_due
 from lakehouse.learning.training import train
 from lakehouse.settings import Settings
 from lakehouse.sql import quote_literal
-from lakehouse.tables import Lake, Stamp
+from lakehouse.tables import Lake, Stamp, Transaction
 
 TABLE = "models.retrainings"
 NOT_DUE = "not trained again"
@@ -52,29 +51,77 @@ def train_when_due(
     """
     if not contract.retraining.automatic and not reason:
         return train(settings, lake, contract, run=run, now=now, force=force, waiting=waiting)
+    _complete(lake, contract.name)
     due = retraining_due(lake, contract, now=now)
-    known = evaluated(lake, contract.name, due.version) if due.version is not None and not (due or reason or force) else None
-    if known is not None:
-        report = standing_of(known.report, DeltaJournal(lake).ledger(contract.name))
+    newest = newest_evaluated(lake, contract.name) if not (due or reason or force) else None
+    if newest is not None:
+        ledger = DeltaJournal(lake).ledger(contract.name)
+        if newest.known.report.version not in ledger.standings:
+            # A process was killed before it could decide on the version.
+            report = train(settings, lake, contract, run=run, now=now, waiting=waiting)
+            _complete(lake, contract.name)
+            return report
+        report = standing_of(newest.known.report, ledger)
         return replace(report, notes=(*report.notes, f"{NOT_DUE}: {due.reason}"))
     told = reason or (due.reason if due else "asked for in full")
-    report = train(settings, lake, contract, run=run, now=now, reason=told, force=force, waiting=waiting)
-    _record(lake, contract.name, due, report, told, run=run, now=now)
+    triggers = tuple(str(one) for one in due.triggers)
+    report = train(settings, lake, contract, run=run, now=now, reason=told, triggers=triggers, force=force, waiting=waiting)
+    if not _complete(lake, contract.name) and report.skipped:
+        _record(lake, contract.name, _Row(now, due.version, report, triggers, told, run), None)
     return report
 
 
-def _record(lake: Lake, model: str, due: RetrainingDue, report: TrainReport, reason: str, *, run: str, now: datetime) -> None:
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """What `models.retrainings` says of one training."""
+
+    at: datetime
+    before: str | None
+    report: TrainReport
+    triggers: tuple[str, ...]
+    reason: str
+    run: str
+
+
+def _complete(lake: Lake, model: str) -> bool:
+    """Write the row of the newest training, from its evaluation; false, and nothing is written, if it has none or needs none.
+
+    By the process that trained, or where that was killed by the next that looks.
+    """
+    newest = newest_evaluated(lake, model)
+    if newest is None or not newest.known.report.reason:
+        return False
+    ledger = DeltaJournal(lake).ledger(model)
+    report = standing_of(newest.known.report, ledger)
+    if report.version not in ledger.standings or _is_there(lake, model, newest):
+        return False
+    once = Transaction(f"retraining.{model}", int(newest.trained_at.timestamp() * 1_000_000))
+    row = _Row(newest.trained_at, newest.before, report, report.triggers, report.reason, newest.run)
+    return _record(lake, model, row, once)
+
+
+def _is_there(lake: Lake, model: str, newest: Newest) -> bool:
+    if not lake.exists(TABLE):
+        return False
+    wanted = f"model = {quote_literal(model)} AND version = {quote_literal(newest.known.report.version)} AND trained"
+    with lake.connect([TABLE]) as session:
+        at = f"retrained_at = {quote_literal(newest.trained_at)}"
+        return session.con.execute(f"SELECT 1 FROM {TABLE} WHERE {wanted} AND {at} LIMIT 1").fetchone() is not None
+
+
+def _record(lake: Lake, model: str, given: _Row, once: Transaction | None) -> bool:
     row = {
-        "retrained_at": f"CAST({quote_literal(now)} AS TIMESTAMPTZ)",
+        "retrained_at": f"CAST({quote_literal(given.at)} AS TIMESTAMPTZ)",
         "model": quote_literal(model),
-        "before": f"CAST({quote_literal(due.version)} AS VARCHAR)",
-        "version": quote_literal(report.version),
-        "trained": quote_literal(not report.skipped),
-        "triggers": quote_literal(", ".join(due.triggers)),
-        "reason": quote_literal(reason),
-        "state": quote_literal(report.state),
-        "run": quote_literal(run),
+        "before": f"CAST({quote_literal(given.before)} AS VARCHAR)",
+        "version": quote_literal(given.report.version),
+        "trained": quote_literal(once is not None),
+        "triggers": quote_literal(", ".join(given.triggers)),
+        "reason": quote_literal(given.reason),
+        "state": quote_literal(given.report.state),
+        "run": quote_literal(given.run),
     }
     with lake.connect(()) as session:
         sql = "SELECT " + ", ".join(f"{value} AS {name}" for name, value in row.items())
-        lake.append(session.con, TABLE, sql, stamp=Stamp(asset=TABLE, run=run, inputs=dict(report.inputs), code="retrainings-1"))
+        stamp = Stamp(asset=TABLE, run=given.run, inputs=dict(given.report.inputs), code="retrainings-1")
+        return not lake.append(session.con, TABLE, sql, stamp=stamp, transaction=once).skipped
