@@ -29,13 +29,16 @@ versions = st.none() | st.integers(1, 8).map(str)
 class Life(RuleBasedStateMachine):
     """Whatever people, trainings and rollouts do, in any order, killed anywhere."""
 
-    @initialize(rollout=st.sampled_from(ROLLOUTS))
-    def begin(self, rollout: Rollout) -> None:
+    @initialize(rollout=st.sampled_from(ROLLOUTS), beats=st.lists(st.booleans(), min_size=1, max_size=4))
+    def begin(self, rollout: Rollout, beats: list[bool]) -> None:
+        """With some versions, for most walks would never come to a second one."""
         self.fuse = Fuse()
         self.board = MemoryBoard(self.fuse)
         self.journal = MemoryJournal(self.fuse)
         self.world = World(rollout, self.journal, self.board, self.post)
         self.runs = 0
+        for one in beats:
+            self.world.train(reaches=True, beats=one, algorithm="a", features="x")
 
     def post(self) -> tuple[str, str]:
         self.runs += 1

@@ -130,6 +130,7 @@ class World:
         # Whether versions reach the minimums, and which others they were compared with: those that they beat, and those that they do not.
         self.reaches: dict[str, bool] = {}
         self.compared: dict[tuple[str, str], bool] = {}
+        self._gone: set[str] = set()
         self._checked = 0
 
     def author(self, who: str, *, by_hand: bool = True) -> Author:
@@ -230,6 +231,7 @@ class World:
         """The registry was restored to a time when these were not there."""
         board = self.board
         assert isinstance(board, MemoryBoard)
+        self._gone |= versions
         board.versions = {version: posted for version, posted in board.versions.items() if version not in versions}
         board.shown = {alias: version for alias, version in board.shown.items() if version not in versions}
 
@@ -253,6 +255,7 @@ class World:
             if event.before is not event.after:
                 assert (str(event.before) if event.before else None, str(event.after)) in MAY_FOLLOW
             if event.kind == "lost":
+                assert event.version in self._gone
                 is_answered = is_answered and states.pop(event.version) != "production"
                 states.pop(event.version, None)
                 ready.pop(event.version, None)
