@@ -94,7 +94,8 @@ class RunLog:
             self._failing = name
             progress(Event(verb, subject, State.FAILED))
         else:
-            progress(Event(verb, subject, State.FAILED, "left out: what it depends on did not pass"))
+            # What depends on a failed step is not skipped but never begun: this is for want of rows, such as of a dataset without files.
+            progress(Event(verb, subject, State.SKIPPED, "nothing has arrived for it"))
 
     def _continue(self, line: str) -> None:
         """The lines after a failure are its traceback: the error it is caused by comes last, with the checks that block."""

@@ -39,7 +39,6 @@ BAD = [
     "raw/telco: kept",
     "",
     "Stack Trace:",
-    _line("STEP_SKIPPED", "Skipping step dbt_added due to skips for input(s)", "dbt_added"),
     _line("STEP_FAILURE", 'Execution of step "train_telco" failed.', "train_telco", "ERROR"),
     "",
     "dagster._core.errors.DagsterExecutionStepExecutionError: Error occurred while executing op",
@@ -86,7 +85,13 @@ def test_a_failure_tells_which_check_stopped_it_or_what_went_wrong() -> None:
     assert log.blocking == {("raw.telco", "kept")}
     assert log.stopped_by_checks == {"ingest_telco"}
     assert log.failures["train_telco"] == "model telco: has no rows"
-    assert [event.subject for event in events if event.state is State.FAILED] == ["telco", "added", "telco"]
+    assert [event.subject for event in events if event.state is State.FAILED] == ["telco", "telco"]
+
+
+def test_a_dataset_without_files_and_what_depends_on_it_have_not_failed() -> None:
+    log, events = _read([_line("STEP_SKIPPED", "Skipping step train_guests due to skipped dependencies: ['dbt_added'].", "train_guests")])
+    assert [(event.step, event.subject, event.state) for event in events] == [("train", "guests", State.SKIPPED)]
+    assert not log.failures
 
 
 @pytest.mark.parametrize(
