@@ -113,7 +113,8 @@ def _pick(
     if set(entity) != set(rows.key):
         expected, found = ", ".join(rows.key), ", ".join(entity)
         raise ModelError(f"model {contract.name}", "names its entities by other columns", expected=expected, found=found)
-    con.execute(f"CREATE TEMP TABLE {_ROWS} AS SELECT row_number() OVER () - 1 AS {NUMBER}, * FROM ({rows.query.run(con)})")
+    by = ", ".join(quote_identifier(column) for column in rows.key)
+    con.execute(f"CREATE TEMP TABLE {_ROWS} AS SELECT row_number() OVER (ORDER BY {by}) - 1 AS {NUMBER}, * FROM ({rows.query.run(con)})")
     named = " AND ".join(f"CAST({quote_identifier(name)} AS VARCHAR) = {quote_literal(value)}" for name, value in entity.items())
     con.execute(f"CREATE TEMP TABLE {_ROW} AS SELECT 0::BIGINT AS {NUMBER}, * EXCLUDE ({NUMBER}) FROM {_ROWS} WHERE {named}")
     if con.execute(f"SELECT count(*) FROM {_ROW}").fetchone() == (0,):

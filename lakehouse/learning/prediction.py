@@ -168,8 +168,10 @@ class _Batch:
     def _said(self, model: LoadedModel, which: str) -> str:
         """Score rows; the SELECT of their predictions."""
         rows, scores = f"__rows_{model.version}", f"__scores_{model.version}"
+        # By the key: which rows the reasons are held against must not depend on the order in which threads brought them.
+        by = ", ".join(quote_identifier(column) for column in self._rows.key)
         self._con.execute(
-            f"CREATE OR REPLACE TEMP TABLE {rows} AS SELECT row_number() OVER () - 1 AS {NUMBER}, * EXCLUDE ({_VERSION}) FROM __rows WHERE {which}"
+            f"CREATE OR REPLACE TEMP TABLE {rows} AS SELECT row_number() OVER (ORDER BY {by}) - 1 AS {NUMBER}, * EXCLUDE ({_VERSION}) FROM __rows WHERE {which}"
         )
         began = time.perf_counter()
         columns = score(self._con, rows, model, into=scores)

@@ -13,6 +13,8 @@ from lakehouse.sql import quote_identifier, quote_literal
 from lakehouse.tables import Lake, Stamp
 
 TABLE = "monitoring.model_performance"
+# A version stands for itself by its newest batches with as many labels: what it was like long ago must not hide what it is like now.
+_RECENT_LABELS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +63,15 @@ def measure_performance(lake: Lake, contract: ModelContract, *, run: str, now: d
 
 
 def _each(found: Judged, contract: ModelContract, now: datetime) -> Iterator[Performance]:
-    """Each version by itself, by the contract's metric and the usual one, where they have a meaning."""
-    versions = found.con.execute(f"SELECT model_version FROM {JUDGED} GROUP BY 1 ORDER BY count(*) DESC, 1").fetchall()
-    for (version,) in versions:
-        said = _said(found, contract, f"model_version = {quote_literal(version)}")
+    """Each version by itself on its newest labels, by the contract's metric and the usual one, where they have a meaning."""
+    versions = found.con.execute(
+        f"""WITH batches AS (SELECT model_version, said_at, count(*) AS labels FROM {JUDGED} GROUP BY ALL),
+        counted AS (SELECT *, sum(labels) OVER (PARTITION BY model_version ORDER BY said_at DESC) AS so_far FROM batches)
+        SELECT model_version, coalesce(max(said_at) FILTER (so_far >= {_RECENT_LABELS}), min(said_at)) FROM counted
+        GROUP BY 1 ORDER BY sum(labels) DESC, 1"""
+    ).fetchall()
+    for version, since in versions:
+        said = _said(found, contract, f"model_version = {quote_literal(version)} AND said_at >= {quote_literal(since)}")
         for metric in dict.fromkeys([judged_metric(contract), usual_metric(contract)]):
             value = value_of(said, metric)
             if value is not None:
@@ -74,7 +81,8 @@ def _each(found: Judged, contract: ModelContract, now: datetime) -> Iterator[Per
 def _compared(found: Judged, contract: ModelContract, now: datetime) -> Iterator[Performance]:
     """The version that is rolled out beside the one in production, and that beside the one before, on labels that neither learned from.
 
-    Counted is what both said since the first of them began to answer; and where the other answers no more, rows that both were asked for.
+    Counted is what both said since the first of them came into its present state; and where the other answers no more, rows that both were
+    asked for. What made somebody take a version back says nothing about it after it was restored.
     """
     staged, line = found.ledger.staged, found.ledger.line
     pairs = [(staged.version, line[-1])] if staged is not None and line else []
@@ -87,10 +95,11 @@ def _compared(found: Judged, contract: ModelContract, now: datetime) -> Iterator
             f"model_version = {quote_literal(mine)} AND NOT list_contains(learned_by, {quote_literal(others)})"
             for mine, others in ((version, other), (other, version))
         )
+        since = max(found.began[version], found.ledger.standings[version].since)
+        one = f"{one} AND said_at >= {quote_literal(since)}"
         is_paired = f"row IN (SELECT row FROM {JUDGED} WHERE {one})"
-        if found.ended[other] >= found.began[version]:
-            since = quote_literal(found.began[version])
-            sides = one, f"{beside} AND (said_at >= {since} OR {is_paired})"
+        if found.ended[other] >= since:
+            sides = one, f"{beside} AND (said_at >= {quote_literal(since)} OR {is_paired})"
         else:
             sides = f"{one} AND row IN (SELECT row FROM {JUDGED} WHERE {beside})", f"{beside} AND {is_paired}"
         said, told = (_said(found, contract, side) for side in sides)

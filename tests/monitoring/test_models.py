@@ -1,11 +1,13 @@
 """Performance on labels that arrived later, the spread of predictions, and the recorded answers of checks."""
 
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from lakehouse.contracts import Level, ModelContract, Severity
+from lakehouse.learning.lifecycle import Event, State
+from lakehouse.learning.lifecycle.journal import DeltaJournal
 from lakehouse.monitoring import measure_performance, newest_checks, prediction_spread
 from lakehouse.monitoring.performance import TABLE
 from lakehouse.quality import CHECKS_TABLE, CheckResult, results_sql
@@ -213,3 +215,42 @@ def test_a_label_finds_what_was_said_although_the_entity_has_a_newer_row(lake: L
     measured = measure_performance(lake, CLASSES, run="r", now=now)
     assert measured is not None
     assert (measured.rows, measured.value) == (2, 1.0)
+
+
+def test_what_a_version_was_like_long_ago_does_not_hide_what_it_is_like_now(lake: Lake, now: datetime) -> None:
+    labelled(lake, "staging.people", '"left"', range(4000))
+    labelled(lake, "models.churn_training_set", "_label", range(0))
+    has_happened(lake, now, ("1", 0, "promoted"))
+    said(lake, "1", range(2500), "true")
+    said(lake, "1", range(2500, 3400), "false")
+    said(lake, "1", range(3400, 4000), "false")
+    measured = measure_performance(lake, CLASSES, run="r", now=now)
+    assert measured is not None
+    assert (measured.rows, measured.value) == (1500, 0.0)
+
+
+def test_a_version_that_was_restored_is_compared_by_what_it_says_since_then(lake: Lake, now: datetime) -> None:
+    labelled(lake, "staging.people", '"left"', range(400))
+    labelled(lake, "models.churn_training_set", "_label", range(0))
+    has_happened(lake, now, ("1", 0, "promoted"), ("2", 0, "promoted"))
+    said(lake, "1", range(200), "true")
+    said(lake, "2", range(200), "false")
+    measure_performance(lake, CLASSES, run="r", now=now)
+    measured = [(200, 0.0, 200, 1.0)]
+    assert measured_rows(lake, "beside = '1'") == measured
+    goes_back_and_forth(lake, datetime.now(UTC))
+    measure_performance(lake, CLASSES, run="r", now=now + timedelta(days=1))
+    assert measured_rows(lake, "beside = '1'") == measured
+    said(lake, "2", range(100, 300), "true")
+    measure_performance(lake, CLASSES, run="r", now=now + timedelta(days=2))
+    assert measured_rows(lake, "beside = '1'") == [*measured, (100, 1.0, 100, 1.0)]
+
+
+def goes_back_and_forth(lake: Lake, at: datetime) -> None:
+    """Version 2 is taken back, and somebody restores it."""
+    journal = DeltaJournal(lake)
+    for taken, kind, given in (("2", "rolled_back", "1"), ("1", "archived", "2")):
+        out = Event("churn", taken, kind, State.PRODUCTION, State.ARCHIVED, at, "test")
+        back = Event("churn", given, "restored", State.ARCHIVED, State.PRODUCTION, at, "test", previous=taken)
+        assert journal.add(journal.ledger("churn").numbered([out, back]))
+    assert journal.ledger("churn").line[-2:] == ("1", "2")
