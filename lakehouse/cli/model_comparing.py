@@ -57,6 +57,9 @@ def compare(
     if champion is None:
         raise no_champion(model)
     challenger = second or candidate_of(ledger)
+    if challenger == champion:
+        fix = f"Name two versions, or train another: `lakehouse model retrain {model} --reason TEXT`"
+        raise SettingsError(f"model compare {model}@{champion}", "compares a version with itself", fix=fix)
     found = compare_versions(workspace.lake, Registry(workspace.settings), contract, champion=champion, challenger=challenger)
     record_comparison(workspace.lake, model, found, run=new_run(), now=datetime.now(UTC))
     judged = verdict(found, contract.comparison)

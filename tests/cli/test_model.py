@@ -30,6 +30,8 @@ def test_versions_are_promoted_rolled_back_and_archived_with_who_and_why(
     assert compared.json["holdout"] is None or set(compared.json["holdout"]) == set(DOCUMENTED["model compare"]["holdout"])
     assert "people@2 is not shown to be better than people@1" in lakehouse("model", "compare", "people").out
     assert lakehouse("model", "compare", "people", "other@2").code == 2
+    itself = lakehouse("model", "compare", "people@1", "people@champion")
+    assert (itself.code, "people@1: compares a version with itself" in itself.err) == (2, True)
     page = tmp_path / "compared.html"
     assert lakehouse("model", "compare", "people", "--html", page).code == 0
     assert page.read_text("utf-8").startswith("<!doctype html>")
