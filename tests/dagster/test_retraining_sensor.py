@@ -192,7 +192,7 @@ def test_the_sensor_asks_the_tables_each_time(instance: dg.DagsterInstance, work
             lake.overwrite(session.con, "staging.guests", sql, stamp=Stamp(asset="staging.guests", run="test"))
         if rows == 100:
             origin = Origin("guests", CONTRACT.digest, code_digest(), {"staging.guests": 0})
-            remember(lake, REPORT, origin, run="test", now=datetime.now(UTC) - timedelta(days=1))
+            remember(lake, REPORT, origin, made_by="run", run="test", now=datetime.now(UTC) - timedelta(days=1))
             assert why_not() == "guests: nothing has changed since version 3 was trained."
     request = answer()
     assert isinstance(request, dg.RunRequest)
