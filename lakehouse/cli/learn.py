@@ -138,10 +138,14 @@ def predict(
             for one in report.warnings
         ],
         "columns": list(report.columns),
+        "threshold": report.threshold,
     }
 
     def show(console: Any) -> None:
-        console.print(f"{report.rows_predicted:,} of {report.rows_read:,} rows predicted by {name} version {report.version}", markup=False)
+        by = f", decided from {report.threshold:g} on, as people have set it" if report.threshold is not None else ""
+        console.print(
+            f"{report.rows_predicted:,} of {report.rows_read:,} rows predicted by {name} version {report.version}{by}", markup=False
+        )
         for row, reason in report.rejected[:_SHOWN_RECORDS]:
             console.print(f"  record {row} got no prediction: {reason}", markup=False, soft_wrap=True)
         if report.rows_rejected > _SHOWN_RECORDS:

@@ -1,4 +1,4 @@
-"""Commands about a model's versions: promote, rollback, history, approve, archive; further ones are in modules of their own."""
+"""Commands about a model's versions: promote, rollback, history, approve, archive, threshold; further ones are in modules of their own."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -8,6 +8,7 @@ import typer
 
 from lakehouse.cli import model_card, model_comparing, model_explaining, model_preview, model_reproducing, model_retraining
 from lakehouse.cli.command import command
+from lakehouse.cli.completion import model_names
 from lakehouse.cli.model_version import Version, opened
 from lakehouse.cli.screen import Screen
 
@@ -27,6 +28,7 @@ def register(app: typer.Typer) -> None:
     command(group, "rollback")(rollback)
     command(group, "approve")(approve)
     command(group, "archive")(archive)
+    command(group, "threshold")(threshold)
     command(group, "history")(history)
     model_comparing.register(group)
     model_retraining.register(group)
@@ -72,6 +74,36 @@ def archive(screen: Screen, *, name: Version, reason: _Reason = "", by: _By = No
     _emit(screen, model, lifecycle.archive(model, version, _author(by, reason)))
 
 
+def threshold(
+    screen: Screen,
+    *,
+    name: Annotated[str, typer.Argument(help="The model.", autocompletion=model_names)],
+    to: Annotated[
+        float | None, typer.Option("--set", metavar="PROBABILITY", help="Answer the positive class from this probability on.")
+    ] = None,
+    suggested: Annotated[
+        bool, typer.Option("--suggested", help="The one that does best on the labels that came, by monitoring.outcomes.")
+    ] = False,
+    reset: Annotated[bool, typer.Option("--reset", help="The model's own again.")] = False,
+    reason: _Reason = "",
+    by: _By = None,
+) -> None:
+    """Let the version in production decide by another threshold until the next one takes its place; the model stays as it is."""
+    from lakehouse.errors import SettingsError
+    from lakehouse.learning.threshold import adjust_threshold, suggested_threshold
+    from lakehouse.pipeline.workspace import Workspace
+
+    given = [option for option, is_given in (("--set", to is not None), ("--suggested", suggested), ("--reset", reset)) if is_given]
+    if len(given) != 1:
+        found = " and ".join(given) or "none"
+        raise SettingsError("the threshold", "is to be said in one way", expected="--set, --suggested or --reset", found=found)
+    workspace = Workspace.load()
+    contract = workspace.contracts.model(name)
+    model, lifecycle, _ = opened(screen, workspace, name)
+    wanted = suggested_threshold(workspace.lake, model, lifecycle.recorded(model).production) if suggested else to
+    _emit(screen, model, adjust_threshold(lifecycle, contract, wanted, _author(by, reason)))
+
+
 def history(screen: Screen, *, name: Version) -> None:
     """Show where a model's versions stand, and everything that happened to them: who, when, why."""
     from lakehouse.errors import ModelNotFound
@@ -88,6 +120,7 @@ def history(screen: Screen, *, name: Version) -> None:
         for one in document["versions"]:
             share = f", answers for {one['share']:g} %" if one["share"] else ""
             approved = f", approved by {one['approved_by']}" if one["approved_by"] else ""
+            approved += f", decides from {one['threshold']:g} on" if one["threshold"] is not None else ""
             style = "bold green" if one["state"] == "production" else None
             out.print(
                 f"{model}@{one['version']}  {one['semantic_version'] or '':<8} {one['state']}{share}{approved}", markup=False, style=style
@@ -139,6 +172,7 @@ def _standings(ledger: "Ledger") -> dict[str, Any]:
                 "since": one.since,
                 "share": one.share,
                 "approved_by": one.approved_by,
+                "threshold": one.threshold,
             }
             for one in sorted(ledger.standings.values(), key=lambda one: int(one.version))
         ],
@@ -154,6 +188,8 @@ def _event(event: "Event") -> dict[str, Any]:
         "from": str(event.before) if event.before else None,
         "to": str(event.after),
         "share": event.share,
+        "threshold": event.threshold,
+        "threshold_before": event.threshold_before,
         "by": event.actor,
         "reason": event.reason,
         "run": event.run,
@@ -168,6 +204,7 @@ def _guard(guard: "Guard") -> dict[str, Any]:
 def _show_events(out: Any, events: "Sequence[Event]") -> None:
     for one in events:
         share = f" to {one.share:g} %" if one.share is not None else ""
+        share += f" from {one.threshold_before:g} to {one.threshold:g}" if one.threshold is not None else ""
         moved = f"{one.before or 'nothing'} -> {one.after}" if one.before is not one.after else f"stays {one.after}"
         why = f": {one.reason}" if one.reason else ""
         out.print(

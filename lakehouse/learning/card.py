@@ -176,8 +176,12 @@ def _limits(contract: ModelContract, report: TrainReport) -> Section:
 
 def _history(report: TrainReport, events: Sequence[Event]) -> Section:
     own = [one for one in events if one.version == report.version][-_MOST_EVENTS:]
-    rows = tuple((f"{one.at:%Y-%m-%d %H:%M}", one.kind, str(one.after), one.actor, one.reason) for one in own)
+    rows = tuple((f"{one.at:%Y-%m-%d %H:%M}", f"{one.kind}{_adjusted(one)}", str(one.after), one.actor, one.reason) for one in own)
     return Section("What happened to it", grid=Grid(("UTC", "event", "state", "by", "why"), rows))
+
+
+def _adjusted(event: Event) -> str:
+    return "" if event.threshold is None else f" from {event.threshold_before:g} to {event.threshold:g}"
 
 
 def _again(report: TrainReport, recipe: Recipe | None) -> Iterator[Section]:

@@ -10,6 +10,7 @@ from lakehouse.contracts import ModelContract
 from lakehouse.errors import ModelError
 from lakehouse.features import ModelRows, described, feature_source, prediction_set
 from lakehouse.learning.explaining import Explainer, Method, drawn_background, value_text
+from lakehouse.learning.lifecycle.operations import Lifecycle
 from lakehouse.learning.margins import Unit
 from lakehouse.learning.registry import LoadedModel, Registry
 from lakehouse.learning.scoring import NUMBER, probability_columns, score
@@ -96,7 +97,7 @@ def explain_entity(
         ModelError: the entity is not named by its columns, or is not among the rows.
         TableNotFound: a table of features has not been built, or was not there then.
     """
-    model = Registry(settings).load(contract.name, version)
+    model = Lifecycle(Registry(settings), lake).load(contract.name, version)
     source = feature_source(contract, declared_views(settings, contract))
     require_tables(lake, source)
     at = {} if as_of is None else dict.fromkeys(source.tables, as_of)

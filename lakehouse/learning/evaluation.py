@@ -41,18 +41,40 @@ class Interval:
     high: float
 
 
-def predict(pipeline: Any, frame: Any, *, positive: str | None) -> Predictions:
-    """Ask a fitted pipeline about a frame's rows."""
+def predict(pipeline: Any, frame: Any, *, positive: str | None, threshold: float | None = None) -> Predictions:
+    """Ask a fitted pipeline about a frame's rows.
+
+    Args:
+        pipeline: fitted.
+        frame: its features.
+        positive: of two classes the one that the threshold and some metrics are about.
+        threshold: the positive class is answered from this probability on; None for the pipeline's own.
+    """
     import numpy as np
 
     if not hasattr(pipeline, "predict_proba"):
         return Predictions(np.asarray(pipeline.predict(frame), dtype="float64"))
     probabilities = np.asarray(pipeline.predict_proba(frame), dtype="float64")
     classes = tuple(str(one) for one in pipeline.classes_)
-    # Only a calibrated last step has a threshold of its own.
-    threshold = getattr(pipeline.steps[-1][1] if hasattr(pipeline, "steps") else pipeline, "threshold", 0.5)
-    predicted = np.asarray(classes, dtype=object)[answers(probabilities, threshold)] if len(probabilities) else np.asarray([], dtype=object)
-    return Predictions(predicted, probabilities, classes, positive)
+    if not len(probabilities):
+        return Predictions(np.asarray([], dtype=object), probabilities, classes, positive)
+    if threshold is None or positive is None:
+        places = answers(probabilities, _last_threshold(pipeline))
+    else:
+        place = classes.index(positive)
+        places = np.where(probabilities[:, place] >= threshold, place, 1 - place)
+    return Predictions(np.asarray(classes, dtype=object)[places], probabilities, classes, positive)
+
+
+def own_threshold(pipeline: Any, positive: str) -> float:
+    """The probability from which a fitted pipeline of two classes answers the positive one by itself."""
+    last = float(_last_threshold(pipeline))
+    return last if str(pipeline.classes_[1]) == positive else 1 - last
+
+
+def _last_threshold(pipeline: Any) -> float:
+    """Of the second of two classes; only a calibrated last step has one of its own."""
+    return getattr(pipeline.steps[-1][1] if hasattr(pipeline, "steps") else pipeline, "threshold", 0.5)
 
 
 def answers(probabilities: "np.ndarray[Any, Any]", threshold: float) -> "np.ndarray[Any, Any]":

@@ -157,10 +157,8 @@ class Explainer:
         pipeline = self._model.pipeline
         if not hasattr(pipeline, "predict_proba"):
             return np.zeros(len(frame), dtype="int64")
-        from lakehouse.learning.evaluation import predict
-
         places = {str(one): place for place, one in enumerate(pipeline.classes_)}
-        said = predict(pipeline, frame, positive=self._model.spec.positive).predicted
+        said = self._model.answer(frame).predicted
         return np.asarray([places[str(one)] for one in said], dtype="int64")
 
 

@@ -53,9 +53,10 @@ def predict_file(settings: Settings, lake: Lake, contract: ModelContract, file: 
     contracts = load_contracts(settings)
     dataset = contracts.dataset(contract.dataset)
     registry = Registry(settings)
+    lifecycle = Lifecycle(registry, lake)
     # What a killed process left undone in the registry is done first.
-    Lifecycle(registry, lake).look(contract.name)
-    model = registry.load(contract.name)
+    lifecycle.look(contract.name)
+    model = lifecycle.load(contract.name)
     con = lake.open_connection()
     try:
         read = read_file(con, settings, dataset, contract, file, now=now)
@@ -96,6 +97,7 @@ def predict_file(settings: Settings, lake: Lake, contract: ModelContract, file: 
         columns=(*keys.values(), *wanted),
         rejected=tuple(read.rejected),
         warnings=(*repeated, *_broken_rules(read, dataset), *odd),
+        threshold=model.threshold,
     )
 
 

@@ -56,9 +56,10 @@ def predict_batch(
     source = feature_source(contract, declared_views(settings, contract))
     require_tables(lake, source)
     with registry.turn("predicting", contract.name, waiting=waiting), job(settings, lake, "predict", contract.name, run=run):
-        traffic = Lifecycle(registry, lake, waiting=waiting).traffic(contract) or _nobody(registry, lake, contract)
-        champion = registry.load(contract.name, traffic.champion)
-        candidate = registry.load(contract.name, traffic.candidate) if traffic.candidate is not None else None
+        lifecycle = Lifecycle(registry, lake, waiting=waiting)
+        traffic = lifecycle.traffic(contract) or _nobody(registry, lake, contract)
+        champion = lifecycle.load(contract.name, traffic.champion)
+        candidate = lifecycle.load(contract.name, traffic.candidate) if traffic.candidate is not None else None
         with lake.connect(source.tables) as session:
             stamp = Stamp(
                 asset=f"models.{contract.name}_predictions",
@@ -97,6 +98,8 @@ def _nobody(registry: Registry, lake: Lake, contract: ModelContract) -> Traffic:
 def _made_by(contract: ModelContract, champion: LoadedModel, candidate: LoadedModel | None, traffic: Traffic) -> dict[str, object]:
     """Which versions a table of predictions is of, for its stamp."""
     made: dict[str, object] = {"model": f"models.{champion.name}@{champion.version}", "model_digest": champion.spec.digest}
+    if champion.threshold is not None:
+        made["threshold"] = champion.threshold
     if contract.explain is not None:
         made["explain"] = {"top": contract.explain.top, "seconds": contract.explain.seconds}
     if contract.abstain is not None:

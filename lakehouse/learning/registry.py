@@ -18,6 +18,7 @@ import yaml
 
 from lakehouse.errors import ModelError, ModelNotFound
 from lakehouse.learning.boards import ClientBoard, Shelf, SqliteBoard, has_known_tables
+from lakehouse.learning.evaluation import Predictions, predict
 from lakehouse.learning.familiarity import Seen
 from lakehouse.learning.lifecycle.board import CHALLENGER, CHAMPION, Posted
 from lakehouse.learning.schema import FeatureSchema
@@ -112,12 +113,21 @@ class ModelSpec:
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A model version, ready to predict."""
+    """A model version, ready to predict.
+
+    Attributes:
+        threshold: what people have set for the time being; None for the model's own. `Lifecycle.load` knows it.
+    """
 
     name: str
     version: str
     pipeline: Any = field(repr=False)
     spec: ModelSpec = field(repr=False)
+    threshold: float | None = None
+
+    def answer(self, frame: Any) -> Predictions:
+        """What it says of a frame's rows: the only way to an answer that somebody acts on."""
+        return predict(self.pipeline, frame[list(self.spec.schema.names)], positive=self.spec.positive, threshold=self.threshold)
 
 
 @dataclass(frozen=True, slots=True)
@@ -331,7 +341,7 @@ class Registry:
         return self.aliases(name).get(alias)
 
     def load(self, name: str, version: str | None = None) -> LoadedModel:
-        """A version of a model, or its champion.
+        """A version of a model, or its champion, as it was trained; `Lifecycle.load` gives it as it is used.
 
         Raises:
             ModelNotFound: there is no such version, or no version has reached the contract's minimums yet.

@@ -203,6 +203,7 @@ class PredictReport:
         columns: of the output.
         rejected: records that are no rows of the dataset, with the reason; at most the first hundred.
         warnings: what is odd about rows that were predicted: rules they broke, values that the model has never seen.
+        threshold: set by people, from which the positive class was answered; None for the model's own.
     """
 
     model: str
@@ -214,6 +215,7 @@ class PredictReport:
     columns: tuple[str, ...]
     rejected: tuple[tuple[int, str], ...] = ()
     warnings: tuple[DataWarning, ...] = ()
+    threshold: float | None = None
 
     @property
     def rows_rejected(self) -> int:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from lakehouse.contracts.answering import PROBABILITY
 from lakehouse.errors import ModelError
-from lakehouse.learning.evaluation import Predictions, predict
+from lakehouse.learning.evaluation import Predictions
 from lakehouse.learning.registry import LoadedModel
 from lakehouse.sql import quote_identifier
 
@@ -66,8 +66,7 @@ def _score_piece(con: "duckdb.DuckDBPyConnection", rows: str, model: LoadedModel
 
     piece = f"(SELECT * FROM {quote_identifier(rows)} WHERE {NUMBER} >= {start} AND {NUMBER} < {start + _PIECE_ROWS})"
     frame = model.spec.schema.fetch(con, piece, order_by=[NUMBER], extra=[NUMBER])
-    said = predict(model.pipeline, frame[list(model.spec.schema.names)], positive=model.spec.positive)
-    table = pa.table([pa.array(frame[NUMBER].to_numpy()), *_arrays(said)], names=[NUMBER, *columns])
+    table = pa.table([pa.array(frame[NUMBER].to_numpy()), *_arrays(model.answer(frame))], names=[NUMBER, *columns])
     con.register("__piece", table)
     try:
         con.execute(f"INSERT INTO {quote_identifier(into)} SELECT * FROM __piece")

@@ -25,7 +25,10 @@ GROUPS = {
     "contract": ("accept", "diff"),
     "features": ("list", "show", "history", "get", "materialize", "parity", "search", "serve", "register", "unregister"),
     "keys": ("rotate",),
-    "model": ("promote", "rollback", "approve", "archive", "history", "compare", "retrain", "preview", "reproduce", "card", "explain"),
+    "model": (
+        *("promote", "rollback", "approve", "archive", "threshold", "history", "compare"),
+        *("retrain", "preview", "reproduce", "card", "explain"),
+    ),
     "quarantine": ("list", "show", "edit", "replay", "discard"),
     "sample": ("households", "commits", "commerce"),
     "tag": ("add", "list", "remove"),

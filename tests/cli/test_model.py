@@ -68,6 +68,17 @@ def test_versions_are_promoted_rolled_back_and_archived_with_who_and_why(
     assert "@1 restored (archived -> production) by ann: complaints" in shown.out
     assert len(lakehouse("model", "history", "people@1", "--json").json["events"]) == 9
 
+    put = lakehouse("model", "threshold", "people", "--set", "0.9", "--reason", "complaints", "--by", "ann", "--json")
+    documented = DOCUMENTED["model threshold"]
+    assert (put.code, set(put.json), set(put.json["events"][0])) == (0, set(documented), set(documented["events"][0]))
+    assert [one["threshold"] for one in put.json["versions"]] == [None, 0.9]
+    assert "threshold_set from 0.5 to 0.9 (stays production) by ann: complaints" in lakehouse("model", "history", "people").out
+    assert "decides from 0.9 on" in lakehouse("model", "history", "people").out
+    assert "threshold_set from 0.5 to 0.9" in lakehouse("model", "card", "people").out
+    assert lakehouse("model", "threshold", "people", "--set", "0.9", "--reset").code == 2
+    assert "has no suggested threshold" in lakehouse("model", "threshold", "people", "--suggested").err
+    assert lakehouse("model", "threshold", "people", "--reset", "--json").json["events"][0]["event"] == "threshold_reset"
+
 
 @pytest.mark.slow
 # A dozen commands that learn: two minutes on a quiet machine.

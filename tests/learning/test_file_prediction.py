@@ -13,7 +13,10 @@ from lakehouse.errors import FileRefused, ModelError
 from lakehouse.ingest import ingest
 from lakehouse.learning import Registry, predict_batch, predict_file, train
 from lakehouse.learning.file_columns import require_columns
+from lakehouse.learning.lifecycle import Author
+from lakehouse.learning.lifecycle.operations import Lifecycle
 from lakehouse.learning.scratch import model_recipe
+from lakehouse.learning.threshold import adjust_threshold
 from lakehouse.sampling import households
 from lakehouse.settings import Settings
 from lakehouse.tables import Lake
@@ -73,6 +76,16 @@ def test_a_file_and_the_table_predict_the_same(survey, shared, lake, tmp_path):
         of_table = dict(session.con.execute(f"SELECT household_id, probability_true FROM {table}").fetchall())
     by_interview = {row["interview_id"]: row["household_id"] for row in given}
     assert [row[2] for row in found] == pytest.approx([of_table[by_interview[row[0]]] for row in found])
+
+
+def test_a_threshold_that_people_set_decides_of_files_too(survey, shared, lake, tmp_path):
+    contract, life = vulnerability(shared), Lifecycle(Registry(shared), lake)
+    adjust_threshold(life, contract, 0.05, Author("ann", NOW, "nobody is to be missed"))
+    out = tmp_path / "out.parquet"
+    assert predict_file(shared, lake, contract, newest_file(survey), out, now=NOW).threshold == 0.05
+    assert duckdb.sql(f"SELECT DISTINCT prediction = (probability_true >= 0.05) FROM '{out}'").fetchall() == [(True,)]
+    adjust_threshold(life, contract, None, Author("ann", NOW))
+    assert predict_file(shared, lake, contract, newest_file(survey), out, now=NOW).threshold is None
 
 
 def test_rows_keep_their_order_and_number_whatever_the_file_is_like(survey, shared, lake, tmp_path):

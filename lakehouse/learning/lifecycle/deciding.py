@@ -250,6 +250,35 @@ def approve(ledger: Ledger, version: str | None, author: Author) -> Decision:
     return Decision((_event(ledger, wanted, "approved", standing.state, author),))
 
 
+def set_threshold(ledger: Ledger, version: str, threshold: float | None, *, own: float, author: Author) -> Decision:
+    """Let the version in production answer by another threshold, or by its own again (None); nothing if it does.
+
+    Args:
+        ledger: of the model.
+        version: that was in production when the threshold was chosen.
+        threshold: the probability from which the positive class is answered.
+        own: that of the model.
+        author: who acts.
+
+    Raises:
+        TransitionRefused: another version is in production.
+    """
+    if ledger.production != version:
+        raise TransitionRefused(
+            f"model {ledger.model}",
+            "has another version in production than the threshold is for",
+            expected=f"version {version}",
+            found=f"version {ledger.production}" if ledger.production else "none",
+            fix="Try again",
+        )
+    known = ledger.standing(version).threshold
+    if known == threshold:
+        return Decision(())
+    event = _event(ledger, version, "threshold_reset" if threshold is None else "threshold_set", State.PRODUCTION, author)
+    before, after = (own if one is None else one for one in (known, threshold))
+    return Decision((replace(event, threshold=after, threshold_before=before),))
+
+
 def archive(ledger: Ledger, version: str, author: Author) -> Decision:
     """Put a version away for good; nothing if it is.
 

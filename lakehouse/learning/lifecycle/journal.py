@@ -31,6 +31,8 @@ _COLUMNS = {
     "semantic_version": "VARCHAR",
     "signature": "VARCHAR",
     "registry_run": "VARCHAR",
+    "threshold": "DOUBLE",
+    "threshold_before": "DOUBLE",
     "decision": "BIGINT",
     "number": "BIGINT",
 }
@@ -140,6 +142,8 @@ def _event(stored: Mapping[str, Any]) -> Event:
         made_by=stored["registry_run"],
         training_set=stored["training_set_version"],
         digest=stored["model_digest"],
+        threshold=stored["threshold"],
+        threshold_before=stored["threshold_before"],
         decision=stored["decision"] or 0,
         number=stored["number"] or 0,
     )
@@ -193,6 +197,8 @@ def _select(event: Event) -> str:
         "semantic_version": event.semantic,
         "signature": event.signature.as_json() if event.signature else None,
         "registry_run": event.made_by,
+        "threshold": event.threshold,
+        "threshold_before": event.threshold_before,
         "decision": event.decision,
         "number": event.number,
     }

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from functools import partial
 
 from lakehouse.contracts import ModelContract
@@ -17,6 +18,7 @@ from lakehouse.learning.lifecycle.deciding import (
     promote,
     register,
     roll_back,
+    set_threshold,
     withdraw,
 )
 from lakehouse.learning.lifecycle.journal import DeltaJournal
@@ -25,7 +27,7 @@ from lakehouse.learning.lifecycle.rollout import Facts, Judgement, Verdict, judg
 from lakehouse.learning.lifecycle.running import Outcome, carry_out, look
 from lakehouse.learning.lifecycle.states import Event, Ledger, TransitionRefused
 from lakehouse.learning.lifecycle.traffic import Traffic
-from lakehouse.learning.registry import Registry, unheard
+from lakehouse.learning.registry import LoadedModel, Registry, unheard
 from lakehouse.tables import Lake
 
 
@@ -122,6 +124,24 @@ class Lifecycle:
             TransitionRefused: it is in production.
         """
         return self._carry_out(model, lambda ledger: archive(ledger, version, author))
+
+    def load(self, model: str, version: str | None = None) -> LoadedModel:
+        """A version of a model, or its champion, as it answers now: with the threshold that people have set for it.
+
+        Raises:
+            ModelNotFound: there is none.
+        """
+        loaded = self._registry.load(model, version)
+        standing = self._journal.ledger(model).standings.get(loaded.version)
+        return loaded if standing is None else replace(loaded, threshold=standing.threshold)
+
+    def set_threshold(self, model: str, version: str, threshold: float | None, *, own: float, author: Author) -> Outcome:
+        """Let the version in production answer by another threshold than its own; None takes that back.
+
+        Raises:
+            TransitionRefused: another version is in production.
+        """
+        return self._carry_out(model, lambda ledger: set_threshold(ledger, version, threshold, own=own, author=author))
 
     def judge(self, contract: ModelContract, author: Author) -> Judgement:
         """What a rollout comes to now, without doing it."""

@@ -68,7 +68,8 @@ class Event:
         decision: of the model; all events of one decision happened together or not at all. 0 before it is written.
         number: of the event in the model's history, from 1.
         kind: drafted, training, registered, validated, staged, canary, promoted, archived, rolled_back and restored change something;
-            rejected and held say what kept a new version back, approved that somebody approved it, lost that the registry has it no more.
+            rejected and held say what kept a new version back, approved that somebody approved it, lost that the registry has it no more;
+            threshold_set and threshold_reset that the version in production answers by another threshold than its own, and no longer.
         before: the state that it was in; None for the first.
         after: the state that it is in from then on; the same for what is no transition.
         share: percent of the entities that it answers for while it is not in production; None says nothing about it.
@@ -78,6 +79,8 @@ class Event:
         signature: what decides on the next semantic version, with the same event.
         made_by: the MLflow run that made it, with the same event: a registry that was made anew counts from 1 again.
         training_set: version of its training set, with the same event.
+        threshold: probability from which it answers the positive class from then on, where that changes.
+        threshold_before: what it was until then.
     """
 
     model: str
@@ -97,6 +100,8 @@ class Event:
     made_by: str | None = None
     training_set: int | None = None
     digest: str | None = None
+    threshold: float | None = None
+    threshold_before: float | None = None
     decision: int = 0
     number: int = 0
 
@@ -115,6 +120,7 @@ class Standing:
         served: it has been in production.
         held_by: guards that kept it where it is when it was made.
         drafted_at: since when there is a version of this number; what was said of that number before is not about this one.
+        threshold: what people have set, as long as it is in production; None for its own.
     """
 
     version: str
@@ -131,6 +137,7 @@ class Standing:
     served: bool = False
     held_by: tuple[str, ...] = ()
     drafted_at: datetime | None = None
+    threshold: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,6 +270,10 @@ def _standing(known: Standing | None, event: Event, production: str | None) -> S
         found = replace(found, compared_with=production)
     if event.kind == "approved":
         found = replace(found, approved_by=event.actor)
+    if event.kind in {"threshold_set", "threshold_reset"}:
+        found = replace(found, threshold=event.threshold if event.kind == "threshold_set" else None)
+    elif event.after is not State.PRODUCTION:
+        found = replace(found, threshold=None)
     if event.kind in {"held", "rejected"}:
         found = replace(found, held_by=tuple(guard.id for guard in event.guards))
     return replace(

@@ -19,6 +19,7 @@ from lakehouse.learning.lifecycle import (
     next_version,
 )
 from lakehouse.learning.lifecycle.board import Posted, wanted_aliases
+from lakehouse.learning.lifecycle.deciding import set_threshold
 from lakehouse.learning.lifecycle.rollout import COMPARED
 from tests.learning.lifecycle.worlds import START, Fuse, MemoryBoard, MemoryJournal, World
 
@@ -313,3 +314,23 @@ def test_where_the_version_in_production_is_lost_the_newest_before_it_answers_un
     assert made.board.aliases("walked") == {"champion": "1", "challenger": "2"}
     made.compare("2", "1", beats=True)
     assert made.promote(None).ledger.line == ("1", "2")
+
+
+def test_a_threshold_belongs_to_the_version_in_production_while_it_is_there() -> None:
+    made = trained(Rollout())
+
+    def put(version: str, threshold: float | None):
+        return made.do(lambda ledger: set_threshold(ledger, version, threshold, own=0.5, author=made.author("ann")))
+
+    assert [(one.kind, one.threshold_before, one.threshold) for one in put("2", 0.4).events] == [("threshold_set", 0.5, 0.4)]
+    assert not put("2", 0.4).events
+    assert ledger_of(made).standing("2").threshold == 0.4
+    assert [(one.kind, one.threshold_before, one.threshold) for one in put("2", 0.3).events] == [("threshold_set", 0.4, 0.3)]
+    with pytest.raises(TransitionRefused, match="another version in production"):
+        put("1", 0.4)
+    made.roll_back(None)
+    assert {ledger_of(made).standing(version).threshold for version in ("1", "2")} == {None}
+    put("1", 0.6)
+    assert [(one.kind, one.threshold_before, one.threshold) for one in put("1", None).events] == [("threshold_reset", 0.6, 0.5)]
+    assert not put("1", None).events
+    made.require_sound()

@@ -1,0 +1,67 @@
+"""Another decision threshold for the version in production, until the model is trained again: chosen by people, and recorded."""
+
+from lakehouse.contracts import ModelContract
+from lakehouse.errors import ModelError
+from lakehouse.learning.evaluation import own_threshold
+from lakehouse.learning.lifecycle.deciding import Author
+from lakehouse.learning.lifecycle.operations import Lifecycle
+from lakehouse.learning.lifecycle.running import Outcome
+from lakehouse.sql import quote_literal
+from lakehouse.tables import Lake
+
+OUTCOMES = "monitoring.outcomes"
+
+
+def adjust_threshold(lifecycle: Lifecycle, contract: ModelContract, threshold: float | None, author: Author) -> Outcome:
+    """Let the version in production answer the positive class from a probability on; None for the model's own threshold.
+
+    The model stays what was trained. The next version in production answers by its own threshold.
+
+    Raises:
+        ModelError: the model does not tell two classes apart, or the threshold is not between 0 and 1.
+        ModelNotFound: no version is in production.
+        TransitionRefused: another version has gone into production meanwhile.
+    """
+    subject = f"model {contract.name}"
+    if contract.problem != "classification":
+        raise ModelError(subject, "has no decision threshold", expected="a classification of two classes", found=contract.problem)
+    if threshold is not None and not 0 < threshold < 1:
+        raise ModelError(subject, "can't have this decision threshold", expected="between 0 and 1, both excluded", found=f"{threshold:g}")
+    lifecycle.look(contract.name)
+    model = lifecycle.load(contract.name)
+    classes, positive = model.spec.classes, model.spec.positive
+    if len(classes) != 2 or positive is None:
+        raise ModelError(subject, "has no decision threshold", expected="a classification of two classes", found=f"{len(classes)} classes")
+    own = round(own_threshold(model.pipeline, positive), 12)
+    return lifecycle.set_threshold(contract.name, model.version, threshold, own=own, author=author)
+
+
+def suggested_threshold(lake: Lake, model: str, production: str | None) -> float:
+    """The threshold that does best on the labels that came, as `monitoring.outcomes` has it of the version in production.
+
+    Raises:
+        ModelError: nothing was measured of that version yet, or no other threshold is worth it.
+    """
+    subject, row = f"model {model}@{production}", None
+    if production is not None and lake.exists(OUTCOMES):
+        with lake.connect([OUTCOMES]) as session:
+            row = session.con.execute(
+                f"SELECT name, observed, expected, flagged FROM {OUTCOMES} WHERE model = {quote_literal(model)} "
+                f"AND model_version = {quote_literal(production)} AND kind = 'threshold' ORDER BY measured_at DESC LIMIT 1"
+            ).fetchone()
+    if row is None:
+        raise ModelError(
+            subject,
+            "has no suggested threshold",
+            found=f"nothing about thresholds in {OUTCOMES}",
+            fix="Wait for labels of its predictions (rollout.min_rows), or choose one with --set",
+        )
+    name, observed, expected, is_worth_it = row
+    if not is_worth_it:
+        raise ModelError(
+            subject,
+            "answers about as well by its threshold as by any other",
+            found=f"balanced accuracy {expected:.4f} now, {observed:.4f} at {name}",
+            fix="Leave it, or choose one with --set",
+        )
+    return float(name)
