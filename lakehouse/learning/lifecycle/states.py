@@ -148,6 +148,7 @@ class Ledger:
         line: the versions in production, oldest first: the last is in production now, the one before is what a rollback returns to.
         decision: the newest.
         number: of the newest event.
+        at: the latest time of an event.
         semantic: the newest semantic version.
         signature: what it was given for.
     """
@@ -157,6 +158,7 @@ class Ledger:
     line: tuple[str, ...] = ()
     decision: int = 0
     number: int = 0
+    at: datetime | None = None
     semantic: str | None = None
     signature: Signature | None = None
 
@@ -244,14 +246,24 @@ class Ledger:
             line=line,
             decision=max(self.decision, event.decision),
             number=max(self.number, event.number),
+            at=event.at if self.at is None else max(self.at, event.at),
             semantic=event.semantic or self.semantic,
             signature=event.signature or self.signature,
         )
 
     def numbered(self, events: Iterable[Event]) -> tuple[Event, ...]:
-        """The events as the next decision of this model."""
+        """The events as the next decision of this model, none of them earlier than what has happened.
+
+        Who decides brings the time at which he began, and another may have decided since; what counts is the order.
+        """
         return tuple(
-            replace(event, decision=self.decision + 1, number=self.number + position) for position, event in enumerate(events, start=1)
+            replace(
+                event,
+                decision=self.decision + 1,
+                number=self.number + position,
+                at=event.at if self.at is None else max(self.at, event.at),
+            )
+            for position, event in enumerate(events, start=1)
         )
 
 

@@ -334,3 +334,19 @@ def test_a_threshold_belongs_to_the_version_in_production_while_it_is_there() ->
     assert [(one.kind, one.threshold_before, one.threshold) for one in put("1", None).events] == [("threshold_reset", 0.6, 0.5)]
     assert not put("1", None).events
     made.require_sound()
+
+
+def test_a_decision_of_a_run_that_began_earlier_is_not_earlier_than_what_has_happened() -> None:
+    made = trained(CANARY)
+    made.pass_time(48)
+    made.watch(made.facts(), made.facts())
+    latest = made.journal.events(made.model)[-1].at
+    made.pass_time(-30)
+    (event,) = made.archive("2").events
+    assert (event.at, event.kind) == (latest, "archived")
+    # Steps and probation count from what is written.
+    assert ledger_of(made).standing("2").since == ledger_of(made).at == latest
+    made.pass_time(60)
+    made.train(reaches=True, beats=True, algorithm="a", features="x")
+    assert ledger_of(made).at == made.now
+    made.require_sound()

@@ -111,7 +111,7 @@ class Life(RuleBasedStateMachine):
         """Numbers that were given are then given again, to versions that other runs make."""
         self.world.lose({version for version in self.board.versions if int(version) > left})
 
-    @rule(hours=st.sampled_from([1, 7, 30]))
+    @rule(hours=st.sampled_from([-6, 1, 7, 30]))
     def pass_time(self, hours: int) -> None:
         self.world.pass_time(hours)
 

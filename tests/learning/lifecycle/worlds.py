@@ -242,6 +242,7 @@ class World:
         """Everything that must be true of a history, told by walking through it once more."""
         events = self.journal.events(self.model)
         assert [one.number for one in events] == list(range(1, len(events) + 1))
+        assert all(one.at <= other.at for one, other in pairwise(events))
         states: dict[str, str] = {}
         ready: dict[str, set[str]] = {}
         ever_in_production: set[str] = set()
