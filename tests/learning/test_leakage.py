@@ -225,6 +225,8 @@ def test_a_training_tells_of_its_leaks_until_a_person_has_looked_at_them(shared,
 
 
 @pytest.mark.slow
+# It learns twice from 39,130 rows.
+@pytest.mark.timeout(1200)
 def test_calls_whose_duration_is_not_used_are_told_apart_as_well_as_the_goal_says_and_the_duration_is_warned_of(
     shared, lake, real_data, now
 ):

@@ -15,7 +15,7 @@ from lakehouse.learning import CHAMPION, Registry
 from lakehouse.settings import Settings
 from lakehouse.tables import Lake
 from tests.learning.conftest import PROJECT, write
-from tests.learning.trainer import CLIENT, DATABASE, LAKE
+from tests.learning.trainer import BOARD, CLIENT, DATABASE, LAKE
 
 KILLED = -signal.SIGKILL
 # In the order in which they happen; the first ones leave nothing that counts, the later ones a version to be completed.
@@ -32,8 +32,8 @@ INSTANTS = [
     f"{CLIENT}create_model_version",
     f"{LAKE}append@evaluations",
     f"{LAKE}append@registry_events",
-    f"{CLIENT}set_registered_model_alias",
-    f"{CLIENT}set_model_version_tag",
+    f"{BOARD}set_alias",
+    f"{BOARD}tag",
 ]
 TELLING = {f"{CLIENT}create_model_version"}
 

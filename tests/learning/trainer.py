@@ -16,6 +16,7 @@ from typing import Any
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 CLIENT = "mlflow.tracking.client.MlflowClient."
+BOARD = "lakehouse.learning.boards.SqliteBoard."
 LAKE = "lakehouse.tables.lake.Lake."
 DATABASE = "mlflow.store.db.utils._upgrade_db"
 
