@@ -57,6 +57,9 @@ _OF_NO_MODEL = frozenset(
 )
 _OF_NO_SEARCH = frozenset({"workers", "memory_gb"})
 
+# Of these less is better.
+_ERRORS = frozenset({"log_loss", "brier", "rmse", "mae", "mape", "median_ae"})
+
 
 class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
@@ -119,7 +122,9 @@ class _Document(_Part):
     preparation: PreparationPart = Field(
         default_factory=PreparationPart, description="What the columns become before an estimator sees them; by default each what suits it."
     )
-    algorithms: Literal["auto"] | list[str] = Field(default="auto", description="Names of the candidates, or auto.")
+    algorithms: Literal["auto"] | Annotated[list[str], Field(min_length=1)] = Field(
+        default="auto", description="Names of the candidates, or auto."
+    )
     folds: int = Field(default=5, ge=2, le=20, description="Folds of the cross-validation.")
     metric: str | None = Field(default=None, description="Metric that chooses the algorithm; default roc_auc, f1_macro or r2.")
     minimums: dict[str, float] = Field(default_factory=dict, description="Least value of each metric on the test rows for promotion.")
@@ -171,6 +176,11 @@ class _Document(_Part):
             close = get_close_matches(unknown, known, n=1)
             hint = f"; did you mean {close[0]}?" if close else ""
             raise ValueError(f"{unknown} is not a metric of {self.problem}: one of {', '.join(known)}{hint}")
+        for name, value in self.minimums.items():
+            if name in _ERRORS and value < 0:
+                raise ValueError(f"minimums.{name} is an error, and none is below 0: no model could reach {value:g}")
+            if name not in _ERRORS and value > 1:
+                raise ValueError(f"minimums.{name} is at most 1: no model could reach {value:g}")
         return self
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from typing import Any
 
 from lakehouse.errors import ModelError
@@ -210,11 +211,12 @@ def _auto(task: Task) -> list[str]:
 def _find(name: str, problem: Problem) -> Algorithm:
     suited = [one.name for one in ALGORITHMS.values() if problem in one.problems]
     if name not in suited:
+        close = get_close_matches(name, suited, n=1)
         raise ModelError(
-            f"algorithm {name}",
+            f"algorithms: {name}",
             f"is not one for {problem}" if name in ALGORITHMS else "is unknown",
             expected=f"auto, or some of {', '.join(suited)}",
-            fix="Correct `algorithms` in the model contract",
+            fix=f"Did you mean {close[0]}?" if close else "Correct it",
         )
     return ALGORITHMS[name]
 

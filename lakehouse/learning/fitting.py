@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from lakehouse.contracts import Budget, ModelContract
@@ -9,6 +10,7 @@ from lakehouse.errors import ModelError, TrainingDataError
 from lakehouse.learning.algorithms import BASELINE, Algorithm, Choice, Problem, Task, build_pipeline, choose_candidates
 from lakehouse.learning.calibration import Reliability, calibrate, reliability, threshold_metric, with_calibration
 from lakehouse.learning.candidates import Candidate, Fold, best_candidate, cross_validate, dealt_anew, fit, make_folds, with_blend
+from lakehouse.learning.declared import declared_in
 from lakehouse.learning.evaluation import Interval, Predictions, measure, predict
 from lakehouse.learning.intervals import metric_intervals
 from lakehouse.learning.preparation import Preparation, plan_columns
@@ -51,11 +53,12 @@ def learn(contract: ModelContract, data: TrainingRows, *, threads: int, trials: 
         trials: what an earlier start of this training has tried already, where the contract has a budget for trials.
     """
     is_classification = contract.problem == "classification"
-    preparation = plan_columns(data.train, data.schema, contract.preparation)
     classes = len(set(data.train_labels)) if is_classification else 0
-    task = Task(contract.problem, classes, len(data.train), preparation.has_text, contract.seed, contract.imbalance)
-    choice = choose_candidates(contract.algorithms, task)
-    positive = _positive(contract, data)
+    with declared_in(contract):
+        preparation = plan_columns(data.train, data.schema, contract.preparation)
+        task = Task(contract.problem, classes, len(data.train), preparation.has_text, contract.seed, contract.imbalance)
+        choice = choose_candidates(contract.algorithms, task)
+    positive = positive_class(contract, data)
     metric = contract.metric or default_metric(contract.problem, positive)
     selection = _Selection(contract, data, Material(preparation, task, data.train, data.train_labels, positive, metric), threads)
     folds = selection.folds
@@ -223,19 +226,24 @@ def default_metric(problem: Problem, positive: str | None) -> str:
     return "roc_auc" if positive is not None else "f1_macro"
 
 
-def _positive(contract: ModelContract, data: TrainingRows) -> str | None:
-    """The class that probability is about: the contract's; of two classes without one, the rarer."""
+def positive_class(contract: ModelContract, data: TrainingRows) -> str | None:
+    """The class that probability is about: the contract's; of two classes without one, the rarer.
+
+    Raises:
+        ModelError: no training row is of the contract's class.
+    """
     if contract.problem != "classification":
         return None
     labels = sorted(set(data.train_labels))
     if contract.positive_class is not None:
         if contract.positive_class not in labels:
+            close = get_close_matches(contract.positive_class, labels, n=1, cutoff=0.5)
             raise ModelError(
                 f"model {contract.name}: positive_class",
                 "is not a value of the target",
                 expected=f"one of {', '.join(labels[:20])}",
                 found=contract.positive_class,
-                fix="Correct the model contract",
+                fix=f"Did you mean {close[0]}?" if close else "Correct the model contract",
             )
         return contract.positive_class
     if len(labels) != 2:

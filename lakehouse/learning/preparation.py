@@ -189,7 +189,7 @@ def _require_known(spec: PreparationSpec, schema: FeatureSchema) -> None:
         if name not in schema.names:
             close = get_close_matches(name, schema.names, n=1)
             raise ModelError(
-                f"model contract: preparation.columns.{name}",
+                f"preparation.columns.{name}",
                 "is no feature of the model",
                 expected=None if close else f"one of {', '.join(schema.names[:20])}",
                 fix=f"Did you mean {close[0]}?" if close else "Correct the name, or take it out of preparation",
@@ -283,7 +283,7 @@ def _steps(feature: Feature, treatment: Treatment, values: int, *, spec: Prepara
 def _not_for(feature: Feature, treatment: Treatment, what: str, *, expected: str) -> ModelError:
     found = f"{feature.sql_type}, which becomes {treatment.value.replace('_', ' ')}"
     fix = "Correct the model contract"
-    return ModelError(f"model contract: preparation.columns.{feature.name}", f"can't have {what}", expected=expected, found=found, fix=fix)
+    return ModelError(f"preparation.columns.{feature.name}", f"can't have {what}", expected=expected, found=found, fix=fix)
 
 
 def _warnings(feature: Feature, treatment: Treatment, present: "pd.Series", *, rows: int, ordered: bool) -> tuple[str, ...]:

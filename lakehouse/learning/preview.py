@@ -10,6 +10,8 @@ from lakehouse.errors import ModelError
 from lakehouse.features import described, feature_source
 from lakehouse.learning.algorithms import BASELINE, Algorithm, Task, build_pipeline, choose_candidates
 from lakehouse.learning.candidates import warned
+from lakehouse.learning.declared import declared_in
+from lakehouse.learning.fitting import positive_class
 from lakehouse.learning.origins import PreparedColumn, prepared_columns
 from lakehouse.learning.preparation import Preparation, Style, plan_columns
 from lakehouse.learning.sources import declared_views, require_tables
@@ -121,10 +123,12 @@ def preview_rows(
     contract: ModelContract, data: TrainingRows, *, inputs: Mapping[str, int], rows: int, algorithm: str | None, threads: int
 ) -> Preview:
     """The preview of rows in memory; see `preview_model`."""
-    preparation = plan_columns(data.train, data.schema, contract.preparation)
     classes = len(set(data.train_labels)) if contract.problem == "classification" else 0
-    task = Task(contract.problem, classes, len(data.train), preparation.has_text, contract.seed, contract.imbalance)
-    choice = choose_candidates(contract.algorithms, task)
+    with declared_in(contract):
+        preparation = plan_columns(data.train, data.schema, contract.preparation)
+        task = Task(contract.problem, classes, len(data.train), preparation.has_text, contract.seed, contract.imbalance)
+        choice = choose_candidates(contract.algorithms, task)
+    positive_class(contract, data)
     candidates = [one for one in choice.algorithms if one.name != BASELINE]
     shown = _shown(contract, candidates, algorithm)
     prepared: dict[Style, _Prepared] = {}

@@ -48,6 +48,19 @@ def parse(text: str) -> ModelContract:
     return parse_model(text, path=Path("churn.yaml"))
 
 
+@pytest.mark.parametrize(
+    ("was", "has", "said"),
+    [
+        ("minimums: {roc_auc: 0.7}", "minimums: {roc_auc: 1.5}", "minimums.roc_auc is at most 1"),
+        ("minimums: {roc_auc: 0.7}", "minimums: {log_loss: -1}", "minimums.log_loss is an error"),
+        ("minimums: {roc_auc: 0.7}", "algorithms: []", "algorithms"),
+    ],
+)
+def test_what_no_model_can_reach_is_refused(was: str, has: str, said: str) -> None:
+    with pytest.raises(ContractError, match=said):
+        parse(SMALL.replace(was, has))
+
+
 @pytest.mark.parametrize("name", ["prediction", "Predicted_at", "probability_yes"])
 def test_what_a_row_is_about_can_not_have_the_name_of_an_answer(name: str) -> None:
     with pytest.raises(ContractError, match=rf"churn\.yaml: entity: has the name of a column that predictions have.*{name}.*physicalName"):

@@ -1,5 +1,8 @@
 """A preview shows what training would do, by the Pipeline that training would fit, and writes nothing."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -136,3 +139,24 @@ def test_every_column_has_its_feature_however_the_names_begin(style: Style, impu
 
 def _dense(values: object) -> np.ndarray:
     return np.asarray(values.toarray() if hasattr(values, "toarray") else values)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"algorithms": ("logistc_regression",)},
+            r"model typos: algorithms: logistc_regression: is unknown.*Did you mean logistic_regression\?",
+        ),
+        ({"positive_class": "Hi"}, r"model typos: positive_class: is not a value of the target.*found Hi.*Did you mean hi\?"),
+        (
+            {"preparation": PreparationSpec(columns={"payy": ColumnPreparation(impute="mean")})},
+            r"typos\.yaml: preparation\.columns\.payy: is no feature.*Did you mean pay\?",
+        ),
+    ],
+)
+def test_what_the_contract_gets_wrong_is_named_with_its_place(shared: Settings, lake: Lake, changes: dict[str, object], said: str) -> None:
+    write(lake, "staging.typos", TABLE)
+    path = Path("contracts/models/typos.yaml") if "preparation" in changes else None
+    with pytest.raises(ModelError, match=said):
+        preview_model(shared, lake, replace(model("typos"), path=path, **changes), rows=3)
