@@ -13,6 +13,7 @@ from lakehouse.contracts import document as documents
 from lakehouse.contracts.answering import ANSWER_COLUMNS, PROBABILITY, ExplainPart
 from lakehouse.contracts.budget import BudgetPart
 from lakehouse.contracts.comparison import ComparisonPart
+from lakehouse.contracts.metrics import LOWER_IS_BETTER, METRICS, MINIMUMS_TOO
 from lakehouse.contracts.objects import FeatureWarning, ModelContract, Retraining, Split
 from lakehouse.contracts.preparation import PreparationPart, PreparedColumnPart
 from lakehouse.contracts.retraining import RetrainingPart
@@ -20,23 +21,6 @@ from lakehouse.contracts.rollout import RolloutPart
 from lakehouse.errors import ContractError
 
 Names = str | list[str]
-_METRICS = {
-    "classification": (
-        "roc_auc",
-        "average_precision",
-        "f1",
-        "f1_macro",
-        "f1_weighted",
-        "accuracy",
-        "balanced_accuracy",
-        "precision",
-        "recall",
-        "log_loss",
-    ),
-    "regression": ("r2", "rmse", "mae", "mape", "median_ae"),
-}
-# Measured, but nothing to choose an algorithm by: only two classes have it.
-_MINIMUMS_TOO = {"classification": ("brier",), "regression": ()}
 # What reaches no number of a model: texts, when it is trained, how its versions take over, what is kept beside its answers.
 _OF_NO_MODEL = frozenset(
     {
@@ -56,9 +40,6 @@ _OF_NO_MODEL = frozenset(
     }
 )
 _OF_NO_SEARCH = frozenset({"workers", "memory_gb"})
-
-# Of these less is better.
-_ERRORS = frozenset({"log_loss", "brier", "rmse", "mae", "mape", "median_ae"})
 
 
 class _Part(BaseModel):
@@ -168,8 +149,8 @@ class _Document(_Part):
 
     @model_validator(mode="after")
     def _known_metrics(self) -> "_Document":
-        known = _METRICS[self.problem]
-        asked = {name: (*known, *_MINIMUMS_TOO[self.problem]) for name in self.minimums} | ({self.metric: known} if self.metric else {})
+        known = METRICS[self.problem]
+        asked = {name: (*known, *MINIMUMS_TOO[self.problem]) for name in self.minimums} | ({self.metric: known} if self.metric else {})
         unknown = next((name for name, allowed in asked.items() if name not in allowed), None)
         if unknown:
             known = asked[unknown]
@@ -177,9 +158,9 @@ class _Document(_Part):
             hint = f"; did you mean {close[0]}?" if close else ""
             raise ValueError(f"{unknown} is not a metric of {self.problem}: one of {', '.join(known)}{hint}")
         for name, value in self.minimums.items():
-            if name in _ERRORS and value < 0:
+            if name in LOWER_IS_BETTER and value < 0:
                 raise ValueError(f"minimums.{name} is an error, and none is below 0: no model could reach {value:g}")
-            if name not in _ERRORS and value > 1:
+            if name not in LOWER_IS_BETTER and value > 1:
                 raise ValueError(f"minimums.{name} is at most 1: no model could reach {value:g}")
         return self
 

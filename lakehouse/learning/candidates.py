@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from lakehouse.contracts.metrics import LOWER_IS_BETTER
 from lakehouse.learning.algorithms import BASELINE, Algorithm, Task, build_pipeline
-from lakehouse.learning.evaluation import LOWER_IS_BETTER, Predictions, average, mean_metrics, measure, predict
+from lakehouse.learning.evaluation import Predictions, average, mean_metrics, measure, predict
 from lakehouse.learning.preparation import Preparation
 
 if TYPE_CHECKING:

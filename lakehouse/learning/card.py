@@ -5,8 +5,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from lakehouse.contracts import ModelContract
+from lakehouse.contracts.metrics import LOWER_IS_BETTER
 from lakehouse.learning.comparison import verdict
-from lakehouse.learning.evaluation import LOWER_IS_BETTER, Interval
+from lakehouse.learning.evaluation import Interval
 from lakehouse.learning.lifecycle import Event
 from lakehouse.learning.pages import card, listed, page, paragraph, table
 from lakehouse.learning.recipe import Recipe

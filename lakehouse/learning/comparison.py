@@ -10,7 +10,8 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from lakehouse.contracts import Comparison
-from lakehouse.learning.evaluation import LOWER_IS_BETTER, Predictions, measure
+from lakehouse.contracts.metrics import LOWER_IS_BETTER
+from lakehouse.learning.evaluation import Predictions, measure
 from lakehouse.learning.resampling import drawn_weights, row_losses, weighted
 
 if TYPE_CHECKING:

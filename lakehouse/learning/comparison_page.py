@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 from lakehouse.contracts import ModelContract
+from lakehouse.contracts.metrics import LOWER_IS_BETTER
 from lakehouse.learning.comparison import ModelComparison, OnFolds, OnHoldout, effect_word, verdict
-from lakehouse.learning.evaluation import LOWER_IS_BETTER
 from lakehouse.learning.pages import Bar, bars, card, interval, listed, page, paragraph
 
 _MEANINGS = {

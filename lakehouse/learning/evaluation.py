@@ -4,10 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from lakehouse.contracts.metrics import LOWER_IS_BETTER
+
 if TYPE_CHECKING:
     import numpy as np
 
-LOWER_IS_BETTER = frozenset({"log_loss", "brier", "rmse", "mae", "mape", "median_ae"})
 _CLOSE_TO_ZERO = 1e-12
 
 

@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lakehouse.learning.evaluation import LOWER_IS_BETTER, Interval, Predictions, measure
+from lakehouse.contracts.metrics import LOWER_IS_BETTER
+from lakehouse.learning.evaluation import Interval, Predictions, measure
 from lakehouse.learning.resampling import drawn_weights, weighted
 
 if TYPE_CHECKING:

@@ -6,13 +6,14 @@ from dataclasses import replace
 from datetime import datetime
 
 from lakehouse.contracts import ModelContract, Severity
+from lakehouse.contracts.metrics import LOWER_IS_BETTER
 from lakehouse.crashpoints import Point, reached
 from lakehouse.errors import ModelError
 from lakehouse.learning.candidates import Candidate
 from lakehouse.learning.card import model_card
 from lakehouse.learning.comparison import ModelComparison
 from lakehouse.learning.comparison_page import comparison_page
-from lakehouse.learning.evaluation import LOWER_IS_BETTER, MinimumCheck, check_minimums
+from lakehouse.learning.evaluation import MinimumCheck, check_minimums
 from lakehouse.learning.familiarity import seen_in
 from lakehouse.learning.fingerprint import model_digest
 from lakehouse.learning.fitting import Learned

@@ -15,9 +15,10 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from lakehouse.contracts import Budget
+from lakehouse.contracts.metrics import LOWER_IS_BETTER
 from lakehouse.learning.algorithms import BASELINE, Algorithm, Task, build_pipeline
 from lakehouse.learning.candidates import Fold, fit
-from lakehouse.learning.evaluation import LOWER_IS_BETTER, measure, predict
+from lakehouse.learning.evaluation import measure, predict
 from lakehouse.learning.preparation import Preparation
 from lakehouse.learning.trials import TrialFile
 

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lakehouse.contracts import Comparison
+from lakehouse.contracts.metrics import LOWER_IS_BETTER
 from lakehouse.learning.comparison import (
     ModelComparison,
     OnFolds,
@@ -19,7 +20,7 @@ from lakehouse.learning.comparison import (
     verdict,
 )
 from lakehouse.learning.comparison_page import comparison_page
-from lakehouse.learning.evaluation import LOWER_IS_BETTER, Predictions, measure
+from lakehouse.learning.evaluation import Predictions, measure
 from lakehouse.learning.resampling import drawn_weights, weighted
 from tests.learning.conftest import model
 

@@ -6,8 +6,9 @@ from datetime import datetime
 from typing import Any
 
 from lakehouse.contracts import ModelContract
+from lakehouse.contracts.metrics import LOWER_IS_BETTER
 from lakehouse.learning.comparison import ModelComparison, verdict
-from lakehouse.learning.evaluation import LOWER_IS_BETTER, check_minimums
+from lakehouse.learning.evaluation import check_minimums
 from lakehouse.learning.judging import judged_metric
 from lakehouse.learning.lifecycle.rollout import COMPARED, MINIMUMS, Facts, Observed
 from lakehouse.learning.lifecycle.states import Guard, Ledger

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from lakehouse.contracts import ModelContract
-from lakehouse.learning.evaluation import LOWER_IS_BETTER
+from lakehouse.contracts.metrics import LOWER_IS_BETTER
 from lakehouse.learning.fingerprint import code_digest
 from lakehouse.learning.judging import judged_metric
 from lakehouse.learning.lifecycle.journal import DeltaJournal
