@@ -614,6 +614,14 @@ class Contracts:
             ContractNotFound: there is none; the message lists those there are.
         """
         if name not in self.models:
+            bare, _, version = name.partition("@")
+            if version and bare in self.models:
+                raise ContractNotFound(
+                    f"model {name}",
+                    "is a version, where the name of a model is expected",
+                    expected=bare,
+                    fix=f"Name the model alone; its versions are shown by `lakehouse model history {bare}`",
+                )
             raise ContractNotFound(
                 f"model {name}",
                 "has no contract",

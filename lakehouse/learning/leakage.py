@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lakehouse.contracts.inference.association import known_afterwards
+from lakehouse.learning.encoded_labels import computed_from_labels
 from lakehouse.learning.schema import FeatureSchema, Kind
 
 if TYPE_CHECKING:
@@ -20,9 +21,6 @@ _SUSPECT_AUC = 0.96
 _SUSPECT_R2 = 0.96
 # What leaving a column out costs, where its name already says that it is known too late.
 _COSTLY = 0.02
-# So unlikely that it does not happen by chance in any number of columns that a table has.
-_IMPOSSIBLE = 1e-9
-_LEAST_GROUPS = 8
 _TWIN_SHARE = 0.01
 _TWIN_LIKENESS = 0.95
 
@@ -105,11 +103,12 @@ def leaking_features(
         return ()
     sample, answers = frame.iloc[rows], Answers.of(labels[rows], is_classification=is_classification)
     codes = {feature.name: _codes(sample[feature.name], feature.kind) for feature in schema.features}
+    targets = Answers.of(labels, is_classification=True).columns if is_classification else labels[:, None]
     found: list[Leak] = []
     for feature in schema.features:
         reason = _alone(codes[feature.name], answers)
         if reason is None and feature.kind is Kind.NUMBER:
-            reason = _computed_from_labels(frame[feature.name], labels, is_classification=is_classification)
+            reason = computed_from_labels(frame[feature.name], targets)
         if reason is not None:
             found.append(Leak(feature.name, reason))
     named = {name: why for name in codes if (why := known_afterwards(name)) and name not in {leak.subject for leak in found}}
@@ -160,37 +159,6 @@ def _means(codes: "np.ndarray[Any, Any]", columns: "np.ndarray[Any, Any]", rows:
     counts = np.bincount(codes[rows], minlength=size)
     sums = np.column_stack([np.bincount(codes[rows], weights=column[rows], minlength=size) for column in columns.T])
     return (sums + overall / 2) / (counts + 0.5)[:, None]
-
-
-def _computed_from_labels(values: "pd.Series", labels: "np.ndarray[Any, Any]", *, is_classification: bool) -> str | None:
-    """Whether a number follows the labels' own means more closely than chance lets anything follow them.
-
-    The mean label of the rows that share a value scatters around what it truly is, because they are few. A column that is the mean
-    of those very labels (an encoding that was fitted on all rows, an average over the rows to be predicted) does not scatter at all.
-    """
-    import numpy as np
-    import pandas as pd
-    from scipy.stats import chi2
-
-    targets = Answers.of(labels, is_classification=is_classification).columns if is_classification else labels[:, None]
-    for target in targets.T:
-        table = pd.DataFrame({"value": values.to_numpy(), "target": target}).dropna()
-        groups = table.groupby("value")["target"].agg(["size", "mean", "var"]).reset_index()
-        several = groups[groups["size"] >= 2]
-        if len(several) < _LEAST_GROUPS or several["size"].sum() < 0.5 * len(table):
-            continue
-        size, mean, value = (several[name].to_numpy(dtype="float64") for name in ("size", "mean", "value"))
-        within = float((several["var"].to_numpy(dtype="float64") * (size - 1)).sum() / (size - 1).sum())
-        if within <= 0:
-            continue
-        fitted = np.polyval(np.polyfit(value, mean, 1, w=np.sqrt(size)), value)
-        scatter = float((size * (mean - fitted) ** 2).sum() / within)
-        if chi2.cdf(scatter, len(several) - 2) < _IMPOSSIBLE:
-            return (
-                f"is the mean of the target over the rows that share its value ({len(several):,} values): it was computed from the labels"
-                " that it is to predict; use the column that it was computed by, which is encoded out of fold here"
-            )
-    return None
 
 
 def _known_too_late(named: dict[str, str], codes: dict[str, "np.ndarray[Any, Any]"], answers: Answers, *, seed: int) -> Iterator[Leak]:

@@ -392,7 +392,11 @@ def _ensure_database(path: Path, artifacts: str) -> None:
 
 def no_champion(name: str) -> ModelNotFound:
     """What is said where a champion is asked for and there is none."""
-    return ModelNotFound(f"model {name}", "has no champion: no version of it has reached its minimums", fix=f"Run `lakehouse train {name}`")
+    return ModelNotFound(
+        f"model {name}",
+        "has no champion: no version of it was trained yet, or none has reached its minimums",
+        fix=f"Run `lakehouse train {name}`; what became of earlier versions is told by `lakehouse model history {name}`",
+    )
 
 
 def _first_line(error: Exception) -> str:

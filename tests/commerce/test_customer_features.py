@@ -231,6 +231,7 @@ def test_a_customer_without_news_is_not_written_again(open_shop: Callable[[str],
     )
 
 
+@pytest.mark.slow
 def test_who_loses_a_line_loses_what_was_made_of_it(open_shop: Callable[[str], Shop]) -> None:
     shop = open_shop("moved")
     lines = [

@@ -75,7 +75,8 @@ def test_sessions_and_users_are_those_of_snowplows_web_model(open_shop: Callable
     assert {**found, set_by_hand: True} == wanted
 
 
-@pytest.mark.parametrize("build_every", [10, pytest.param(1, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])])
+@pytest.mark.slow
+@pytest.mark.parametrize("build_every", [10, pytest.param(1, marks=pytest.mark.timeout(1800))])
 def test_events_in_twenty_shuffled_batches_make_the_same_sessions(
     open_shop: Callable[[str], Shop], snowplow: Path, tmp_path: Path, build_every: int
 ) -> None:

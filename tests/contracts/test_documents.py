@@ -217,6 +217,8 @@ def test_contracts_of_project_and_home_are_one_set(settings: Settings, small: st
         contracts.dataset("peple")
     with pytest.raises(ContractNotFound, match="dataset nothing_like_it: has no contract"):
         contracts.dataset("nothing_like_it")
+    with pytest.raises(ContractNotFound, match=r"model commit_type@2: is a version, .*expected commit_type"):
+        contracts.model("commit_type@2")
 
 
 def test_two_contracts_of_one_name_are_refused(settings: Settings, small: str) -> None:

@@ -47,7 +47,9 @@ def test_loading_imports_nothing_heavy(shared_home: Path, definitions: dg.Defini
     assert done.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("command", [["definitions", "validate"], ["asset", "list", "-m", "definitions"]])
+@pytest.mark.parametrize(
+    "command", [["definitions", "validate"], pytest.param(["asset", "list", "-m", "definitions"], marks=pytest.mark.slow)]
+)
 def test_command_line_works_from_the_root_without_dagster_home(shared_home: Path, definitions: dg.Definitions, command: list[str]) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "dagster", *command], cwd=PROJECT, env=os.environ, capture_output=True, text=True, check=False

@@ -26,7 +26,7 @@ from tests.ingest.conftest import PEOPLE, rows_of
 
 NAMES = ["id", "age", "height", "born", "sex", "children"]
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-RELAXED = settings(examples(7, many=60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+RELAXED = settings(examples(4, many=60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 
 texts = st.text(st.characters(codec="utf-8", exclude_characters="\0", exclude_categories=("Cs",)), max_size=8)
 ids = st.one_of(st.integers(0, 12).map(lambda number: f"P{number}"), st.just(""), st.just("p1"), texts)
@@ -144,7 +144,7 @@ def test_the_order_of_files_does_not_matter(contents: list[list[tuple[str, ...]]
 any_csv = st.text(st.sampled_from('a1,",\n\r é"'), min_size=1, max_size=60)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(examples(100, many=1000), deadline=None)
 @given(body=any_csv, line_end=st.sampled_from(["\n", "\r\n"]))
 def test_the_fast_and_the_exact_reader_agree(body: str, line_end: str) -> None:
     text = "x,y\n" + body.replace("\r", "").replace("\n", line_end) + line_end

@@ -78,6 +78,7 @@ def test_a_file_and_the_table_predict_the_same(survey, shared, lake, tmp_path):
     assert [row[2] for row in found] == pytest.approx([of_table[by_interview[row[0]]] for row in found])
 
 
+@pytest.mark.slow
 def test_a_threshold_that_people_set_decides_of_files_too(survey, shared, lake, tmp_path):
     contract, life = vulnerability(shared), Lifecycle(Registry(shared), lake)
     adjust_threshold(life, contract, 0.05, Author("ann", NOW, "nobody is to be missed"))

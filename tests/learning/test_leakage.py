@@ -109,6 +109,16 @@ def test_an_encoding_that_was_fitted_on_all_rows_is_found(seed, groups, is_class
     assert found({"honest": noise.tolist()}, labels, {"honest": "DOUBLE"}, is_classification=is_classification) == []
 
 
+@settings(max_examples=12)
+@given(seed=SEEDS, share=st.floats(0.003, 0.1), is_classification=st.booleans())
+def test_what_hardly_ever_happens_is_not_taken_for_its_own_mean(seed, share, is_classification):
+    random = np.random.default_rng(seed)
+    lines = random.pareto(0.9, 4000).astype(int)
+    happened = random.random(4000) < share * 4 / (1 + lines)
+    labels = np.where(happened, "rare", "common").astype(object) if is_classification else happened * random.exponential(size=4000)
+    assert found({"lines": lines.tolist()}, labels, {"lines": "INTEGER"}, is_classification=is_classification) == []
+
+
 @settings(max_examples=4)
 @given(seed=SEEDS, algorithm=st.sampled_from(["logistic_regression", "decision_tree", "hist_gradient_boosting", "knn"]))
 def test_what_is_fitted_within_the_fold_leaves_chance_at_chance(seed, algorithm):

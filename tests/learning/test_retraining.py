@@ -11,7 +11,15 @@ from lakehouse.contracts import Comparison, ModelContract, Retraining
 from lakehouse.learning import predict_batch, train
 from lakehouse.learning.lifecycle.journal import DeltaJournal
 from lakehouse.learning.records import newest_evaluated
-from lakehouse.learning.retraining import Held, RetrainingFacts, Trigger, decide_retraining, retraining_due, train_when_due
+from lakehouse.learning.retraining import (
+    Held,
+    RetrainingFacts,
+    Trigger,
+    decide_retraining,
+    retraining_due,
+    retraining_facts,
+    train_when_due,
+)
 from lakehouse.learning.retraining.training import TABLE
 from lakehouse.monitoring.drift import ModelDrift, measure_model_drift
 from lakehouse.settings import Settings
@@ -130,6 +138,19 @@ def test_a_run_trains_only_when_it_is_due_and_the_reason_is_kept(shared: Setting
     ]
 
 
+def test_new_labels_are_the_same_number_however_they_were_written(shared: Settings, lake: Lake) -> None:
+    contract = replace(BOOKINGS, name="tours", label_table="staging.tours")
+    write(lake, "staging.tours", bookings(200))
+    train(shared, lake, contract, run="first", now=NOW)
+    add(lake, "staging.tours", "SELECT n AS id, n % 40 AS size, CASE WHEN n < 230 THEN 'yes' END AS label FROM range(200, 240) t(n)")
+    with lake.connect(()) as session:
+        lake.delete(session.con, "staging.tours", "id < 5", stamp=Stamp(asset="staging.tours", run="test"))
+    assert retraining_facts(lake, contract).new_rows == 25
+    for rows in (231, 225, 190):
+        write(lake, "staging.tours", bookings(rows))
+        assert retraining_facts(lake, contract).new_rows == max(0, rows - 200)
+
+
 def test_drift_and_performance_of_the_version_in_production_are_reasons(shared: Settings, lake: Lake) -> None:
     contract = model("stays", algorithms=("decision_tree",), folds=2, retraining=replace(POLICY, new_rows=None))
     write(lake, "staging.stays", bookings(200))
@@ -189,7 +210,8 @@ class Deliveries:
         return self._now
 
 
-@pytest.mark.parametrize("wins", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["challenger wins", "challenger loses"])
+@pytest.mark.slow
+@pytest.mark.parametrize("wins", [True, False], ids=["challenger wins", "challenger loses"])
 def test_a_world_that_changes_trains_once_for_each_change(shared: Settings, lake: Lake, *, wins: bool) -> None:
     only_drift = Retraining(automatic=True, new_rows=None, performance_drop=None, max_age_days=None)
     contract = model(

@@ -134,6 +134,7 @@ def test_of_two_at_once_one_trains_and_the_other_says_that_it_waits_for_the_repo
     require_whole(shared, lake, "at_once")
 
 
+@pytest.mark.slow
 def test_a_registry_that_two_models_make_at_once_after_a_kill_is_whole(trainer, tmp_path: Path):
     settings = Settings(project=PROJECT, home=tmp_path / "home", threads=1)
     lake = Lake.from_settings(settings)

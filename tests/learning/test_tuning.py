@@ -198,6 +198,7 @@ def test_folds_that_are_dealt_anew_have_as_many_units_of_each_class(seed, sizes,
         assert counts.max() - counts.min() <= 1
 
 
+@pytest.mark.slow
 def test_a_training_with_a_budget_is_recorded_repeated_and_leaves_no_trials(shared, lake, now):
     write(
         lake,

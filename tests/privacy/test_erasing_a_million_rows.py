@@ -121,7 +121,8 @@ def filled(workspace: Workspace, *, first: int, versions: int) -> dict[str, list
     return before
 
 
-@pytest.mark.parametrize(("first", "versions"), [(500, 10), pytest.param(850_000, 50, marks=[pytest.mark.slow, pytest.mark.timeout(900)])])
+@pytest.mark.slow
+@pytest.mark.parametrize(("first", "versions"), [(500, 10), pytest.param(850_000, 50, marks=pytest.mark.timeout(900))])
 def test_no_byte_is_left_and_every_other_row_of_every_version_is_as_it_was(
     settings: Settings, tmp_path: Path, first: int, versions: int
 ) -> None:

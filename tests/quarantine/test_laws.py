@@ -25,12 +25,13 @@ from lakehouse.monitoring import dataset_volume
 from lakehouse.pipeline.rejected import count_by_rule
 from lakehouse.settings import Settings
 from lakehouse.tables import Lake, in_force
+from tests.examples import examples
 from tests.ingest.conftest import HEADER, PEOPLE, rows_of
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 # Each example is a lake of its own: there is no time to shrink one that fails.
 RELAXED = settings(
-    max_examples=4,
+    examples(2, many=8),
     deadline=None,
     phases=(Phase.explicit, Phase.generate),
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],

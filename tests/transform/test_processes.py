@@ -37,6 +37,7 @@ def finished(process: "subprocess.Popen[str]") -> str:
     return output
 
 
+@pytest.mark.slow
 def test_layers_one_by_one_then_two_at_once(settings: Settings, interviews: Callable[..., Commit]) -> None:
     home, lake = str(settings.home_dir), Lake.from_settings(settings)
     interviews(1, *(interview(household, 0) for household in range(30)))

@@ -2,7 +2,7 @@
 
 import math
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lakehouse.contracts import ModelContract
 from lakehouse.contracts.metrics import LOWER_IS_BETTER
@@ -15,6 +15,10 @@ from lakehouse.learning.results import TrainReport
 from lakehouse.learning.retraining.deciding import Held, RetrainingDue, RetrainingFacts, decide_retraining
 from lakehouse.sql import quote_identifier, quote_literal
 from lakehouse.tables import Lake
+from lakehouse.tables.feed import CHANGE_TYPE, ChangeType
+
+if TYPE_CHECKING:
+    from lakehouse.tables.changes import Changes
 
 DRIFT = "monitoring.drift"
 _ACCURACY = "accuracy"
@@ -62,14 +66,32 @@ def _new_rows(lake: Lake, contract: ModelContract, known: Evaluated) -> int:
     then = known.origin.inputs.get(table)
     if then is None or not lake.exists(table) or lake.content_version(table) == then:
         return 0
-    layer, _, name = table.partition(".")
-    labelled = f"SELECT count(*) FROM {quote_identifier(layer)}.{quote_identifier(name)} AS labels WHERE ({contract.target}) IS NOT NULL"
+    changes = lake.changes(table, then)
+    is_told = changes is not None and changes.size_bytes <= sum(file.size for file in changes.snapshot.files)
+    counts = _labels_changed(lake, contract, changes) if changes is not None and is_told else _labels_then_and_now(lake, contract, then)
+    return max(0, counts[1] - counts[0])
+
+
+def _labels_changed(lake: Lake, contract: ModelContract, changes: "Changes") -> tuple[int, int]:
+    """Labelled rows that went, and that came, as the commits tell it: it grows with what is new."""
+    with lake.connect([contract.label_table]) as session:
+        went = f"count(*) FILTER ({quote_identifier(CHANGE_TYPE)} = {quote_literal(str(ChangeType.DELETE))})"
+        row = session.con.execute(
+            f"SELECT {went}, count(*) - {went} FROM ({changes.scan_sql(session.con)}) AS labels WHERE ({contract.target}) IS NOT NULL"
+        ).fetchone()
+        return (int(row[0]), int(row[1])) if row else (0, 0)
+
+
+def _labels_then_and_now(lake: Lake, contract: ModelContract, then: int) -> tuple[int, int]:
+    """All labelled rows of both versions: where rows were written anew, nothing less tells it."""
+    table = contract.label_table
+    relation = ".".join(quote_identifier(part) for part in table.split("."))
     counts: list[int] = []
-    for version in (None, then):
-        with lake.connect([table], as_of={} if version is None else {table: version}) as session:
-            row = session.con.execute(labelled).fetchone()
+    for as_of in ({table: then}, {}):
+        with lake.connect([table], as_of=as_of) as session:
+            row = session.con.execute(f"SELECT count(*) FROM {relation} AS labels WHERE ({contract.target}) IS NOT NULL").fetchone()
             counts.append(int(row[0]) if row else 0)
-    return max(0, counts[0] - counts[1])
+    return counts[0], counts[1]
 
 
 def _drifted(lake: Lake, model: str, production: str | None, newest: str, since: datetime) -> list[tuple[str, float]]:
