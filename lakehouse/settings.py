@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from lakehouse.demands import demanded
 from lakehouse.errors import SettingsError
 
 ENVIRONMENT_PATTERN = "^[a-z][a-z0-9_-]*$"
@@ -130,7 +131,9 @@ class Settings(BaseSettings):
         except ValidationError as error:
             first = error.errors()[0]
             name = "LAKEHOUSE_" + "_".join(str(part) for part in first["loc"]).upper()
-            raise SettingsError(name, first["msg"], found=repr(first["input"]), fix="Correct it in the environment or .env") from error
+            raise SettingsError(
+                name, "is not valid", expected=demanded(first), found=repr(first["input"]), fix="Correct it in the environment or .env"
+            ) from error
 
     def _under_project(self, path: Path) -> Path:
         return (self.project / path.expanduser()).resolve()

@@ -18,6 +18,7 @@ from lakehouse.contracts.objects import FeatureWarning, ModelContract, Retrainin
 from lakehouse.contracts.preparation import PreparationPart, PreparedColumnPart
 from lakehouse.contracts.retraining import RetrainingPart
 from lakehouse.contracts.rollout import RolloutPart
+from lakehouse.demands import demanded
 from lakehouse.errors import ContractError
 
 Names = str | list[str]
@@ -307,9 +308,8 @@ def _explained(error: ValidationError, parsed: Mapping[str, Any], *, text: str, 
     if details["type"] == "missing":
         place = documents.blame(path, text, parts[:-1], parsed)
         return ContractError(place, "lacks a required key", expected=str(details["loc"][-1]), fix="Add it")
-    message = details["msg"].removeprefix("Value error, ")
     found = details.get("input")
-    shown = (
-        None if isinstance(found, dict) and details["type"] == "value_error" else json.dumps(found, ensure_ascii=False, default=str)[:80]
-    )
-    return ContractError(place, "is not valid here", expected=message, found=shown, fix="Correct it")
+    shown = json.dumps(found, ensure_ascii=False, default=str)[:80]
+    if details["type"] == "value_error":
+        return ContractError(place, demanded(details), found=None if isinstance(found, dict) else shown, fix="Correct it")
+    return ContractError(place, "is not valid here", expected=demanded(details), found=shown, fix="Correct it")

@@ -142,11 +142,11 @@ def add(workspace: Workspace, request: AddRequest, *, progress: Progress = unwat
             )
             texts.append(inferred_model.text)
             model = inferred_model.contract
+            warnings += inferred_model.warnings
     landed = land(settings, name, files)
     _write_all(targets, texts)
     # dbt parses them when it next builds.
     write_generated(settings, _reloaded(workspace))
-    warnings += [f"{one.feature}: {one.reason}" for one in model.warnings] if model else []
     return AddReport(
         dataset=inferred.contract,
         model=model,

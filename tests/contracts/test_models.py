@@ -1,6 +1,7 @@
 """A model contract is read as meant, refused with a hint, or inferred from rows and a target."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -314,6 +315,16 @@ def test_a_target_that_can_not_be_predicted_is_refused_with_the_row(
     contract = prepared(con, f"{BASE}, {column}", rows)
     with pytest.raises(ContractError, match=message):
         infer_model(con, "t", contract, target="y", name="m")
+
+
+def test_one_class_in_two_spellings_is_told_with_a_target_that_makes_it_one(con: duckdb.DuckDBPyConnection) -> None:
+    contract = prepared(con, f"{BASE}, ['Yes', 'yes', 'no'][1 + (hash(i) % 3)::INT] AS y")
+    [warning] = infer_model(con, "t", contract, target="y", name="m").warnings
+    assert "'Yes' and 'yes' are classes of their own" in warning
+    told = re.search("--target '(.+)'", warning)
+    assert told is not None
+    made_one = infer_model(con, "t", contract, target=told[1], name="m")
+    assert (made_one.warnings, made_one.contract.positive_class) == ((), "yes")
 
 
 def test_numbers_that_are_not_finite_do_not_keep_leaks_from_being_looked_for(con: duckdb.DuckDBPyConnection) -> None:

@@ -1,7 +1,7 @@
 """A model contract inferred from a file and a target: problem, split, what is no feature and why, what may be a leak."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -31,10 +31,11 @@ _Problem = Literal["classification", "regression"]
 
 @dataclass(frozen=True, slots=True)
 class InferredModel:
-    """A model contract that was inferred: the text to keep, and what it says."""
+    """A model contract that was inferred: the text to keep, what it says, and what a person should look at first."""
 
     text: str
     contract: ModelContract
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,7 @@ class _Task:
     metric: str
     minimum: float
     reason: str
+    warning: str | None = None
 
 
 def infer_model(
@@ -85,7 +87,8 @@ def infer_model(
         con.execute(f"DROP TABLE IF EXISTS {_SAMPLE}")
     split = Commented(strategy, why)
     text = _render(contract, wanted, task, excluded=excluded, suspects=suspects, split=split, name=name, feature_views=feature_views)
-    return InferredModel(text, parse_model(text, path=Path(f"{name}.yaml")))
+    warnings = [*([task.warning] if task.warning else []), *(f"{one.column}: {one.reason}" for one in suspects)]
+    return InferredModel(text, parse_model(text, path=Path(f"{name}.yaml")), tuple(warnings))
 
 
 def _typed_sample(con: "duckdb.DuckDBPyConnection", relation: str, contract: DatasetContract) -> None:
@@ -154,7 +157,7 @@ def _task(con: "duckdb.DuckDBPyConnection", wanted: Target, written: str) -> _Ta
             found=f"{'more than ' if len(classes) >= _MOST_VALUES else ''}{len(classes):,}",
             fix="Name another column, or an expression that gives a class or a number",
         )
-    return _classes(classes, total)
+    return replace(_classes(classes, total), warning=_spelled_differently(classes, wanted))
 
 
 def _refuse_numbers_with_text(con: "duckdb.DuckDBPyConnection", wanted: Target, subject: str) -> None:
@@ -189,6 +192,18 @@ def _classes(classes: Mapping[str, int], total: int) -> _Task:
     return _Task(
         "classification", None, "f1_macro", round(min(baseline + 0.05, 0.9), 2), f"{len(classes)} classes ({shares}): classification"
     )
+
+
+def _spelled_differently(classes: Iterable[str], wanted: Target) -> str | None:
+    """Classes that are most likely one, written in several ways."""
+    ways: dict[str, list[str]] = {}
+    for value in sorted(classes):
+        ways.setdefault(value.strip().casefold(), []).append(value)
+    several = [" and ".join(repr(value) for value in values) for values in ways.values() if len(values) > 1]
+    if not several:
+        return None
+    one = f"lower(trim({wanted.column or wanted.sql}))"
+    return f"target: {'; '.join(several)} are classes of their own, though only case or spaces differ; --target '{one}' makes them one"
 
 
 def _excluded(
