@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 MODEL_TAG = "lakehouse/retraining"
 VERSION_TAG = "lakehouse/retraining_of"
+# Told to whoever looks at the run; it asks again itself, so that this is no order to train.
+DUE_TAG = "lakehouse/retraining_due"
 _INTERVAL_S = 60
 _HISTORY = 20
 _LONGEST_WAIT = timedelta(days=1)
@@ -70,7 +72,7 @@ def decide(
     after = f", again after {attempts[0].run_id}" if attempts else ""
     return dg.RunRequest(
         run_key=f"{contract.name} after {due.version}{after}",
-        tags={MODEL_TAG: contract.name, VERSION_TAG: due.version, REASON_TAG: due.reason[:200]},
+        tags={MODEL_TAG: contract.name, VERSION_TAG: due.version, DUE_TAG: due.reason[:200]},
     )
 
 

@@ -100,7 +100,8 @@ def threshold(
     workspace = Workspace.load()
     contract = workspace.contracts.model(name)
     model, lifecycle, _ = opened(screen, workspace, name)
-    wanted = suggested_threshold(workspace.lake, model, lifecycle.recorded(model).production) if suggested else to
+    ledger = lifecycle.recorded(model)
+    wanted = suggested_threshold(workspace.lake, contract, ledger.standings.get(ledger.production or "")) if suggested else to
     _emit(screen, model, adjust_threshold(lifecycle, contract, wanted, _author(by, reason)))
 
 

@@ -57,6 +57,8 @@ def predict_file(settings: Settings, lake: Lake, contract: ModelContract, file: 
     # What a killed process left undone in the registry is done first.
     lifecycle.look(contract.name)
     model = lifecycle.load(contract.name)
+    import duckdb
+
     con = lake.open_connection()
     try:
         read = read_file(con, settings, dataset, contract, file, now=now)
@@ -81,8 +83,8 @@ def predict_file(settings: Settings, lake: Lake, contract: ModelContract, file: 
             out.parent.mkdir(parents=True, exist_ok=True)
             written = con.execute(f"COPY ({rows}) TO {quote_literal(str(draft))} ({options})").fetchone()
             draft.replace(out)
-        except OSError as error:
-            raise ModelError(f"output {out}", "can't be written", found=str(error), fix="Choose another place") from error
+        except (OSError, duckdb.IOException) as error:
+            raise ModelError(f"output {out}", "can't be written", found=str(error).splitlines()[0], fix="Choose another place") from error
         finally:
             draft.unlink(missing_ok=True)
     finally:

@@ -6,6 +6,7 @@ from lakehouse.learning.evaluation import own_threshold
 from lakehouse.learning.lifecycle.deciding import Author
 from lakehouse.learning.lifecycle.operations import Lifecycle
 from lakehouse.learning.lifecycle.running import Outcome
+from lakehouse.learning.lifecycle.states import Standing
 from lakehouse.sql import quote_literal
 from lakehouse.tables import Lake
 
@@ -36,25 +37,30 @@ def adjust_threshold(lifecycle: Lifecycle, contract: ModelContract, threshold: f
     return lifecycle.set_threshold(contract.name, model.version, threshold, own=own, author=author)
 
 
-def suggested_threshold(lake: Lake, model: str, production: str | None) -> float:
+def suggested_threshold(lake: Lake, contract: ModelContract, production: Standing | None) -> float:
     """The threshold that does best on the labels that came, as `monitoring.outcomes` has it of the version in production.
+
+    What was measured before there was this version is about another one of its number, from a registry before this one.
 
     Raises:
         ModelError: nothing was measured of that version yet, or no other threshold is worth it.
     """
-    subject, row = f"model {model}@{production}", None
+    subject, row = f"model {contract.name}", None
     if production is not None and lake.exists(OUTCOMES):
+        subject = f"{subject}@{production.version}"
+        mine = f"model = {quote_literal(contract.name)} AND model_version = {quote_literal(production.version)} AND kind = 'threshold'"
+        mine += f" AND measured_at >= {quote_literal(production.drafted_at)}" if production.drafted_at is not None else ""
         with lake.connect([OUTCOMES]) as session:
             row = session.con.execute(
-                f"SELECT name, observed, expected, flagged FROM {OUTCOMES} WHERE model = {quote_literal(model)} "
-                f"AND model_version = {quote_literal(production)} AND kind = 'threshold' ORDER BY measured_at DESC LIMIT 1"
+                f"SELECT name, observed, expected, flagged FROM {OUTCOMES} WHERE {mine} ORDER BY measured_at DESC LIMIT 1"
             ).fetchone()
     if row is None:
+        wait = "Wait for labels of its predictions (rollout.min_rows), or choose one with --set"
         raise ModelError(
             subject,
             "has no suggested threshold",
             found=f"nothing about thresholds in {OUTCOMES}",
-            fix="Wait for labels of its predictions (rollout.min_rows), or choose one with --set",
+            fix=wait if contract.positive_class is not None else "Name the positive_class in the model contract, or choose one with --set",
         )
     name, observed, expected, is_worth_it = row
     if not is_worth_it:

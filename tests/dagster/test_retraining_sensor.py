@@ -18,6 +18,7 @@ from lakehouse.pipeline.workspace import Workspace
 from lakehouse.tables import Stamp
 from resources.workspace import RESOURCE_KEY
 from sensors.retraining import (
+    DUE_TAG,
     MODEL_TAG,
     VERSION_TAG,
     Attempt,
@@ -64,7 +65,7 @@ def test_what_is_due_starts_one_run_that_says_why() -> None:
     assert isinstance(again, dg.RunRequest)
     # Dagster starts one run per key.
     assert first.run_key == again.run_key
-    assert first.tags == {MODEL_TAG: "guests", VERSION_TAG: "3", "lakehouse/retraining_reason": "size drifted"}
+    assert first.tags == {MODEL_TAG: "guests", VERSION_TAG: "3", DUE_TAG: "size drifted"}
 
 
 @pytest.mark.parametrize(
@@ -196,6 +197,6 @@ def test_the_sensor_asks_the_tables_each_time(instance: dg.DagsterInstance, work
             assert why_not() == "guests: nothing has changed since version 3 was trained."
     request = answer()
     assert isinstance(request, dg.RunRequest)
-    assert request.tags["lakehouse/retraining_reason"] == "60 new labelled rows since version 3"
+    assert request.tags[DUE_TAG] == "60 new labelled rows since version 3"
     idle.execute_in_process(instance=instance, tags=request.tags)
     assert "1 runs brought no new version" in why_not()

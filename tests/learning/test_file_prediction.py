@@ -180,3 +180,6 @@ def test_what_can_not_be_predicted_is_an_error_and_no_file(survey, shared, lake,
     with pytest.raises(FileRefused, match="is not a file"):
         predict_file(shared, lake, contract, tmp_path / "absent.csv", tmp_path / "out.csv", now=NOW)
     assert not (tmp_path / "out.csv").exists()
+    # Nobody may make a file there.
+    with pytest.raises(ModelError, match=r"output /proc/out.csv: can't be written .*Choose another place"):
+        predict_file(shared, lake, contract, newest_file(survey), Path("/proc/out.csv"), now=NOW)

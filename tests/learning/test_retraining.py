@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -138,6 +139,15 @@ def test_a_run_trains_only_when_it_is_due_and_the_reason_is_kept(shared: Setting
     ]
 
 
+def test_what_the_registry_lost_is_trained_again_though_nothing_has_changed(shared: Settings, lake: Lake, tmp_path: Path) -> None:
+    contract = replace(BOOKINGS, name="cruises", label_table="staging.cruises")
+    write(lake, "staging.cruises", bookings(200))
+    train_when_due(shared, lake, contract, run="first", now=NOW)
+    assert train_when_due(shared, lake, contract, run="second", now=NOW).skipped
+    elsewhere = Settings(project=shared.project, home=shared.home, threads=1, mlflow_uri=f"sqlite:///{tmp_path / 'mlflow.db'}")
+    assert not train_when_due(elsewhere, lake, contract, run="third", now=NOW + timedelta(hours=2)).skipped
+
+
 def test_new_labels_are_the_same_number_however_they_were_written(shared: Settings, lake: Lake) -> None:
     contract = replace(BOOKINGS, name="tours", label_table="staging.tours")
     write(lake, "staging.tours", bookings(200))
@@ -146,6 +156,11 @@ def test_new_labels_are_the_same_number_however_they_were_written(shared: Settin
     with lake.connect(()) as session:
         lake.delete(session.con, "staging.tours", "id < 5", stamp=Stamp(asset="staging.tours", run="test"))
     assert retraining_facts(lake, contract).new_rows == 25
+    # Thirty rows are written anew, of which ten lose their label and one gets its first.
+    anew = "SELECT n AS id, 0 AS size, CASE WHEN n >= 20 THEN 'yes' END AS label FROM range(10, 40) t(n) UNION ALL SELECT 235, 0, 'yes'"
+    with lake.connect(()) as session:
+        lake.merge(session.con, "staging.tours", anew, key=["id"], stamp=Stamp(asset="staging.tours", run="test"))
+    assert retraining_facts(lake, contract).new_rows == 16
     for rows in (231, 225, 190):
         write(lake, "staging.tours", bookings(rows))
         assert retraining_facts(lake, contract).new_rows == max(0, rows - 200)

@@ -1,5 +1,6 @@
 """Another decision threshold for the version in production: used wherever it answers, recorded, and gone with the version."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -10,6 +11,7 @@ from lakehouse.learning import Registry, predict_batch, train
 from lakehouse.learning.entity_explanation import explain_entity
 from lakehouse.learning.lifecycle import Author
 from lakehouse.learning.lifecycle.operations import Lifecycle
+from lakehouse.learning.lifecycle.states import Standing, State
 from lakehouse.learning.reproduction import reproduce
 from lakehouse.learning.threshold import OUTCOMES, adjust_threshold, suggested_threshold
 from lakehouse.monitoring.drift import Verdict, measure_model_drift
@@ -89,8 +91,11 @@ def test_it_is_used_recorded_and_ends_with_the_version(shared: Settings, lake: L
 
 
 def test_what_labels_suggest_is_taken_only_if_it_is_worth_it(lake: Lake) -> None:
-    with pytest.raises(ModelError, match="has no suggested threshold"):
-        suggested_threshold(lake, "leaving", "7")
+    seventh = Standing("7", State.PRODUCTION, NOW, drafted_at=datetime(2026, 3, 2, tzinfo=UTC))
+    with pytest.raises(ModelError, match=r"has no suggested threshold .*Wait for labels"):
+        suggested_threshold(lake, LEAVING, seventh)
+    with pytest.raises(ModelError, match="Name the positive_class in the model contract"):
+        suggested_threshold(lake, replace(LEAVING, positive_class=None), seventh)
     for day, name, flagged in ((1, "0.31", True), (2, "0.36", True), (3, "0.52", False)):
         with lake.connect(()) as session:
             row = (
@@ -98,10 +103,13 @@ def test_what_labels_suggest_is_taken_only_if_it_is_worth_it(lake: Lake) -> None
                 f"'{name}' AS name, 0.7::DOUBLE AS expected, 0.8::DOUBLE AS observed, {flagged} AS flagged"
             )
             lake.append(session.con, OUTCOMES, row, stamp=Stamp(asset=OUTCOMES, run="test"))
-        if flagged:
-            assert suggested_threshold(lake, "leaving", "7") == float(name)
+        if day == 1:
+            with pytest.raises(ModelError, match="has no suggested threshold"):
+                suggested_threshold(lake, LEAVING, seventh)
+        elif flagged:
+            assert suggested_threshold(lake, LEAVING, seventh) == float(name)
     with pytest.raises(ModelError, match="as well by its threshold as by any other"):
-        suggested_threshold(lake, "leaving", "7")
+        suggested_threshold(lake, LEAVING, seventh)
 
 
 @pytest.mark.parametrize(

@@ -75,7 +75,8 @@ def _new_rows(lake: Lake, contract: ModelContract, known: Evaluated) -> int:
 def _labels_changed(lake: Lake, contract: ModelContract, changes: "Changes") -> tuple[int, int]:
     """Labelled rows that went, and that came, as the commits tell it: it grows with what is new."""
     with lake.connect([contract.label_table]) as session:
-        went = f"count(*) FILTER ({quote_identifier(CHANGE_TYPE)} = {quote_literal(str(ChangeType.DELETE))})"
+        gone = ", ".join(quote_literal(str(one)) for one in (ChangeType.DELETE, ChangeType.BEFORE))
+        went = f"count(*) FILTER ({quote_identifier(CHANGE_TYPE)} IN ({gone}))"
         row = session.con.execute(
             f"SELECT {went}, count(*) - {went} FROM ({changes.scan_sql(session.con)}) AS labels WHERE ({contract.target}) IS NOT NULL"
         ).fetchone()

@@ -8,7 +8,7 @@ from lakehouse.contracts import ModelContract
 from lakehouse.learning.lifecycle.journal import DeltaJournal
 from lakehouse.learning.records import Newest, newest_evaluated
 from lakehouse.learning.registration import standing_of
-from lakehouse.learning.registry import unheard
+from lakehouse.learning.registry import Registry, unheard
 from lakehouse.learning.results import TrainReport
 from lakehouse.learning.retraining.observing import retraining_due
 from lakehouse.learning.training import train
@@ -56,8 +56,9 @@ def train_when_due(
     newest = newest_evaluated(lake, contract.name) if not (due or reason or force) else None
     if newest is not None:
         ledger = DeltaJournal(lake).ledger(contract.name)
-        if newest.known.report.version not in ledger.standings:
-            # A process was killed before it could decide on the version.
+        version = newest.known.report.version
+        if version not in ledger.standings or not _is_registered(settings, contract.name, version):
+            # A process was killed before it could decide on the version, or its registry was moved away.
             report = train(settings, lake, contract, run=run, now=now, waiting=waiting)
             _complete(lake, contract.name)
             return report
@@ -69,6 +70,11 @@ def train_when_due(
     if not _complete(lake, contract.name) and report.skipped:
         _record(lake, contract.name, _Row(now, due.version, report, triggers, told, run), None)
     return report
+
+
+def _is_registered(settings: Settings, model: str, version: str) -> bool:
+    registry = Registry(settings)
+    return registry.is_present and version in registry.posted(model)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
+from lakehouse.errors import VersionGone
 from lakehouse.learning.results import TrainReport
 from lakehouse.learning.schema import FeatureSchema
 from lakehouse.monitoring.drift.judging import DriftLimits, measure_drift
@@ -70,7 +71,7 @@ def _threshold(lake: Lake, table: str) -> Any:
 
 
 def _batch(lake: Lake, table: str, report: TrainReport, newest: TrainReport | None) -> int | None:
-    """The first batch of a version; or its last of no other rows than the newest version knew, if there is one."""
+    """The first batch of a version that is left; or its last of no other rows than the newest version knew, if there is one."""
     made_by = {"model": f"models.{report.model}@{report.version}", "model_digest": report.model_digest}
     threshold, batches = _threshold(lake, table), dict[int, Mapping[str, int]]()
     for commit in lake.history(table):
@@ -80,7 +81,15 @@ def _batch(lake: Lake, table: str, report: TrainReport, newest: TrainReport | No
                 batches[commit.version] = commit.stamp.inputs
     known = dict(newest.inputs) if newest is not None else {}
     then = [batch for batch, inputs in batches.items() if known and all(inputs.get(name, 0) <= version for name, version in known.items())]
-    return max(then) if then else min(batches, default=None)
+    return next((batch for batch in [*sorted(then, reverse=True), *sorted(batches)] if _is_left(lake, table, batch)), None)
+
+
+def _is_left(lake: Lake, table: str, version: int) -> bool:
+    try:
+        lake.snapshot(table, version)
+    except VersionGone:
+        return False
+    return True
 
 
 def _said(lake: Lake, table: str, model_version: str, *, version: int | None = None) -> tuple[str, FeatureSchema]:

@@ -98,6 +98,20 @@ def test_of_a_table_without_event_times_all_rows_are_held_against_all(home: tupl
     assert column(lake, newest, TABLE) == ["drifted"]
 
 
+def test_batches_that_vacuum_has_removed_are_no_obstacle(home: tuple[Settings, Lake]) -> None:
+    settings, lake = home
+    contract = model("guests", algorithms=("decision_tree",), folds=2)
+    for shift in (0, 5, 30):
+        write(lake, contract.label_table, members(shift=shift))
+        if not shift:
+            train(settings, lake, contract, run="train", now=NOW)
+        predict_batch(settings, lake, contract, run="predict", now=NOW)
+    lake.vacuum("models.guests_predictions", retention=timedelta(hours=1), now=datetime.now(UTC) + timedelta(days=1))
+    found = measured(home, contract)
+    assert found.predictions is not None
+    assert (found.predictions.rows, found.features.drifted) == (800, ("size",))
+
+
 def test_the_asset_measures_every_model_and_its_checks_say_what_has_drifted(home: tuple[Settings, Lake]) -> None:
     settings, lake = home
     write(lake, VISITS.label_table, f"{visits(range(20))} UNION ALL {visits(range(20, 30), shift=25)}")
