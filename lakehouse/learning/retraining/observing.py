@@ -144,17 +144,17 @@ def _held(lake: Lake, contract: ModelContract, production: str | None, since: da
 
 
 def _standard_error(report: TrainReport, metric: str, value: float, labels: int, of_labels: float | None) -> float | None:
-    """Of the difference between later labels and test rows: chance is in both."""
+    """Of the difference between later labels and test rows: chance is in both, and the rows of one entity resemble each other."""
+    interval = report.intervals.get(metric)
+    # It holds the value on as many new rows, so that the test rows' own error is the square root of two less.
+    of_test = None if interval is None else (interval.high - interval.low) / (2 * _NORMAL_95 * math.sqrt(2))
     if metric == _ACCURACY:
         rows = labels + report.rows_test
         right = (value * labels + report.metrics[metric] * report.rows_test) / rows
-        return math.sqrt(right * (1 - right) * (1 / labels + 1 / max(report.rows_test, 1)))
-    interval = report.intervals.get(metric)
-    if interval is None or of_labels is None:
-        return None
-    # It holds the value on as many new rows, so that the test rows' own error is the square root of two less.
-    of_test = (interval.high - interval.low) / (2 * _NORMAL_95 * math.sqrt(2))
-    return math.hypot(of_labels, of_test)
+        of_rows = math.sqrt(right * (1 - right) * (1 / labels + 1 / max(report.rows_test, 1)))
+        # Of a few rows that are all right a bootstrap sees no chance; of rows that resemble each other a binomial sees too little.
+        return max(of_rows, math.hypot(of_labels or 0.0, of_test or 0.0))
+    return None if of_labels is None or of_test is None else math.hypot(of_labels, of_test)
 
 
 def _is(**wanted: str) -> str:
