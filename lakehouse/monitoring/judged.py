@@ -204,9 +204,11 @@ def _judged_sql(
     learned_by = ", ".join(f"CASE WHEN {sql} THEN {quote_literal(version)} END" for version, sql in learned.items()) or "NULL::VARCHAR"
     # An earlier contract may have had classes where there are numbers now.
     is_judged = f"{listed['prediction']} IS NOT NULL AND NOT list_contains(labels.__learned_by, predicted.__version)"
+    # What all have learned judges none of them: the answers about it, which are most, need not be sorted.
+    is_new = f"__label IS NOT NULL AND list_count(__learned_by) < {len(learned)}"
     return (
         f"WITH labels AS (SELECT *, {contract.target} AS __label, [{learned_by}] AS __learned_by FROM {_relation(contract.label_table)} AS labels), "
-        f"asked AS (SELECT DISTINCT {', '.join(quote_identifier(column) for column in key) or '1'} FROM labels WHERE __label IS NOT NULL), "
+        f"asked AS (SELECT DISTINCT {', '.join(quote_identifier(column) for column in key) or '1'} FROM labels WHERE {is_new}), "
         f"predicted AS (SELECT *, CAST(model_version AS VARCHAR) AS __version FROM ({said}) AS said "
         f"WHERE EXISTS (SELECT 1 FROM asked WHERE {_same('asked', 'said', key)}) "
         f"QUALIFY row_number() OVER (PARTITION BY {by} ORDER BY __at DESC) = 1) "

@@ -1,14 +1,18 @@
 """Performance on labels that arrived later, the spread of predictions, and the recorded answers of checks."""
 
+import json
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import duckdb
 import pytest
 
 from lakehouse.contracts import Level, ModelContract, Severity
 from lakehouse.learning.lifecycle import Event, State
 from lakehouse.learning.lifecycle.journal import DeltaJournal
 from lakehouse.monitoring import measure_performance, newest_checks, prediction_spread
+from lakehouse.monitoring.judged import JUDGED, judged_rows
 from lakehouse.monitoring.performance import TABLE
 from lakehouse.quality import CHECKS_TABLE, CheckResult, results_sql
 from lakehouse.settings import Settings
@@ -103,6 +107,48 @@ def test_labels_that_come_between_trainings_add_up(lake: Lake, now: datetime) ->
         assert measured is not None
         rows.append((measured.model_version, measured.rows, measured.value))
     assert rows == [("1", 40, 0.9), ("1", 80, 0.9), ("1", 120, 0.9), ("1", 160, 0.9)]
+
+
+class Watched:
+    """A connection that tells how many rows each join brought in the tables that were made."""
+
+    def __init__(self, con: duckdb.DuckDBPyConnection) -> None:
+        self._con, self.joined = con, list[int]()
+
+    def execute(self, sql: str) -> duckdb.DuckDBPyConnection:
+        if sql.startswith(f"CREATE TEMP TABLE {JUDGED}"):
+            [(_, plan)] = self._con.execute(f"EXPLAIN (ANALYZE, FORMAT json) {sql}").fetchall()
+            self.joined += rows_of(json.loads(plan), "HASH_JOIN")
+            self._con.execute(f"DROP TABLE IF EXISTS {JUDGED}")
+        return self._con.execute(sql)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._con, name)
+
+
+def rows_of(plan: dict, operator: str) -> Iterator[int]:
+    for part in plan.get("children", []):
+        if part["operator_name"] == operator:
+            yield part["operator_cardinality"]
+        yield from rows_of(part, operator)
+
+
+def test_answers_about_labels_that_every_version_has_learned_are_not_gone_through(
+    lake: Lake, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labelled(lake, "staging.people", '"left"', range(1000))
+    labelled(lake, "models.churn_training_set", "_label", range(900))
+    labelled(lake, "models.churn_training_set", "_label", range(980))
+    has_happened(lake, now, ("1", 0, "promoted"), ("2", 1, "promoted"))
+    for version in ("1", "1", "1", "2"):
+        said(lake, version, range(1000), "true")
+    opened, watched = lake.open_connection, list[Watched]()
+    monkeypatch.setattr(lake, "open_connection", lambda: watched.append(Watched(opened())) or watched[-1])
+    with judged_rows(lake, CLASSES) as found:
+        assert found is not None
+        assert found.rows == 100 + 20
+    # A join with the labels brings each once; one with the answers about them brought each as often as it was answered.
+    assert max(rows for one in watched for rows in one.joined) == 1000
 
 
 def test_a_shadow_is_judged_beside_the_champion_row_by_row(lake: Lake, now: datetime) -> None:
