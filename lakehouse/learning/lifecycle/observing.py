@@ -116,7 +116,8 @@ def facts_of(lake: Lake, contract: ModelContract, ledger: Ledger, version: str) 
     reference = (ledger.line[-2] if len(ledger.line) > 1 else None) if is_champion else production
     standing = ledger.standing(version)
     since = standing.share_since or standing.since
-    seen = _answers(lake, contract, version, since)
+    # What went well for months must not hide that nothing goes now.
+    seen = _answers(lake, contract, version, since, newest=contract.rollout.min_rows if is_champion else None)
     if reference is None:
         return Facts(minimums, compared, observed=seen)
     compared_on_labels = _measured(lake, contract, version, reference, since=since)
@@ -127,13 +128,18 @@ def facts_of(lake: Lake, contract: ModelContract, ledger: Ledger, version: str) 
     return Facts(minimums, compared, replace(seen, **own), replace(seen_beside, **other), error)
 
 
-def _answers(lake: Lake, contract: ModelContract, version: str, since: datetime) -> Observed:
+def _answers(lake: Lake, contract: ModelContract, version: str, since: datetime, *, newest: int | None = None) -> Observed:
+    """How its answers went since then; `newest`: of the batches since then only the newest that make up so many, or all if they do not."""
+    so_far = "sum(requests) OVER (ORDER BY began_at DESC)"
+    wanted = "true" if newest is None else f"so_far - of_then < {newest}"
     row = _row(
         lake,
         SERVICE,
+        f"WITH asked AS (SELECT *, {so_far} AS so_far, sum(requests) OVER (PARTITION BY began_at) AS of_then FROM {SERVICE} "
+        f"WHERE model = {quote_literal(contract.name)} AND version = {quote_literal(version)} AND began_at >= {quote_literal(since)}) "
         "SELECT sum(requests)::BIGINT, sum(errors)::BIGINT, "
         "sum(latency_ms * requests) FILTER (latency_ms IS NOT NULL) / sum(requests) FILTER (latency_ms IS NOT NULL) "
-        f"FROM {SERVICE} WHERE model = {quote_literal(contract.name)} AND version = {quote_literal(version)} AND began_at >= {quote_literal(since)}",
+        f"FROM asked WHERE {wanted}",
     )
     requests, errors, latency_ms = row or (None, None, None)
     return Observed(int(requests or 0), int(errors or 0), latency_ms)

@@ -23,7 +23,7 @@ _SURELY = 1.645
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """What was measured of a version since it has its present state and share.
+    """What was measured of a version since it has its present state and share; of answers in production only the newest.
 
     Attributes:
         requests: answers that were asked of it.

@@ -1,5 +1,6 @@
 """What is held against a version: what was measured of it since it stands where it stands, and nothing from before it was there."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from lakehouse.contracts import Comparison
@@ -49,6 +50,29 @@ def test_a_version_that_a_person_restores_is_not_taken_back_by_what_was_measured
     assert judged(month + HOUR) is Verdict.WAIT
     measured(lake, month + 2 * HOUR)
     assert judged(month + 2 * HOUR) is Verdict.ROLL_BACK
+
+
+def test_a_version_that_has_answered_well_for_long_is_taken_back_when_it_answers_no_more(settings: Settings) -> None:
+    lake = Lake.from_settings(settings)
+    ledger = registered(registered(Ledger("left"), "1", NOW), "2", NOW)
+    rollout = replace(LEFT.rollout, max_latency_ms=200.0)
+    asks = replace(LEFT, rollout=rollout)
+
+    def answered(hours: float, requests: int, errors: int = 0, latency_ms: float | None = 1.0) -> tuple[str, ...]:
+        at = NOW + hours * HOUR
+        record_answers(lake, [Answers("left", "2", requests, errors, at, at, latency_ms)], run="test")
+        judged = judge(ledger, rollout, candidate=Facts(), champion=facts_of(lake, asks, ledger, "2"), now=at)
+        assert (judged.verdict is Verdict.ROLL_BACK) == bool(judged.guards)
+        return tuple(one.id for one in judged.guards)
+
+    assert answered(1, 100_000) == ()
+    assert answered(2, 60, latency_ms=900.0) == (), "of so few nothing is concluded by themselves"
+    assert answered(3, 40, latency_ms=900.0) == ("answers_are_fast",)
+    assert answered(4, 500) == ()
+    assert answered(5, 4, errors=4, latency_ms=None) == ()
+    assert answered(6, 500, errors=500, latency_ms=None) == ("errors_are_rare",)
+    assert answered(7, 95) == ("errors_are_rare",), "the answers before these still count"
+    assert answered(8, 95) == ()
 
 
 def test_in_a_registry_that_was_made_anew_nothing_is_held_against_a_version_that_an_earlier_one_of_its_number_did(
