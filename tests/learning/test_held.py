@@ -93,3 +93,38 @@ def test_of_rows_that_are_all_right_a_bootstrap_alone_would_see_no_chance(lake: 
     held = retraining_facts(lake, CONTRACT).held
     assert held is not None
     assert held.standard_error == pytest.approx(math.sqrt(0.998 * 0.002 * (1 / 100 + 1 / 400)))
+
+
+def test_a_drop_that_was_there_when_a_challenger_lost_is_no_reason_to_train_again(
+    lake: Lake, measured: Callable[..., RetrainingDue]
+) -> None:
+    assert measured(0.7, NOW + DAY).triggers == ("performance",)
+    trained(lake, replace(REPORT, version="2"), NOW + 1.5 * DAY)
+    for day, value in enumerate((0.7, 0.69, 0.71, 0.67), start=2):
+        assert not measured(value, NOW + day * DAY), "the same drop"
+    due = measured(0.55, NOW + 6 * DAY)
+    assert due.triggers == ("performance",)
+    assert due.reason == "accuracy 0.5500 on 400 new labels, 0.9000 on the test rows, 0.7000 when version 2 was trained"
+    trained(lake, replace(REPORT, version="3"), NOW + 6.5 * DAY)
+    assert not measured(0.55, NOW + 7 * DAY)
+    # It is well again, also when the next is trained: after that the same drop is a new one.
+    assert not measured(0.9, NOW + 8 * DAY)
+    trained(lake, replace(REPORT, version="4"), NOW + 8.5 * DAY)
+    assert measured(0.7, NOW + 9 * DAY).triggers == ("performance",)
+
+
+@pytest.mark.parametrize("labels", [99, 100])
+def test_what_few_labels_said_before_the_training_holds_nothing_back(
+    lake: Lake, measured: Callable[..., RetrainingDue], labels: int
+) -> None:
+    measured(0.7, NOW + DAY, labels=labels)
+    trained(lake, replace(REPORT, version="2"), NOW + 1.5 * DAY)
+    assert bool(measured(0.7, NOW + 2 * DAY)) == (labels < CONTRACT.rollout.min_rows)
+
+
+def test_what_a_version_of_the_same_number_in_an_earlier_registry_was_holds_nothing_back(
+    lake: Lake, measured: Callable[..., RetrainingDue]
+) -> None:
+    measured(0.7, NOW - DAY)
+    trained(lake, replace(REPORT, version="2"), NOW + DAY)
+    assert measured(0.7, NOW + 2 * DAY).triggers == ("performance",)

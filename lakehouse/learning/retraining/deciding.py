@@ -24,7 +24,7 @@ class Held:
     """How the version in production holds on labels that came later.
 
     Attributes:
-        expected: the same metric on the test rows.
+        expected: the same metric on the test rows, or on the labels that had come before a later version was trained.
         standard_error: of the difference of both, by chance; None where it can't be told.
         lower_is_better: of the metric.
     """
@@ -50,7 +50,9 @@ class RetrainingFacts:
         psi: beyond chance, of the column of the version in production that has moved most, measured since it was trained; 0 if none has.
             Only what is new: of what was already arriving when `version` was trained it has learned what there is to learn.
         drifted: the columns that have drifted, for people.
-        held: None before labels came.
+        held: beside the test rows; None before labels came.
+        held_since: beside what it was when `version` was trained; None if `version` is in production itself, or nothing was measured before.
+            Only a further drop is new: of what was so already `version` has learned what there is to learn.
         min_labels: of fewer nothing is concluded.
     """
 
@@ -62,6 +64,7 @@ class RetrainingFacts:
     psi: float = 0.0
     drifted: tuple[str, ...] = ()
     held: Held | None = None
+    held_since: Held | None = None
     min_labels: int = 100
 
 
@@ -103,7 +106,9 @@ def decide_retraining(policy: Retraining, facts: RetrainingFacts, *, now: dateti
     if found:
         return RetrainingDue(tuple(found), "; ".join(found.values()), facts.version)
     limit = f" of {policy.new_rows:,}" if policy.new_rows is not None else ""
-    return RetrainingDue((), f"{facts.new_rows:,}{limit} new labelled rows since version {facts.version}, no drift, no drop", facts.version)
+    return RetrainingDue(
+        (), f"{facts.new_rows:,}{limit} new labelled rows since version {facts.version}, no new drift, no new drop", facts.version
+    )
 
 
 def _reasons(policy: Retraining, facts: RetrainingFacts, now: datetime) -> list[tuple[Trigger, str]]:
@@ -113,15 +118,12 @@ def _reasons(policy: Retraining, facts: RetrainingFacts, now: datetime) -> list[
     if policy.psi_retrain is not None and facts.psi >= policy.psi_retrain:
         columns = ", ".join(facts.drifted[:5]) or "a column"
         found.append((Trigger.DRIFT, f"{columns} drifted: PSI {facts.psi:.3f} beyond chance, {policy.psi_retrain:g} is the limit"))
-    if (
-        policy.performance_drop is not None
-        and facts.held is not None
-        and _has_dropped(facts.held, policy.performance_drop, facts.min_labels)
-    ):
-        held = facts.held
-        found.append(
-            (Trigger.PERFORMANCE, f"{held.metric} {held.value:.4f} on {held.labels:,} new labels, {held.expected:.4f} on the test rows")
-        )
+    if policy.performance_drop is not None and facts.held is not None:
+        held, since = facts.held, facts.held_since
+        if all(_has_dropped(one, policy.performance_drop, facts.min_labels) for one in (held, since) if one is not None):
+            said = f"{held.metric} {held.value:.4f} on {held.labels:,} new labels, {held.expected:.4f} on the test rows"
+            said += f", {since.expected:.4f} when version {facts.version} was trained" if since is not None else ""
+            found.append((Trigger.PERFORMANCE, said))
     age = (now - facts.trained_at) / timedelta(days=1) if facts.trained_at is not None else 0.0
     if policy.max_age_days is not None and age >= policy.max_age_days:
         found.append((Trigger.AGE, f"version {facts.version} is {age:.1f} days old, {policy.max_age_days:g} is the limit"))
@@ -129,7 +131,7 @@ def _reasons(policy: Retraining, facts: RetrainingFacts, now: datetime) -> list[
 
 
 def _has_dropped(held: Held, share: float, min_labels: int) -> bool:
-    """Whether it is worse than on the test rows by more than the share, and by more than chance brings on these and on those rows."""
+    """Whether it is worse than expected by more than the share, and by more than chance brings on these and on those rows."""
     drop = held.value - held.expected if held.lower_is_better else held.expected - held.value
     if held.labels < min_labels or held.standard_error is None:
         return False

@@ -1,8 +1,9 @@
 """What is known of a model before it is decided whether to train it again. Read from tables; nothing is loaded."""
 
 import math
+from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lakehouse.contracts import ModelContract
 from lakehouse.contracts.metrics import LOWER_IS_BETTER
@@ -10,8 +11,8 @@ from lakehouse.learning.fingerprint import code_digest
 from lakehouse.learning.judging import judged_metric
 from lakehouse.learning.lifecycle.journal import DeltaJournal
 from lakehouse.learning.lifecycle.observing import PERFORMANCE
-from lakehouse.learning.records import Evaluated, evaluated, newest_evaluated
-from lakehouse.learning.results import TrainReport
+from lakehouse.learning.lifecycle.states import Ledger
+from lakehouse.learning.records import Evaluated, Newest, evaluated, newest_evaluated
 from lakehouse.learning.retraining.deciding import Held, RetrainingDue, RetrainingFacts, decide_retraining
 from lakehouse.sql import quote_identifier, quote_literal
 from lakehouse.tables import Lake
@@ -23,6 +24,15 @@ if TYPE_CHECKING:
 DRIFT = "monitoring.drift"
 _ACCURACY = "accuracy"
 _NORMAL_95 = 1.96
+
+
+@dataclass(frozen=True, slots=True)
+class _Measured:
+    """The metric that labels are judged by, on how many, and how far it lies from sample to sample; None where that can't be told."""
+
+    value: float
+    labels: int
+    standard_error: float | None
 
 
 def retraining_due(lake: Lake, contract: ModelContract, *, now: datetime) -> RetrainingDue:
@@ -45,8 +55,9 @@ def retraining_facts(lake: Lake, contract: ModelContract) -> RetrainingFacts:
     known, trained_at = newest.known, newest.trained_at
     inputs = dict(known.origin.inputs)
     changed = any(lake.content_version(table) != version for table, version in inputs.items() if lake.exists(table))
-    production = DeltaJournal(lake).ledger(name).production
-    drifted = _drifted(lake, name, production, known.report.version, trained_at)
+    ledger = DeltaJournal(lake).ledger(name)
+    drifted = _drifted(lake, name, ledger.production, known.report.version, trained_at)
+    now = _measured(lake, contract, ledger, f"measured_at > {quote_literal(trained_at)}")
     return RetrainingFacts(
         version=known.report.version,
         trained_at=trained_at,
@@ -55,7 +66,8 @@ def retraining_facts(lake: Lake, contract: ModelContract) -> RetrainingFacts:
         new_rows=_new_rows(lake, contract, known) if changed else 0,
         psi=max((psi for _, psi in drifted), default=0.0),
         drifted=tuple(column for column, _ in drifted),
-        held=_held(lake, contract, production, trained_at),
+        held=_held(lake, contract, ledger, now),
+        held_since=_held_since(lake, contract, ledger, now, newest),
         min_labels=contract.rollout.min_rows,
     )
 
@@ -117,52 +129,60 @@ def _drifted(lake: Lake, model: str, production: str | None, newest: str, since:
     return [(str(column), float(psi)) for column, psi in rows]
 
 
-def _held(lake: Lake, contract: ModelContract, production: str | None, since: datetime) -> Held | None:
-    """How the version in production holds by itself, beside its test rows."""
+def _measured(lake: Lake, contract: ModelContract, ledger: Ledger, which: str) -> _Measured | None:
+    """How the version in production held by itself, by the newest of some measurements since there is a version of its number."""
+    production = ledger.production
     # A table from before chance was measured has no such rows.
     if production is None or not lake.exists(PERFORMANCE) or "standard_error" not in lake.schema(PERFORMANCE):
         return None
     mine = _is(model=contract.name, model_version=production, metric=judged_metric(contract))
-    row = _row(
-        lake,
-        PERFORMANCE,
-        f"SELECT metric, value, rows, standard_error FROM {PERFORMANCE} WHERE {mine} AND beside IS NULL AND value IS NOT NULL "
-        f"AND measured_at > {quote_literal(since)} ORDER BY measured_at DESC LIMIT 1",
-    )
-    known = evaluated(lake, contract.name, production) if row is not None else None
-    if row is None or known is None or row[0] not in known.report.metrics:
+    drafted_at = ledger.standing(production).drafted_at
+    since = f"measured_at >= {quote_literal(drafted_at)}" if drafted_at is not None else "true"
+    with lake.connect([PERFORMANCE]) as session:
+        row = session.con.execute(
+            f"SELECT value, rows, standard_error FROM {PERFORMANCE} WHERE {mine} AND beside IS NULL AND value IS NOT NULL "
+            f"AND {since} AND {which} ORDER BY measured_at DESC LIMIT 1"
+        ).fetchone()
+    return None if row is None else _Measured(float(row[0]), int(row[1]), row[2])
+
+
+def _held(lake: Lake, contract: ModelContract, ledger: Ledger, now: _Measured | None) -> Held | None:
+    """How the version in production holds beside its test rows."""
+    known = evaluated(lake, contract.name, ledger.production) if now is not None and ledger.production is not None else None
+    metric = judged_metric(contract)
+    if now is None or known is None or metric not in known.report.metrics:
         return None
-    metric, value, labels, error = row
-    return Held(
-        metric=str(metric),
-        value=float(value),
-        expected=known.report.metrics[metric],
-        labels=int(labels),
-        standard_error=_standard_error(known.report, str(metric), float(value), int(labels), error),
-        lower_is_better=metric in LOWER_IS_BETTER,
-    )
-
-
-def _standard_error(report: TrainReport, metric: str, value: float, labels: int, of_labels: float | None) -> float | None:
-    """Of the difference between later labels and test rows: chance is in both, and the rows of one entity resemble each other."""
-    interval = report.intervals.get(metric)
+    report, interval = known.report, known.report.intervals.get(metric)
     # It holds the value on as many new rows, so that the test rows' own error is the square root of two less.
     of_test = None if interval is None else (interval.high - interval.low) / (2 * _NORMAL_95 * math.sqrt(2))
+    return _beside(metric, now, _Measured(report.metrics[metric], report.rows_test, of_test))
+
+
+def _held_since(lake: Lake, contract: ModelContract, ledger: Ledger, now: _Measured | None, newest: Newest) -> Held | None:
+    """How the version in production holds beside what it was when the newest, another, was trained."""
+    if now is None or ledger.production == newest.known.report.version:
+        return None
+    enough = f"measured_at <= {quote_literal(newest.trained_at)} AND rows >= {contract.rollout.min_rows}"
+    then = _measured(lake, contract, ledger, enough)
+    return None if then is None else _beside(judged_metric(contract), now, then)
+
+
+def _beside(metric: str, now: _Measured, then: _Measured) -> Held:
+    error = _standard_error(metric, now, then)
+    return Held(metric, now.value, then.value, now.labels, error, lower_is_better=metric in LOWER_IS_BETTER)
+
+
+def _standard_error(metric: str, now: _Measured, then: _Measured) -> float | None:
+    """Of the difference: chance is in both, and the rows of one entity resemble each other. What labels they share makes it less."""
     if metric == _ACCURACY:
-        rows = labels + report.rows_test
-        right = (value * labels + report.metrics[metric] * report.rows_test) / rows
-        of_rows = math.sqrt(right * (1 - right) * (1 / labels + 1 / max(report.rows_test, 1)))
+        right = (now.value * now.labels + then.value * then.labels) / (now.labels + then.labels)
+        of_rows = math.sqrt(right * (1 - right) * (1 / now.labels + 1 / max(then.labels, 1)))
         # Of a few rows that are all right a bootstrap sees no chance; of rows that resemble each other a binomial sees too little.
-        return max(of_rows, math.hypot(of_labels or 0.0, of_test or 0.0))
-    return None if of_labels is None or of_test is None else math.hypot(of_labels, of_test)
+        return max(of_rows, math.hypot(now.standard_error or 0.0, then.standard_error or 0.0))
+    if now.standard_error is None or then.standard_error is None:
+        return None
+    return math.hypot(now.standard_error, then.standard_error)
 
 
 def _is(**wanted: str) -> str:
     return " AND ".join(f"{column} = {quote_literal(value)}" for column, value in wanted.items())
-
-
-def _row(lake: Lake, table: str, sql: str) -> tuple[Any, ...] | None:
-    if not lake.exists(table):
-        return None
-    with lake.connect([table]) as session:
-        return session.con.execute(sql).fetchone()
