@@ -116,7 +116,7 @@ def predict(
     from lakehouse.pipeline.files import expand_paths
 
     if out.suffix.lower() not in {".csv", ".parquet"}:
-        raise SettingsError(f"--out {out}", "has an ending that says no format", expected=".csv or .parquet")
+        raise SettingsError(f"--out {out}", "has an ending that says no format", expected=".csv or .parquet", fix="Give it one of them")
     source, *others = expand_paths([file])
     if others:
         raise SettingsError(f"--file {file}", "is more than one file", found=f"{1 + len(others)} files", fix="Name one")

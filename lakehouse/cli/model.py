@@ -96,7 +96,9 @@ def threshold(
     given = [option for option, is_given in (("--set", to is not None), ("--suggested", suggested), ("--reset", reset)) if is_given]
     if len(given) != 1:
         found = " and ".join(given) or "none"
-        raise SettingsError("the threshold", "is to be said in one way", expected="--set, --suggested or --reset", found=found)
+        raise SettingsError(
+            "the threshold", "is to be said in one way", expected="--set, --suggested or --reset", found=found, fix="Give one"
+        )
     workspace = Workspace.load()
     contract = workspace.contracts.model(name)
     model, lifecycle, _ = opened(screen, workspace, name)
@@ -110,10 +112,13 @@ def history(screen: Screen, *, name: Version) -> None:
     from lakehouse.errors import ModelNotFound
     from lakehouse.pipeline.workspace import Workspace
 
-    model, lifecycle, version = opened(screen, Workspace.load(), name)
+    workspace = Workspace.load()
+    model, lifecycle, version = opened(screen, workspace, name)
     ledger = lifecycle.look(model)
     events = [one for one in lifecycle.history(model) if version in {None, one.version}]
     if not events:
+        # One that is none has no contract either; a model whose contract is gone still has its history.
+        workspace.contracts.model(model)
         raise ModelNotFound(f"model {name}", "has no history", fix=f"Run `lakehouse train {model}`")
     document = {**_standings(ledger), "events": [_event(one) for one in events]}
 

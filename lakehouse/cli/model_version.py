@@ -18,11 +18,14 @@ Version = Annotated[
 
 def opened(screen: Screen, workspace: Any, name: str) -> "tuple[str, Lifecycle, str | None]":
     """The model, its life, and the version that was named."""
+    from lakehouse.errors import SettingsError
     from lakehouse.learning.lifecycle.board import wanted_aliases
     from lakehouse.learning.lifecycle.operations import Lifecycle
     from lakehouse.learning.registry import Registry
 
-    model, _, wanted = name.partition("@")
+    model, at, wanted = name.partition("@")
+    if not model or (at and not wanted):
+        raise SettingsError(f"name {name!r}", "names no version of a model", expected="MODEL or MODEL@VERSION", fix="Give both parts")
     lifecycle = Lifecycle(Registry(workspace.settings), workspace.lake, waiting=screen.say)
     if not wanted:
         return model, lifecycle, None

@@ -15,6 +15,7 @@ from lakehouse.learning.fingerprint import model_digest
 from lakehouse.learning.fitting import Learned
 from lakehouse.learning.lifecycle import Signature
 from lakehouse.learning.lifecycle.operations import Lifecycle
+from lakehouse.learning.lifecycle.semantic import target_digest
 from lakehouse.learning.records import evaluated
 from lakehouse.learning.registry import SIGNATURE_TAG, LoadedModel, Registry
 from lakehouse.learning.schema import FeatureSchema
@@ -132,8 +133,7 @@ def _incomparable(model: LoadedModel, signature: Signature | None, contract: Mod
     """Why a champion can't be asked about a challenger's rows; a feature it never used may be gone."""
     if model.spec.problem != contract.problem:
         return f"it answers a {model.spec.problem}, and the contract now asks for a {contract.problem}"
-    now = Signature.of(algorithm="", problem=contract.problem, target=contract.target, features=())
-    if signature is not None and signature.target != now.target:
+    if signature is not None and signature.target != target_digest(contract.problem, contract.target):
         return "the contract now predicts another target"
     kinds = {one.name: one.kind for one in schema.features}
     used = set(model.spec.used)

@@ -25,16 +25,22 @@ def adjust_threshold(lifecycle: Lifecycle, contract: ModelContract, threshold: f
     """
     subject = f"model {contract.name}"
     if contract.problem != "classification":
-        raise ModelError(subject, "has no decision threshold", expected="a classification of two classes", found=contract.problem)
+        raise _has_none(subject, contract.problem)
     if threshold is not None and not 0 < threshold < 1:
-        raise ModelError(subject, "can't have this decision threshold", expected="between 0 and 1, both excluded", found=f"{threshold:g}")
+        expected, found = "between 0 and 1, both excluded", f"{threshold:g}"
+        raise ModelError(subject, "can't have this decision threshold", expected=expected, found=found, fix="Give another probability")
     lifecycle.look(contract.name)
     model = lifecycle.load(contract.name)
     classes, positive = model.spec.classes, model.spec.positive
     if len(classes) != 2 or positive is None:
-        raise ModelError(subject, "has no decision threshold", expected="a classification of two classes", found=f"{len(classes)} classes")
+        raise _has_none(subject, f"{len(classes)} classes")
     own = round(own_threshold(model.pipeline, positive), 12)
     return lifecycle.set_threshold(contract.name, model.version, threshold, own=own, author=author)
+
+
+def _has_none(subject: str, found: str) -> ModelError:
+    fix = "Leave it: what has the highest probability is answered, or the number itself"
+    return ModelError(subject, "has no decision threshold", expected="a classification of two classes", found=found, fix=fix)
 
 
 def suggested_threshold(lake: Lake, contract: ModelContract, production: Standing | None) -> float:
@@ -43,9 +49,11 @@ def suggested_threshold(lake: Lake, contract: ModelContract, production: Standin
     What was measured before there was this version is about another one of its number, from a registry before this one.
 
     Raises:
-        ModelError: nothing was measured of that version yet, or no other threshold is worth it.
+        ModelError: it predicts numbers, nothing was measured of that version yet, or no other threshold is worth it.
     """
     subject, row = f"model {contract.name}", None
+    if contract.problem != "classification":
+        raise _has_none(subject, contract.problem)
     if production is not None and lake.exists(OUTCOMES):
         subject = f"{subject}@{production.version}"
         mine = f"model = {quote_literal(contract.name)} AND model_version = {quote_literal(production.version)} AND kind = 'threshold'"

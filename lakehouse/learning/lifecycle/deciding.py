@@ -190,7 +190,7 @@ def candidate_of(ledger: Ledger) -> str:
     if found is None:
         raise TransitionRefused(
             f"model {ledger.model}",
-            "has no version that could be promoted",
+            "has no version that waits to be promoted or approved",
             found=f"version {ledger.production} in production" if ledger.production else "no version",
             fix=f"Run `lakehouse train {ledger.model}`",
         )
@@ -209,9 +209,9 @@ def roll_back(ledger: Ledger, to: str | None, author: Author, *, guards: tuple[G
     if production is None or (to is None and len(ledger.line) < 2):
         raise TransitionRefused(
             f"model {ledger.model}",
-            "can't be rolled back: no version was in production before",
+            "can't be rolled back: no version was in production before, and was not taken back since",
             found=f"version {production} in production" if production else "none in production",
-            fix=f"See `lakehouse model history {ledger.model}`",
+            fix=_others_that_served(ledger) or f"See `lakehouse model history {ledger.model}`",
         )
     wanted = to or ledger.line[-2]
     standing = ledger.standing(wanted)
@@ -223,6 +223,13 @@ def roll_back(ledger: Ledger, to: str | None, author: Author, *, guards: tuple[G
     ended = replace(_event(ledger, production, kind, State.ARCHIVED, author), guards=guards)
     restored = replace(_event(ledger, wanted, "restored", State.PRODUCTION, author), previous=production)
     return Decision((ended, restored))
+
+
+def _others_that_served(ledger: Ledger) -> str | None:
+    served = [one.version for one in ledger.standings.values() if one.served and one.version != ledger.production]
+    if not served:
+        return None
+    return f"Name the one to return to, of {', '.join(served)}: `lakehouse model rollback {ledger.model}@{served[-1]}`"
 
 
 def withdraw(ledger: Ledger, author: Author, *, guards: tuple[Guard, ...] = ()) -> Decision:
@@ -243,7 +250,11 @@ def approve(ledger: Ledger, version: str | None, author: Author) -> Decision:
     standing = ledger.standing(wanted)
     if standing.state not in {State.VALIDATED, State.STAGED}:
         raise TransitionRefused(
-            f"model {ledger.model}@{wanted}", "can't be approved", expected="validated or staged", found=str(standing.state)
+            f"model {ledger.model}@{wanted}",
+            "can't be approved",
+            expected="validated or staged",
+            found=str(standing.state),
+            fix=f"See `lakehouse model history {ledger.model}` for the versions that wait",
         )
     if standing.approved_by is not None:
         return Decision(())

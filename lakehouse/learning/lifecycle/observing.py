@@ -10,8 +10,9 @@ from lakehouse.contracts.metrics import LOWER_IS_BETTER
 from lakehouse.learning.comparison import ModelComparison, verdict
 from lakehouse.learning.evaluation import check_minimums
 from lakehouse.learning.judging import judged_metric
-from lakehouse.learning.lifecycle.rollout import COMPARED, MINIMUMS, Facts, Observed
-from lakehouse.learning.lifecycle.states import Guard, Ledger
+from lakehouse.learning.lifecycle.rollout import COMPARED, MINIMUMS, TARGET, Facts, Observed
+from lakehouse.learning.lifecycle.semantic import target_digest
+from lakehouse.learning.lifecycle.states import Guard, Ledger, Standing
 from lakehouse.learning.records import evaluated, last_comparison
 from lakehouse.sql import quote_literal
 from lakehouse.tables import Lake, Stamp, Transaction
@@ -118,14 +119,22 @@ def facts_of(lake: Lake, contract: ModelContract, ledger: Ledger, version: str) 
     since = standing.share_since or standing.since
     # What went well for months must not hide that nothing goes now.
     seen = _answers(lake, contract, version, since, newest=contract.rollout.min_rows if is_champion else None)
+    target = None if is_champion else _other_target(contract, standing)
     if reference is None:
-        return Facts(minimums, compared, observed=seen)
+        return Facts(minimums, compared, observed=seen, target=target)
     compared_on_labels = _measured(lake, contract, version, reference, since=since)
     seen_beside = _answers(lake, contract, reference, since)
     if compared_on_labels is None:
-        return Facts(minimums, compared, observed=seen, reference=seen_beside)
+        return Facts(minimums, compared, observed=seen, reference=seen_beside, target=target)
     own, other, error = compared_on_labels
-    return Facts(minimums, compared, replace(seen, **own), replace(seen_beside, **other), error)
+    return Facts(minimums, compared, replace(seen, **own), replace(seen_beside, **other), error, target)
+
+
+def _other_target(contract: ModelContract, standing: Standing) -> Guard | None:
+    """A guard that does not hold, where the contract has another target than when the version was made."""
+    if standing.target in {None, target_digest(contract.problem, contract.target)}:
+        return None
+    return Guard(TARGET, passed=False, detail=f"the contract asks for {contract.target} now: lakehouse train {contract.name}")
 
 
 def _answers(lake: Lake, contract: ModelContract, version: str, since: datetime, *, newest: int | None = None) -> Observed:

@@ -99,7 +99,12 @@ class Lifecycle:
             wanted = version or candidate_of(ledger)
             return promote(ledger, wanted, contract.rollout, facts_of(self._lake, contract, ledger, wanted), author)
 
-        return self._carry_out(contract.name, decide)
+        outcome = self._carry_out(contract.name, decide)
+        if outcome.missing:
+            return outcome
+        # It went as far as it could: what it waits for next.
+        waiting = self._judge(contract, outcome.ledger, author)
+        return replace(outcome, missing=tuple(one for one in waiting.guards if not one.passed))
 
     def roll_back(self, model: str, to: str | None, author: Author) -> Outcome:
         """Take back a canary, or return to an earlier version in production; no version is deleted.

@@ -10,6 +10,7 @@ from lakehouse.learning.judging import BEYOND_CHANCE
 from lakehouse.learning.lifecycle.states import COMPARED, Guard, Ledger, Standing, State
 
 MINIMUMS = "metrics_reach_their_minimums"
+TARGET = "predicts_what_the_contract_asks_for"
 FREE = "no_other_version_is_staged"
 STAGED_LONG = "is_staged_long_enough"
 APPROVED = "is_approved"
@@ -52,6 +53,7 @@ class Facts:
         observed: what was measured of it.
         reference: what was measured of the version that it is judged by.
         standard_error: of the difference of both metrics; None where chance can't be told.
+        target: says that the contract has another target by now; None where it has not.
     """
 
     minimums: tuple[Guard, ...] = ()
@@ -59,6 +61,12 @@ class Facts:
     observed: Observed = Observed()
     reference: Observed = Observed()
     standard_error: float | None = None
+    target: Guard | None = None
+
+    @property
+    def outdated(self) -> tuple[Guard, ...]:
+        """Why it is of no use to the contract any more."""
+        return (self.target,) if self.target is not None else ()
 
     @property
     def worse(self) -> float | None:
@@ -141,7 +149,7 @@ def before_validation(facts: Facts) -> tuple[Guard, ...]:
 
 def before_staging(ledger: Ledger, rollout: Rollout, facts: Facts, *, by_hand: bool) -> tuple[Guard, ...]:
     """What a validated version has to show to be staged."""
-    found = []
+    found = [*facts.outdated]
     if facts.comparison is not None and ledger.production is not None:
         found.append(facts.comparison)
     other = ledger.staged
@@ -154,7 +162,7 @@ def before_staging(ledger: Ledger, rollout: Rollout, facts: Facts, *, by_hand: b
 
 def before_production(ledger: Ledger, standing: Standing, rollout: Rollout, facts: Facts, *, now: datetime) -> tuple[Guard, ...]:
     """What a staged version has to show to go on: to its next share, or into production."""
-    found = []
+    found = [*facts.outdated]
     if ledger.production is not None and ledger.production != standing.compared_with:
         # The champion is another than the one that it was compared with, such as after a rollback.
         anew = f"it was compared with version {standing.compared_with}, and version {ledger.production} is in production"
@@ -171,9 +179,10 @@ def before_production(ledger: Ledger, standing: Standing, rollout: Rollout, fact
 
 def next_share(ledger: Ledger, standing: Standing, rollout: Rollout) -> float | None:
     """The share that a staged version gets next; None if it has had them all, or if there is no champion to share with."""
-    if ledger.production is None or standing.share_step >= len(rollout.steps):
+    if ledger.production is None:
         return None
-    return rollout.steps[standing.share_step]
+    # By the share and not by its place: the contract's steps may be others than when it had its last one.
+    return next((share for share in rollout.steps if share > standing.share), None)
 
 
 def step_is_over(ledger: Ledger, standing: Standing, rollout: Rollout, facts: Facts, *, now: datetime) -> tuple[Guard, ...]:
@@ -205,12 +214,13 @@ def judge(ledger: Ledger, rollout: Rollout, *, candidate: Facts, champion: Facts
 
     `candidate` is about the staged version, or where none is about the challenger.
 
-    A candidate that is not well is taken back at once, whatever its step. The version in production is taken back for errors and
-    latency at any time, for its metric only while it is on probation (as long as a step lasts), and only if there is one to return to.
+    A candidate that is not well, or predicts what the contract no longer asks for, is taken back at once, whatever its step. The version
+    in production is taken back for errors and latency at any time, for its metric only while it is on probation (as long as a step
+    lasts), and only if there is one to return to.
     """
     staged = ledger.staged
     if staged is not None:
-        ill = [one for one in health(rollout, candidate) if not one.passed]
+        ill = [one for one in (*candidate.outdated, *health(rollout, candidate)) if not one.passed]
         if ill:
             return Judgement(Verdict.ROLL_BACK, staged.version, _reason(ill), tuple(ill))
     production = ledger.production

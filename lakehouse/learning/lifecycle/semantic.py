@@ -25,7 +25,7 @@ class Signature:
     @classmethod
     def of(cls, *, algorithm: str, problem: str, target: str, features: Iterable[str]) -> "Signature":
         """The signature of a model."""
-        return cls(algorithm, _digest([problem, " ".join(target.split())]), _digest(sorted(features)))
+        return cls(algorithm, target_digest(problem, target), _digest(sorted(features)))
 
     def as_json(self) -> str:
         """As it is stored."""
@@ -36,6 +36,11 @@ class Signature:
         """From what is stored."""
         stored: Mapping[str, str] = json.loads(text)
         return cls(stored["algorithm"], stored["target"], stored["features"])
+
+
+def target_digest(problem: str, target: str) -> str:
+    """Of what is predicted, however its expression is spaced."""
+    return _digest([problem, " ".join(target.split())])
 
 
 def next_version(before: str | None, was: Signature | None, now: Signature) -> str:

@@ -121,6 +121,7 @@ class Standing:
         held_by: guards that kept it where it is when it was made.
         drafted_at: since when there is a version of this number; what was said of that number before is not about this one.
         threshold: what people have set, as long as it is in production; None for its own.
+        target: digest of what it predicts; None where that was not kept.
     """
 
     version: str
@@ -138,6 +139,7 @@ class Standing:
     held_by: tuple[str, ...] = ()
     drafted_at: datetime | None = None
     threshold: float | None = None
+    target: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,4 +296,5 @@ def _standing(known: Standing | None, event: Event, production: str | None) -> S
         semantic=event.semantic or found.semantic,
         made_by=event.made_by or found.made_by,
         digest=event.digest or found.digest,
+        target=event.signature.target if event.signature is not None else found.target,
     )

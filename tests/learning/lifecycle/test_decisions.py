@@ -20,7 +20,8 @@ from lakehouse.learning.lifecycle import (
 )
 from lakehouse.learning.lifecycle.board import Posted, wanted_aliases
 from lakehouse.learning.lifecycle.deciding import set_threshold
-from lakehouse.learning.lifecycle.rollout import COMPARED
+from lakehouse.learning.lifecycle.rollout import COMPARED, TARGET
+from lakehouse.learning.lifecycle.states import Guard
 from tests.learning.lifecycle.worlds import START, Fuse, MemoryBoard, MemoryJournal, World
 
 CANARY = Rollout("canary", steps=(5.0, 25.0))
@@ -75,6 +76,18 @@ def test_a_canary_goes_step_by_step_and_the_first_version_straight() -> None:
     assert made.board.aliases("walked") == {"champion": "2"}
 
 
+def test_a_canary_has_the_next_larger_share_of_what_the_contract_says_by_then() -> None:
+    made = trained(CANARY)
+    for steps, share in (((25.0, 50.0), 25.0), ((10.0, 40.0), 40.0)):
+        made.rollout = replace(CANARY, steps=steps)
+        made.pass_time(25)
+        (step,) = made.watch(made.facts(), made.facts()).events
+        assert (step.kind, step.share) == ("canary", share)
+    made.rollout = replace(CANARY, steps=(5.0,))
+    made.pass_time(25)
+    assert kinds(made.watch(made.facts(), made.facts()).events) == [("1", "archived"), ("2", "promoted")]
+
+
 @pytest.mark.parametrize(
     ("facts", "named"),
     [
@@ -93,6 +106,7 @@ def test_a_canary_goes_step_by_step_and_the_first_version_straight() -> None:
             ),
             "holds_on_new_labels",
         ),
+        (Facts(target=Guard(TARGET, passed=False, detail="the contract asks for income now")), "the contract asks for income now"),
     ],
 )
 def test_a_canary_that_is_not_well_is_taken_back_and_kept(facts, named) -> None:
@@ -189,7 +203,7 @@ def test_a_version_waits_while_another_is_rolled_out_and_follows_when_that_is_ta
         (lambda made: made.promote("1"), "only by a rollback"),
         (lambda made: made.promote("9"), "has no history"),
         (lambda made: made.approve("1"), "can't be approved"),
-        (lambda made: made.promote(None), "has no version that could be promoted"),
+        (lambda made: made.promote(None), "has no version that waits to be promoted"),
         (lambda made: made.roll_back("2"), "it is there already"),
     ],
 )

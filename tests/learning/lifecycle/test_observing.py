@@ -3,7 +3,7 @@
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from lakehouse.contracts import Comparison
+from lakehouse.contracts import Comparison, Rollout
 from lakehouse.learning.comparison import ModelComparison
 from lakehouse.learning.lifecycle import Author, Facts, Ledger, Made, Signature, Verdict, judge
 from lakehouse.learning.lifecycle.deciding import Decision, register, roll_back
@@ -50,6 +50,22 @@ def test_a_version_that_a_person_restores_is_not_taken_back_by_what_was_measured
     assert judged(month + HOUR) is Verdict.WAIT
     measured(lake, month + 2 * HOUR)
     assert judged(month + 2 * HOUR) is Verdict.ROLL_BACK
+
+
+def test_a_version_of_another_target_than_the_contract_asks_for_now_is_of_no_use(settings: Settings) -> None:
+    lake, canary = Lake.from_settings(settings), replace(LEFT, rollout=Rollout("canary", steps=(5.0,)))
+    signature = Signature.of(algorithm="a", problem="classification", target=canary.target, features=["x"])
+    ledger = Ledger("left")
+    for version in "12":
+        made = Made(version, f"run {version}", "digest", signature, 0)
+        ledger = after(ledger, register(ledger, made, canary.rollout, lambda _: Facts(), Author("train", NOW), posted={}))
+    assert facts_of(lake, canary, ledger, "2").target is None
+    other = replace(canary, target_column="income")
+    found = facts_of(lake, other, ledger, "2")
+    assert found.target is not None
+    assert 'asks for "income" now' in found.target.detail
+    assert judge(ledger, other.rollout, candidate=found, champion=Facts(), now=NOW).verdict is Verdict.ROLL_BACK
+    assert facts_of(lake, other, ledger, "1").target is None, "somebody has to answer until another version takes its place"
 
 
 def test_a_version_that_has_answered_well_for_long_is_taken_back_when_it_answers_no_more(settings: Settings) -> None:
