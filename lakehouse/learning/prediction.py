@@ -9,6 +9,7 @@ from datetime import datetime
 from lakehouse.contracts import ModelContract
 from lakehouse.errors import ModelError, ModelNotFound
 from lakehouse.features import ModelRows, described, feature_source, prediction_set
+from lakehouse.learning.evaluation import own_threshold
 from lakehouse.learning.explaining import REASONS, REASONS_METHOD, REASONS_UNIT, explain_rows
 from lakehouse.learning.fingerprint import code_digest
 from lakehouse.learning.lifecycle import State, Traffic, assigned_sql
@@ -100,6 +101,9 @@ def _made_by(contract: ModelContract, champion: LoadedModel, candidate: LoadedMo
     made: dict[str, object] = {"model": f"models.{champion.name}@{champion.version}", "model_digest": champion.spec.digest}
     if champion.threshold is not None:
         made["threshold"] = champion.threshold
+        if champion.spec.positive is not None:
+            # By which it is judged later: what people decide on says nothing about the model.
+            made |= {"positive": champion.spec.positive, "own_threshold": own_threshold(champion.pipeline, champion.spec.positive)}
     if contract.explain is not None:
         made["explain"] = {"top": contract.explain.top, "seconds": contract.explain.seconds}
     if contract.abstain is not None:

@@ -30,9 +30,10 @@ class Judged:
 
     Attributes:
         columns: types by name: `label` and `prediction` (text for classes, else DOUBLE), `model_version`, `unit` (number of the entity),
-            `row` (number of what was predicted), `said_at`, `learned_by` (other versions that learned from the row), perhaps
-            `confidence`, `probability` of the positive class and `probability_<class>`, and `segment_<column>` for the other columns of
-            the label table.
+            `row` (number of what was predicted), `said_at`, `learned_by` (other versions that learned from the row), `positive` and
+            `own_threshold` (where people had the version answer by another threshold, else NULL: the class that it is about, and the
+            version's own), perhaps `confidence`, `probability` of the positive class and `probability_<class>`, and `segment_<column>` for
+            the other columns of the label table.
         rows: there are.
         inputs: table versions it was read from.
         ledger: where the versions stand.
@@ -51,12 +52,26 @@ class Judged:
 
 @dataclass(frozen=True, slots=True)
 class _Batch:
-    """A commit of a table of predictions, and whose answers in it are judged."""
+    """A commit of a table of predictions, and whose answers in it are judged.
+
+    Attributes:
+        adjusted: the version that answered in it by a threshold that people had set, if one did.
+    """
 
     table: str
     version: int
     at: datetime
     answered: tuple[str, ...]
+    adjusted: "_Adjusted | None" = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Adjusted:
+    """A version whose own threshold is another than that it answered by."""
+
+    version: str
+    positive: str
+    own_threshold: float
 
 
 @contextmanager
@@ -126,7 +141,7 @@ def _batches(lake: Lake, con: "duckdb.DuckDBPyConnection", table: str, ledger: L
             for one in answered
             if one not in known or known[one].digest is None or digests.get(one, known[one].digest) == known[one].digest
         )
-        yield _Batch(table, commit.version, commit.timestamp, tuple(own))
+        yield _Batch(table, commit.version, commit.timestamp, tuple(own), _adjusted(commit))
 
 
 def _digests(commit: CommitInfo) -> Mapping[str, object]:
@@ -134,6 +149,14 @@ def _digests(commit: CommitInfo) -> Mapping[str, object]:
     source = dict(commit.stamp.source or {}) if commit.stamp is not None else {}
     named = {"model": "model_digest", "candidate": "candidate_digest"}
     return {str(source[name]).rpartition("@")[2]: source[digest] for name, digest in named.items() if name in source and digest in source}
+
+
+def _adjusted(commit: CommitInfo) -> _Adjusted | None:
+    """Who answered by a threshold that people had set, as the batch's stamp tells it."""
+    source = dict(commit.stamp.source or {}) if commit.stamp is not None else {}
+    if not {"model", "threshold", "positive", "own_threshold"} <= source.keys():
+        return None
+    return _Adjusted(str(source["model"]).rpartition("@")[2], str(source["positive"]), float(str(source["own_threshold"])))
 
 
 def _versions(batches: Sequence[_Batch], ledger: Ledger) -> list[str]:
@@ -168,13 +191,26 @@ def _said_sql(
     lake: Lake, con: "duckdb.DuckDBPyConnection", table: str, batches: Sequence[_Batch], *, versions: Sequence[str], key: Sequence[str]
 ) -> str:
     """All answers of some versions, each with its batch's time; those of a batch that is about other entities find no label."""
-    parts = [f"SELECT *, NULL::TIMESTAMPTZ AS __at FROM {_relation(table)} WHERE false"]
+    nothing = {"__at": "NULL::TIMESTAMPTZ", "__positive": "NULL::VARCHAR", "__own_threshold": "NULL::DOUBLE"}
+    parts = [f"SELECT *, {', '.join(f'{value} AS {name}' for name, value in nothing.items())} FROM {_relation(table)} WHERE false"]
     for batch in batches:
         own = ", ".join(quote_literal(version) for version in batch.answered if version in versions)
         if own and set(key) <= set(lake.schema(batch.table, batch.version)):
             rows = lake.scan_sql(batch.table, version=batch.version, con=con)
-            parts.append(f"SELECT *, {quote_literal(batch.at)} AS __at FROM ({rows}) WHERE CAST(model_version AS VARCHAR) IN ({own})")
+            listed = f"{quote_literal(batch.at)} AS __at{_adjusted_sql(batch.adjusted)}"
+            parts.append(f"SELECT *, {listed} FROM ({rows}) WHERE CAST(model_version AS VARCHAR) IN ({own})")
     return " UNION ALL BY NAME ".join(parts)
+
+
+def _adjusted_sql(adjusted: _Adjusted | None) -> str:
+    """Further columns of a batch: of the rows of the version that people adjusted, what it would have decided by."""
+    if adjusted is None:
+        return ""
+    is_its_own = f"CAST(model_version AS VARCHAR) = {quote_literal(adjusted.version)}"
+    return (
+        f", CASE WHEN {is_its_own} THEN {quote_literal(adjusted.positive)} END AS __positive"
+        f", CASE WHEN {is_its_own} THEN {adjusted.own_threshold!r}::DOUBLE END AS __own_threshold"
+    )
 
 
 def _judged_sql(
@@ -186,6 +222,7 @@ def _judged_sql(
     units = [column for column in contract.entity if column in key]
     listed = {"label": f"CAST(labels.__label AS {kind})", "prediction": f"TRY_CAST(predicted.prediction AS {kind})"}
     listed |= {"model_version": "predicted.__version", "said_at": "predicted.__at", "learned_by": "labels.__learned_by"}
+    listed |= {"positive": "predicted.__positive", "own_threshold": "predicted.__own_threshold"}
     listed |= {"unit": _numbered(units or key), "row": _numbered(key)}
     if "confidence" in known:
         listed["confidence"] = "predicted.confidence"

@@ -1,16 +1,20 @@
 """How predictions turned out once the labels came: measured on rows that the model that predicted them had not learned from."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TYPE_CHECKING, Any
 
 from lakehouse.contracts import ModelContract
-from lakehouse.learning.evaluation import Predictions
+from lakehouse.learning.evaluation import Predictions, answers
 from lakehouse.learning.judging import Said, judged_metric, standard_error, usual_metric, value_of
 from lakehouse.learning.scoring import probability_columns
 from lakehouse.monitoring.judged import JUDGED, Judged, judged_rows
 from lakehouse.sql import quote_identifier, quote_literal
 from lakehouse.tables import Lake, Stamp
+
+if TYPE_CHECKING:
+    import numpy as np
 
 TABLE = "monitoring.model_performance"
 # A version stands for itself by its newest batches with as many labels: what it was like long ago must not hide what it is like now.
@@ -110,12 +114,12 @@ def _compared(found: Judged, contract: ModelContract, now: datetime) -> Iterator
 
 
 def _said(found: Judged, contract: ModelContract, where: str) -> Said:
-    """Some of the judged rows, in memory."""
+    """Some of the judged rows, in memory, each answered by its version's own threshold, whatever people had set for the time being."""
     import numpy as np
 
     is_number = contract.problem == "regression"
     names = [name for name in found.columns if name.startswith("probability_")]
-    listed = ", ".join(["label", "prediction", "unit", *(quote_identifier(name) for name in names)])
+    listed = ", ".join(["label", "prediction", "unit", "positive", "own_threshold", *(quote_identifier(name) for name in names)])
     finite = "isfinite(label) AND isfinite(prediction)" if is_number else "true"
     rows = found.con.execute(f"SELECT {listed} FROM {JUDGED} WHERE {where} AND {finite} ORDER BY row, label, prediction").fetchnumpy()
     label, prediction, unit = (np.asarray(rows[name]) for name in ("label", "prediction", "unit"))
@@ -127,15 +131,36 @@ def _said(found: Judged, contract: ModelContract, where: str) -> Said:
     known = [name for name, values in columns.items() if not np.isnan(values).any()]
     if known and len(label):
         classes, probabilities = _classes(found, known), np.column_stack([columns[name] for name in known])
+        prediction = _by_itself(prediction, classes, probabilities, rows)
     else:
         classes = tuple(sorted(set(prediction)))
         probabilities = np.column_stack([prediction == one for one in classes]).astype("float64") if classes else np.zeros((0, 0))
     return Said(label, Predictions(prediction, probabilities, classes, contract.positive_class), units, bool(known))
 
 
+def _by_itself(
+    prediction: "np.ndarray[Any, Any]",
+    classes: Sequence[str],
+    probabilities: "np.ndarray[Any, Any]",
+    rows: Mapping[str, Any],
+) -> "np.ndarray[Any, Any]":
+    """What the version would have answered by itself where people's threshold decided; it is that which its test rows were judged by."""
+    import numpy as np
+
+    own = np.ma.filled(rows["own_threshold"], np.nan)
+    is_adjusted = ~np.isnan(own)
+    if not is_adjusted.any() or len(classes) != 2:
+        return prediction
+    positive, threshold = rows["positive"][is_adjusted][0], float(own[is_adjusted][0])
+    places = answers(probabilities, threshold if positive == classes[1] else round(1 - threshold, 12))
+    return np.where(is_adjusted, np.asarray(classes, dtype=object)[places], prediction)
+
+
 def _classes(found: Judged, columns: list[str]) -> tuple[str, ...]:
     """What the columns are the probabilities of: a column's name may lack characters of the class's."""
-    rows = found.con.execute(f"SELECT label FROM {JUDGED} UNION SELECT prediction FROM {JUDGED} ORDER BY 1").fetchall()
+    named_in = ("label", "prediction", "positive")
+    every = " UNION ".join(f"SELECT {one} FROM {JUDGED} WHERE {one} IS NOT NULL" for one in named_in)
+    rows = found.con.execute(f"{every} ORDER BY 1").fetchall()
     named = {probability_columns([str(one)])[0].lower(): str(one) for (one,) in rows}
     return tuple(named.get(column.lower(), column.removeprefix("probability_")) for column in columns)
 

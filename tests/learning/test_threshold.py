@@ -63,6 +63,11 @@ def test_it_is_used_recorded_and_ends_with_the_version(shared: Settings, lake: L
 
     after, yes, _, stamped = said_yes(shared, lake)
     assert (after, yes, stamped) == (before + 1, sure, 0.8)
+    newest = lake.content_commit("models.leaving_predictions")
+    assert newest is not None
+    assert newest.stamp is not None
+    by_itself = {"positive": "yes", "own_threshold": 0.5}
+    assert by_itself.items() <= dict(newest.stamp.source or {}).items(), "what it is judged by when labels come"
     assert said_yes(shared, lake)[0] == after, "the same threshold predicts nothing anew"
     with lake.connect(["models.leaving_predictions"]) as session:
         row = session.con.execute(

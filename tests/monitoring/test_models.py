@@ -263,6 +263,39 @@ def test_a_label_finds_what_was_said_although_the_entity_has_a_newer_row(lake: L
     assert (measured.rows, measured.value) == (2, 1.0)
 
 
+def adjusted(lake: Lake, positive: str, *, candidate: bool) -> None:
+    """A batch of version 1, which by itself is right of nine rows in ten, and which people let say yes of all; of the odd fifths another's."""
+    answers = "CASE WHEN n % 10 = 0 THEN 0.25 WHEN n % 2 = 0 THEN 0.35 ELSE 0.25 END"
+    source = {"model": "models.churn@1", "model_digest": "one"}
+    source |= {"threshold": 0.05 if positive == "yes" else 0.95, "positive": positive, "own_threshold": 0.3 if positive == "yes" else 0.7}
+    version, said = "'1'", "'yes'"
+    if candidate:
+        source |= {"candidate": "models.churn@2", "candidate_digest": "two"}
+        version, said = "if(n % 5 = 3, '2', '1')", f"if(n % 5 = 3, {TRUTH}, 'yes')"
+    columns = f"{said} AS prediction, {version} AS model_version, 1 - probability_yes AS probability_no, probability_yes"
+    with lake.connect(()) as session:
+        sql = f"SELECT n AS id, 1 AS at, {columns} FROM (SELECT n, {answers} AS probability_yes FROM range(1000) t(n))"
+        table = "models.churn_predictions"
+        lake.overwrite(session.con, table, sql, stamp=Stamp(asset=table, run="r", source=source))
+
+
+@pytest.mark.parametrize(("positive", "is_named"), [("yes", True), ("no", False)])
+def test_a_threshold_that_people_set_is_not_held_against_the_version(lake: Lake, now: datetime, positive: str, is_named: bool) -> None:
+    contract = replace(CLASSES, positive_class=positive if is_named else None, metric="accuracy")
+    labelled(lake, "staging.people", '"left"', range(1000))
+    labelled(lake, "models.churn_training_set", "_label", range(0))
+    has_happened(lake, now, ("1", 0, "promoted"), ("2", 0, "staged"))
+    adjusted(lake, positive, candidate=False)
+    measured = measure_performance(lake, contract, run="r", now=now)
+    assert measured is not None
+    # By what was said half of the rows are right.
+    assert (measured.model_version, measured.rows, measured.value) == ("1", 1000, 0.9)
+    adjusted(lake, positive, candidate=True)
+    measure_performance(lake, contract, run="r", now=now)
+    # What version 1 said before of the rows that the other answers for counts as well.
+    assert measured_rows(lake, "beside = '1'") == [(200, 1.0, 1000, 0.9)]
+
+
 def test_what_a_version_was_like_long_ago_does_not_hide_what_it_is_like_now(lake: Lake, now: datetime) -> None:
     labelled(lake, "staging.people", '"left"', range(4000))
     labelled(lake, "models.churn_training_set", "_label", range(0))
