@@ -357,7 +357,14 @@ OPERATIONS = {
         Operation("checkpoint", prepare_vacuum, checkpoint, random_kills=10, whole=can_be_written),
         Operation("archive", prepare_rows, archive, random_kills=20, whole=is_in_one_tier),
         Operation("restore", prepare_vacuum, restore, random_kills=10),
-        Operation("training", prepare_training, training, random_kills=20, volatile=frozenset({"report"}), whole=is_registered_once),
+        Operation(
+            "training",
+            prepare_training,
+            training,
+            random_kills=20,
+            volatile=frozenset({"report", "registry_run"}),
+            whole=is_registered_once,
+        ),
     )
 }
 
